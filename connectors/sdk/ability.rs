@@ -1,0 +1,132 @@
+//! The abilities that a connector may have. The engine asks for an ability and gets `None` where the connector lacks it.
+//!
+//! Every method is called with a context that says how long the answer is waited for. A connector never sleeps, retries,
+//! logs a secret or reads a wall clock; who retries, when, and how often is the engine's to decide.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::call::{
+    Acknowledgement, CallContext, Confirmation, DeliverCall, Delivered, EndSessionsCall, IssueCall, IssueObservation,
+    Issued, ProbeCall, ProbeReading, RevokeCall, Revoked, SessionsEnded,
+};
+use crate::descriptor::Descriptor;
+use crate::error::Result;
+use crate::principal::{PrincipalReading, PrincipalRef, PrincipalState};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One configured downstream instance. Cheap to share; holds its own admin connections and reconnects by itself.
+pub trait Connector: Send + Sync {
+    fn descriptor(&self) -> &Descriptor;
+
+    fn inventory(&self) -> Option<&dyn Inventory> {
+        None
+    }
+    fn issue(&self) -> Option<&dyn Issue> {
+        None
+    }
+    fn suspend(&self) -> Option<&dyn Suspend> {
+        None
+    }
+    fn entitle(&self) -> Option<&dyn Entitle> {
+        None
+    }
+    fn revoke(&self) -> Option<&dyn Revoke> {
+        None
+    }
+    fn sessions(&self) -> Option<&dyn Sessions> {
+        None
+    }
+    fn probe(&self) -> Option<&dyn Probe> {
+        None
+    }
+    fn deliver(&self) -> Option<&dyn Deliver> {
+        None
+    }
+}
+
+/// Reading the control plane. Never changes anything.
+pub trait Inventory: Send + Sync {
+    /// Every account that can hold a credential, sorted by name.
+    fn list<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<PrincipalState>>>;
+
+    /// One account at every control point. An absent account is not an error.
+    fn read<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef)
+    -> BoxFuture<'a, Result<PrincipalReading>>;
+
+    /// Whether our own admin credential has the rights that this connector needs; one line for each that is missing.
+    fn preflight<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<String>>>;
+}
+
+/// Making a credential live.
+pub trait Issue: Send + Sync {
+    /// Checks the identity's `access` before anything is planned on it. Pure. One line for each problem.
+    fn check_access(&self, access: &serde_json::Value) -> Vec<String>;
+
+    /// Has its effect once, however often it is called with the same input, for `IssueClass::Repeatable`; for the other
+    /// classes the engine calls [`Issue::observe`] before repeating.
+    fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>>;
+
+    /// Reads whether exactly this secret is on exactly this account. Never changes anything.
+    fn observe<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<IssueObservation>>;
+}
+
+/// Disabling an account in a way that can be undone. Idempotent, both ways.
+pub trait Suspend: Send + Sync {
+    fn suspend<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<()>>;
+    fn resume<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<()>>;
+}
+
+/// Taking an account's rights away before the account itself goes. Idempotent.
+pub trait Entitle: Send + Sync {
+    /// Answers the grants that it took away, in the words of `PrincipalState::grants`.
+    fn strip<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<Vec<String>>>;
+}
+
+/// Ending a credential, and an account. Idempotent: what is gone already is a success.
+pub trait Revoke: Send + Sync {
+    fn revoke<'a>(&'a self, ctx: &'a CallContext, call: &'a RevokeCall) -> BoxFuture<'a, Result<Revoked>>;
+
+    /// Deletes the account. What it owned goes to the owner that `access` named, never into the void.
+    fn delete_principal<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        principal: &'a PrincipalRef,
+    ) -> BoxFuture<'a, Result<Revoked>>;
+}
+
+/// Sessions that outlive the credential they were opened with.
+pub trait Sessions: Send + Sync {
+    fn count<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<u32>>;
+    fn end<'a>(&'a self, ctx: &'a CallContext, call: &'a EndSessionsCall) -> BoxFuture<'a, Result<SessionsEnded>>;
+}
+
+/// Trying a credential. Never changes anything downstream beyond what a login itself leaves in a log.
+pub trait Probe: Send + Sync {
+    /// A failed attempt is a verdict, not an error: this method has none.
+    fn probe<'a>(&'a self, ctx: &'a CallContext, call: &'a ProbeCall) -> BoxFuture<'a, ProbeReading>;
+}
+
+/// Putting secrets where workloads read them.
+pub trait Deliver: Send + Sync {
+    /// Checks a target before anything is planned on it. Pure. One line for each problem.
+    fn check_target(&self, target: &serde_json::Value) -> Vec<String>;
+
+    /// Replaces what the destination holds, all or nothing. Repeating it changes nothing.
+    fn deliver<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>>;
+
+    /// Reads the destination back and compares. Never changes anything.
+    fn confirm<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Confirmation>>;
+
+    /// What the named consumer last acknowledged at this target.
+    fn acknowledged<'a>(
+        &'a self,
+        ctx: &'a CallContext,
+        target: &'a serde_json::Value,
+        consumer: &'a str,
+    ) -> BoxFuture<'a, Result<Acknowledgement>>;
+
+    /// Removes what was delivered. Idempotent.
+    fn withdraw<'a>(&'a self, ctx: &'a CallContext, target: &'a serde_json::Value) -> BoxFuture<'a, Result<Revoked>>;
+}
