@@ -1,0 +1,12 @@
+//! What Keyfall is about, as plain values and pure functions. No async, no I/O, no clock, no randomness: instants and chance are parameters.
+//!
+//! The domain knows the connector's vocabulary (`keyfall_sdk`) and nothing of stores, engines or interfaces.
+
+pub mod actor;
+pub mod digest;
+pub mod due;
+pub mod identity;
+pub mod ids;
+pub mod proof;
+pub mod resource;
+pub mod workflow;

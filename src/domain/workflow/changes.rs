@@ -1,0 +1,312 @@
+//! What an event changes in the register. The changes are stored in the transaction that appends the event, and nowhere else does a run
+//! change a credential or an identity.
+
+use jiff::Timestamp;
+use keyfall_sdk::{Issued, PrincipalReading, Strategy};
+
+use super::super::identity::{CredentialState, IdentityState};
+use super::super::ids::{CredentialId, IdentityId, SecretId};
+use super::event::{Death, Event, EventBody, StepOutput};
+use super::plan::{RunKind, RunPlan};
+use super::run::{Path, Run};
+use super::steps::Step;
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum RegisterChange {
+    CredentialIntended {
+        id: CredentialId,
+    },
+    CredentialIssued {
+        id: CredentialId,
+        issued: Issued,
+    },
+    CredentialProven {
+        id: CredentialId,
+        at: Timestamp,
+    },
+    CredentialState {
+        id: CredentialId,
+        to: CredentialState,
+    },
+    /// The account as it is; `id` becomes its first credential.
+    CredentialAdopted {
+        id: CredentialId,
+        reading: PrincipalReading,
+    },
+    IdentityState {
+        id: IdentityId,
+        to: IdentityState,
+    },
+    IdentityCurrent {
+        id: IdentityId,
+        credential: Option<CredentialId>,
+    },
+    /// The due time is to be computed anew from the policy.
+    IdentityRotated {
+        id: IdentityId,
+        at: Timestamp,
+    },
+    SecretDestroyAt {
+        id: SecretId,
+        at: Timestamp,
+    },
+    /// First refusal minus revocation, at one vantage: a sample of the measured settling distribution.
+    SettlingMeasured {
+        vantage: String,
+        micros: i64,
+    },
+}
+
+/// `run` is the run after `event` was applied to it.
+#[must_use]
+pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
+    let plan = run.plan();
+    match &event.body {
+        EventBody::Opened { .. } => opened(plan),
+        EventBody::Started { step, .. } => started(plan, *step),
+        EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
+        EventBody::Unwinding { .. } => unwinding(run),
+        EventBody::Closed { .. } => closed(run, event.at),
+        _ => Vec::new(),
+    }
+}
+
+fn opened(plan: &RunPlan) -> Vec<RegisterChange> {
+    let mut changes = Vec::new();
+    if let Some(new) = &plan.new {
+        changes.push(RegisterChange::CredentialIntended { id: new.id });
+    }
+    if plan.kind == RunKind::Decommission {
+        changes.push(RegisterChange::IdentityState {
+            id: plan.identity,
+            to: IdentityState::Decommissioning,
+        });
+    }
+    changes
+}
+
+fn started(plan: &RunPlan, step: Step) -> Vec<RegisterChange> {
+    let revoking = |id| RegisterChange::CredentialState {
+        id,
+        to: CredentialState::Revoking,
+    };
+    match step {
+        Step::RevokeOld => plan.old.iter().map(|old| revoking(old.id)).collect(),
+        Step::RevokeNew => plan.new.iter().map(|new| revoking(new.id)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<RegisterChange> {
+    let plan = run.plan();
+    let settling_until = at.saturating_add(plan.proof.settling).unwrap_or(Timestamp::MAX);
+    let revoked = |id| RegisterChange::CredentialState {
+        id,
+        to: CredentialState::Revoked { settling_until },
+    };
+    match (step, output) {
+        (Step::IssueNew, StepOutput::Issued { issued }) => {
+            let mut changes: Vec<_> = plan
+                .new
+                .iter()
+                .map(|new| RegisterChange::CredentialIssued {
+                    id: new.id,
+                    issued: issued.clone(),
+                })
+                .collect();
+            if plan.strategy == Strategy::InPlace {
+                for old in &plan.old {
+                    changes.push(RegisterChange::CredentialState {
+                        id: old.id,
+                        to: CredentialState::Revoking,
+                    });
+                    changes.push(revoked(old.id));
+                }
+            }
+            changes
+        }
+        (Step::ProveNew, _) => plan
+            .new
+            .iter()
+            .map(|new| RegisterChange::CredentialProven { id: new.id, at })
+            .collect(),
+        (Step::Promote, _) => promoted(plan, at),
+        (Step::Quarantine, _) => vec![RegisterChange::IdentityState {
+            id: plan.identity,
+            to: IdentityState::Quarantined,
+        }],
+        (Step::LiftQuarantine, _) => vec![RegisterChange::IdentityState {
+            id: plan.identity,
+            to: IdentityState::Active,
+        }],
+        (Step::StripGrants, _) if plan.kind == RunKind::Decommission => {
+            vec![RegisterChange::IdentityState {
+                id: plan.identity,
+                to: IdentityState::Decommissioning,
+            }]
+        }
+        (Step::RevokeOld, _) => plan.old.iter().map(|old| revoked(old.id)).collect(),
+        (Step::RevokeNew, StepOutput::NeverIssued) => plan
+            .new
+            .iter()
+            .map(|new| RegisterChange::CredentialState {
+                id: new.id,
+                to: CredentialState::NeverIssued,
+            })
+            .collect(),
+        (Step::RevokeNew, _) => plan.new.iter().map(|new| revoked(new.id)).collect(),
+        (Step::ProveDead | Step::ProveNewDead, StepOutput::Proofs { deaths }) => {
+            deaths.iter().flat_map(|(id, death)| died(run, *id, death)).collect()
+        }
+        (Step::Tombstone, _) => vec![
+            RegisterChange::IdentityCurrent {
+                id: plan.identity,
+                credential: None,
+            },
+            RegisterChange::IdentityState {
+                id: plan.identity,
+                to: IdentityState::Decommissioned,
+            },
+        ],
+        (Step::Record, StepOutput::Adopted { reading }) => adopted(plan, reading),
+        _ => Vec::new(),
+    }
+}
+
+fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {
+    let Some(new) = &plan.new else { return Vec::new() };
+    let mut changes = vec![
+        RegisterChange::CredentialState {
+            id: new.id,
+            to: CredentialState::Active,
+        },
+        RegisterChange::IdentityCurrent {
+            id: plan.identity,
+            credential: Some(new.id),
+        },
+        RegisterChange::IdentityRotated { id: plan.identity, at },
+    ];
+    if plan.kind == RunKind::Provision {
+        changes.push(RegisterChange::IdentityState {
+            id: plan.identity,
+            to: IdentityState::Active,
+        });
+    }
+    if plan.strategy != Strategy::InPlace {
+        let overlap_ends = at.saturating_add(plan.timing.overlap).unwrap_or(Timestamp::MAX);
+        changes.extend(plan.old.iter().map(|old| RegisterChange::CredentialState {
+            id: old.id,
+            to: CredentialState::Superseded {
+                successor: new.id,
+                overlap_ends,
+            },
+        }));
+    }
+    changes
+}
+
+fn died(run: &Run, id: CredentialId, death: &Death) -> Vec<RegisterChange> {
+    let plan = run.plan();
+    let to = match death {
+        Death::Proven { proof } => CredentialState::Dead { proof: proof.clone() },
+        Death::Alive { since } => CredentialState::AliveAfterRevoke { since: *since },
+        Death::Unprovable { best, why } => CredentialState::Unprovable {
+            best: *best,
+            why: why.clone(),
+        },
+    };
+    let mut changes = vec![RegisterChange::CredentialState { id, to }];
+    let Death::Proven { proof } = death else { return changes };
+    let destroy_at = proof
+        .proven_at()
+        .saturating_add(plan.timing.keep_dead_secret)
+        .unwrap_or(Timestamp::MAX);
+    let secret = plan
+        .old
+        .iter()
+        .find(|old| old.id == id)
+        .and_then(|old| old.secret)
+        .or_else(|| plan.new.as_ref().filter(|new| new.id == id).map(|new| new.secret));
+    changes.extend(secret.map(|id| RegisterChange::SecretDestroyAt { id, at: destroy_at }));
+    let progress = proof.progress();
+    for vantage in &proof.terms().vantages {
+        let first = progress
+            .rounds
+            .iter()
+            .find(|round| round.vantage == *vantage && round.old.is_refused());
+        if let (Some(round), Some(revoked_at)) = (first, progress.revoked_at) {
+            let micros = round
+                .ended_at
+                .as_microsecond()
+                .saturating_sub(revoked_at.as_microsecond());
+            changes.push(RegisterChange::SettlingMeasured {
+                vantage: vantage.clone(),
+                micros,
+            });
+        }
+    }
+    changes
+}
+
+fn adopted(plan: &RunPlan, reading: &PrincipalReading) -> Vec<RegisterChange> {
+    let mut changes = Vec::new();
+    for old in &plan.old {
+        changes.push(RegisterChange::CredentialAdopted {
+            id: old.id,
+            reading: reading.clone(),
+        });
+        if plan.kind == RunKind::TakeOver {
+            changes.push(RegisterChange::CredentialState {
+                id: old.id,
+                to: CredentialState::Active,
+            });
+            changes.push(RegisterChange::IdentityCurrent {
+                id: plan.identity,
+                credential: Some(old.id),
+            });
+        }
+    }
+    changes.push(RegisterChange::IdentityState {
+        id: plan.identity,
+        to: IdentityState::Active,
+    });
+    changes
+}
+
+/// Taking back after the pointer was moved moves it back first: consumers are sent to the old credential before the new one goes.
+fn unwinding(run: &Run) -> Vec<RegisterChange> {
+    let plan = run.plan();
+    if run.promoted_at().is_none() {
+        return Vec::new();
+    }
+    let mut changes: Vec<_> = plan
+        .old
+        .iter()
+        .map(|old| RegisterChange::CredentialState {
+            id: old.id,
+            to: CredentialState::Active,
+        })
+        .collect();
+    let credential = plan.old.first().map(|old| old.id);
+    changes.push(RegisterChange::IdentityCurrent {
+        id: plan.identity,
+        credential,
+    });
+    changes
+}
+
+fn closed(run: &Run, _at: Timestamp) -> Vec<RegisterChange> {
+    let plan = run.plan();
+    // What was intended and never begun downstream has nothing to kill.
+    if run.path() == Path::Unwinding && !run.was_begun(Step::IssueNew) {
+        return plan
+            .new
+            .iter()
+            .map(|new| RegisterChange::CredentialState {
+                id: new.id,
+                to: CredentialState::NeverIssued,
+            })
+            .collect();
+    }
+    Vec::new()
+}

@@ -1,0 +1,195 @@
+//! The events of a run. They hold no secret: events name secrets by id.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keyfall_sdk::{Confirmation, ErrorKind, Issued, PrincipalReading, ProbeReading, Revoked, SessionsEnded};
+use serde::{Deserialize, Serialize};
+
+use super::super::actor::Actor;
+use super::super::digest::Digest;
+use super::super::ids::CredentialId;
+use super::super::proof::{Grade, Proof, Round};
+use super::decide::Then;
+use super::plan::RunPlan;
+use super::steps::Step;
+
+/// One line of a run's log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Counts from 0 within the run, without gaps.
+    pub seq: u32,
+    pub at: Timestamp,
+    /// The lease under which it was written.
+    pub epoch: u64,
+    pub body: EventBody,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum EventBody {
+    Opened {
+        plan: Box<RunPlan>,
+    },
+    /// Committed before the effect: what is about to be done, to what, by when an answer is expected.
+    Started {
+        step: Step,
+        attempt: u32,
+        deadline: Timestamp,
+        intent: serde_json::Value,
+    },
+    Succeeded {
+        step: Step,
+        output: StepOutput,
+    },
+    Failed {
+        step: Step,
+        error: StepError,
+        then: Then,
+    },
+    /// Something seen on the way that the step's end does not say.
+    Observed {
+        step: Step,
+        observation: Observation,
+    },
+    Waiting {
+        step: Step,
+        until: Timestamp,
+        why: String,
+    },
+    /// From here the run takes back what it did.
+    Unwinding {
+        cause: String,
+    },
+    NeedsOperator {
+        step: Step,
+        reason: String,
+        manual_step: String,
+    },
+    /// A person sent the run on: tries the step again.
+    Retried {
+        by: Actor,
+        reason: String,
+    },
+    /// A person states that the step's goal is reached by hand; the run goes on behind it.
+    Resumed {
+        by: Actor,
+        reason: String,
+    },
+    CancelRequested {
+        by: Actor,
+        reason: String,
+    },
+    Closed {
+        outcome: Outcome,
+        receipt_digest: Option<Digest>,
+    },
+}
+
+/// What a step leaves for the steps after it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "output", rename_all = "snake_case")]
+pub enum StepOutput {
+    Nothing,
+    Read {
+        reading: PrincipalReading,
+    },
+    Issued {
+        issued: Issued,
+    },
+    /// Reading downstream showed that the issue call never took effect.
+    NeverIssued,
+    Delivered {
+        version: String,
+        places: Vec<String>,
+        confirmed: Confirmation,
+    },
+    Revoked {
+        outcomes: BTreeMap<CredentialId, Revoked>,
+    },
+    SessionsEnded {
+        ended: SessionsEnded,
+    },
+    Stripped {
+        grants: Vec<String>,
+    },
+    Proofs {
+        deaths: BTreeMap<CredentialId, Death>,
+    },
+    Adopted {
+        reading: PrincipalReading,
+    },
+}
+
+/// How the attempt to prove a death ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "death", rename_all = "snake_case")]
+pub enum Death {
+    Proven { proof: Box<Proof> },
+    Alive { since: Timestamp },
+    Unprovable { best: Option<Grade>, why: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "observation", rename_all = "snake_case")]
+pub enum Observation {
+    /// The account as it was before the first change: the pre-image.
+    Before {
+        reading: PrincipalReading,
+    },
+    /// A credential was tried before its revocation.
+    Tried {
+        credential: CredentialId,
+        vantage: String,
+        reading: ProbeReading,
+    },
+    ProbeRound {
+        credential: CredentialId,
+        round: Round,
+    },
+    ConsumerSeen {
+        consumer: String,
+    },
+    ConsumerAwaited {
+        consumer: String,
+    },
+    /// The account after the last change.
+    After {
+        reading: PrincipalReading,
+    },
+    Note {
+        text: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepError {
+    pub kind: ErrorKind,
+    pub message: String,
+    pub code: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// Everything planned holds downstream, and whatever was ended is proven dead.
+    Completed,
+    /// Taken back; what had been issued is proven dead or was never issued.
+    Unwound { cause: String },
+    /// All was done, but some death could not be proven: counts as not dead.
+    Unprovable { best: Option<Grade>, why: String },
+    /// The system went on accepting what was revoked.
+    AliveAfterRevoke { since: Timestamp },
+}
+
+impl Outcome {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Unwound { .. } => "unwound",
+            Self::Unprovable { .. } => "unprovable",
+            Self::AliveAfterRevoke { .. } => "alive_after_revoke",
+        }
+    }
+}

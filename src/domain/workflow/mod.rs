@@ -1,0 +1,25 @@
+//! Runs. A run is an append-only log of events, and its state is a fold over that log: nothing else is ever the truth about a run.
+//!
+//! | here (pure)                                             | in the engine (I/O)                                   |
+//! |---------------------------------------------------------|-------------------------------------------------------|
+//! | `plan.rs` what a run is to do, pinned when it opens     | gathers the facts, draws ids and secrets, opens it    |
+//! | `steps.rs` which steps, in which order; the unwinding   |                                                       |
+//! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
+//! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
+//! | `changes.rs` what an event changes in the register      | stores these changes in the same transaction          |
+
+mod changes;
+mod decide;
+mod event;
+mod plan;
+mod run;
+mod steps;
+
+pub use changes::{RegisterChange, register_changes};
+pub use decide::{Decision, Then, after_failure, decide};
+pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput};
+pub use plan::{
+    ConsumerPlan, ControlCredential, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger,
+};
+pub use run::{IllegalEvent, Path, Run, RunStatus, StepState};
+pub use steps::{Step, forward_steps, unwind_steps};

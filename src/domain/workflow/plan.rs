@@ -1,0 +1,152 @@
+//! What a run is to do, pinned when it opens: the approved bounds, the targets by immutable id, the windows. A step reads nothing else, so
+//! a manifest that changes meanwhile changes nothing in a run that was approved.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{KeyId, Placement, PrincipalRef, Strategy};
+use serde::{Deserialize, Serialize};
+
+use super::super::actor::{Actor, Approval};
+use super::super::digest::Digest;
+use super::super::due::DueReason;
+use super::super::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
+use super::super::proof::ProofTerms;
+use super::super::resource::SeenBy;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunKind {
+    Provision,
+    Rotate,
+    EmergencyRotate,
+    Revoke,
+    Decommission,
+    /// Read-only: an account that was found is registered as it is.
+    Adopt,
+    /// Under approval, a foreign credential becomes ours: its key id is recorded and its secret proven.
+    TakeOver,
+}
+
+impl RunKind {
+    pub const ALL: [Self; 7] = [
+        Self::Provision,
+        Self::Rotate,
+        Self::EmergencyRotate,
+        Self::Revoke,
+        Self::Decommission,
+        Self::Adopt,
+        Self::TakeOver,
+    ];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Provision => "provision",
+            Self::Rotate => "rotate",
+            Self::EmergencyRotate => "emergency_rotate",
+            Self::Revoke => "revoke",
+            Self::Decommission => "decommission",
+            Self::Adopt => "adopt",
+            Self::TakeOver => "take_over",
+        }
+    }
+}
+
+/// What set a run off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    Schedule,
+    Request,
+    Apply,
+    BreakGlass,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunPlan {
+    pub run: RunId,
+    /// Which list of steps; a run finishes on the one that it began with.
+    pub workflow_version: u32,
+    pub kind: RunKind,
+    pub identity: IdentityId,
+    pub identity_name: String,
+    pub owner: String,
+    pub environment: String,
+    pub system: ResourceId,
+    pub system_name: String,
+    pub connector: String,
+    /// Over `SystemManifest::reach`. A secret sealed under another digest is not sent (P11).
+    pub endpoint_digest: Digest,
+    pub trigger: Trigger,
+    pub reason: DueReason,
+    pub initiator: Actor,
+    pub approval: Approval,
+    pub strategy: Strategy,
+    pub access: serde_json::Value,
+    pub new: Option<NewCredential>,
+    /// The credentials that this run ends: the current one for a rotation, all that may be live for a decommission.
+    pub old: Vec<OldCredential>,
+    pub control: Option<ControlCredential>,
+    pub deliveries: Vec<DeliveryPlan>,
+    pub consumers: Vec<ConsumerPlan>,
+    pub timing: Timing,
+    pub proof: ProofTerms,
+    /// A written human override: consumers that are not waited for, with the reason (break-glass names those that will break).
+    pub exception: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewCredential {
+    pub id: CredentialId,
+    pub secret: SecretId,
+    pub principal: PrincipalRef,
+    pub placement: Placement,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OldCredential {
+    pub id: CredentialId,
+    /// `None`: its death is at best `unprovable`.
+    pub secret: Option<SecretId>,
+    pub principal: PrincipalRef,
+    pub key_id: Option<KeyId>,
+    /// Intended by an earlier run and perhaps never live.
+    pub issued: bool,
+}
+
+/// The powerless account whose accepted login shows that a probe works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlCredential {
+    pub principal: PrincipalRef,
+    pub secret: SecretId,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryPlan {
+    pub destination: ResourceId,
+    pub destination_name: String,
+    pub connector: String,
+    /// The destination's defaults with the identity's target over them.
+    pub target: serde_json::Value,
+    /// What templates may use besides the secret and the user name.
+    pub fields: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerPlan {
+    pub name: String,
+    pub seen_by: SeenBy,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    pub overlap: SignedDuration,
+    pub uptake_interval: SignedDuration,
+    pub uptake_timeout: SignedDuration,
+    pub listen: SignedDuration,
+    pub keep_dead_secret: SignedDuration,
+    /// Proven dead by then, or the objective is missed.
+    pub objective: SignedDuration,
+    pub opened_at: Timestamp,
+}
