@@ -1,1 +1,18 @@
-//! Placeholder.
+//! Every connector that ships with Keyfall, and the one list that registers them.
+//!
+//! A connector knows the contract (`keyfall_sdk`) and its own client library. It knows no other connector, and nothing of
+//! Keyfall's store, engine or API.
+
+pub mod demo;
+#[cfg(test)]
+mod registry_tests;
+
+use std::sync::Arc;
+
+use keyfall_sdk::ConnectorKind;
+
+/// Every kind of connector, sorted by the name that manifests use.
+#[must_use]
+pub fn registry() -> Vec<Arc<dyn ConnectorKind>> {
+    vec![Arc::new(demo::DemoKind), Arc::new(demo::DestinationKind)]
+}

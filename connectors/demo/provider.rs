@@ -1,0 +1,396 @@
+//! The truth of one demo provider, apart from what its connector says: accounts in sharded maps, a clock that tests may
+//! move, the faults, and how often each operation was called. Systems of the same provider name share one in a process.
+//! It does not know the contract's calls: `control.rs` and `life.rs` do.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use keyfall_sdk::{KeyId, PrincipalStatus, SecretValue};
+use tokio::time::Instant;
+
+use super::account::{Account, Key, Login, Look, Session, hash_of};
+use super::faults::{Fault, Faults, Lie, Operation};
+
+const SHARDS: usize = 16;
+
+/// Deleted accounts that are remembered for each name, for vantages that are late.
+const REMEMBERED_ACCOUNTS: usize = 4;
+
+/// Accounts by name, each name with its deleted predecessors before the one that may be alive.
+pub(super) type Shard = HashMap<String, Vec<Account>>;
+
+/// One in-memory provider and everything that is true of it.
+#[derive(Debug)]
+pub struct Provider {
+    pub(super) name: String,
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+    faults: RwLock<Arc<Faults>>,
+    /// The faults that a system's options last asked for: connecting again with the same ones changes nothing.
+    configured: Mutex<Option<Faults>>,
+    /// When each vantage stopped learning.
+    frozen: Mutex<BTreeMap<String, u64>>,
+    began: Instant,
+    /// Microseconds added to the clock, by tests and by a state file that was read back.
+    pub(super) offset: AtomicU64,
+    pub(super) next_id: AtomicU64,
+    calls: [AtomicU64; Operation::COUNT],
+    pub(super) state_file: OnceLock<PathBuf>,
+    /// True once the state file was read. Held while it is written, so that the last writer writes the last truth.
+    pub(super) loaded: Mutex<bool>,
+}
+
+static PROVIDERS: LazyLock<Mutex<BTreeMap<String, Arc<Provider>>>> = LazyLock::new(Mutex::default);
+
+/// The provider of this name in this process, made at first use.
+#[must_use]
+pub fn provider(name: &str) -> Arc<Provider> {
+    let mut providers = held(&PROVIDERS);
+    if let Some(provider) = providers.get(name) {
+        return Arc::clone(provider);
+    }
+    let provider = Arc::new(Provider::new(name));
+    providers.insert(name.to_owned(), Arc::clone(&provider));
+    provider
+}
+
+/// A panic elsewhere leaves a demo map that is still the best truth there is.
+pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Provider {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+            faults: RwLock::default(),
+            configured: Mutex::default(),
+            frozen: Mutex::default(),
+            began: Instant::now(),
+            offset: AtomicU64::new(0),
+            next_id: AtomicU64::new(1),
+            calls: std::array::from_fn(|_| AtomicU64::new(0)),
+            state_file: OnceLock::new(),
+            loaded: Mutex::new(false),
+        }
+    }
+
+    /// Microseconds since the provider began. It stops and jumps with tokio's clock.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        let elapsed = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        elapsed.saturating_add(self.offset.load(Ordering::Relaxed))
+    }
+
+    /// Moves the provider's clock on, so that what is late arrives without anybody waiting.
+    pub fn advance(&self, by: Duration) {
+        let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX / 4);
+        self.offset.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    #[must_use]
+    pub fn faults(&self) -> Arc<Faults> {
+        Arc::clone(&self.faults.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces all faults, from the next call on.
+    pub fn set_faults(&self, faults: Faults) {
+        let now = self.now();
+        let mut frozen = held(&self.frozen);
+        frozen.retain(|name, _| faults.vantages.get(name).is_some_and(|vantage| vantage.stops_learning));
+        for (name, _) in faults.vantages.iter().filter(|(_, vantage)| vantage.stops_learning) {
+            frozen.entry(name.clone()).or_insert(now);
+        }
+        drop(frozen);
+        *self.faults.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(faults);
+    }
+
+    /// Changes the faults that are set.
+    pub fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = (*self.faults()).clone();
+        change(&mut faults);
+        self.set_faults(faults);
+    }
+
+    /// Faults that a system's options ask for. Faults set at run time survive a reconnect with the same options.
+    pub(super) fn configure(&self, faults: &Faults) {
+        let mut configured = held(&self.configured);
+        if configured.as_ref() != Some(faults) {
+            *configured = Some(faults.clone());
+            drop(configured);
+            self.set_faults(faults.clone());
+        }
+    }
+
+    /// How often an operation was called, failed calls included. `Any` counts all.
+    #[must_use]
+    pub fn calls(&self, operation: Operation) -> u64 {
+        let count = |index: usize| self.calls.get(index).map_or(0, |calls| calls.load(Ordering::Relaxed));
+        match operation {
+            Operation::Any => (0..Operation::COUNT).map(count).sum(),
+            one => count(one as usize),
+        }
+    }
+
+    /// Counts a call and says what happens to it.
+    pub(super) fn arrive(
+        &self,
+        faults: &Faults,
+        operation: Operation,
+        principal: &str,
+        vantage: Option<&str>,
+    ) -> (u64, Option<Fault>) {
+        let number = self
+            .calls
+            .get(operation as usize)
+            .map_or(0, |calls| calls.fetch_add(1, Ordering::Relaxed) + 1);
+        (number, faults.decide(operation, number, principal, vantage))
+    }
+
+    /// The account of this name that is alive, as it truly is.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Account> {
+        self.with_account(name, |account| account.clone())
+    }
+
+    /// Every account that is alive, sorted by name.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<Account> {
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            all.extend(
+                held(shard)
+                    .values()
+                    .flatten()
+                    .filter(|account| account.is_live())
+                    .cloned(),
+            );
+        }
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
+    /// Whether a login with this secret would succeed at this vantage now, lies and lag included. Counts as no call.
+    #[must_use]
+    pub fn accepts(&self, name: &str, secret: &SecretValue, vantage: &str) -> bool {
+        matches!(self.login(name, &hash_of(secret), vantage, 1), Login::Accepted(_))
+    }
+
+    /// Keys of all accounts that a login would still be accepted with at some vantage that is on time: what is live in
+    /// truth, whatever was answered.
+    #[must_use]
+    pub fn honoured_keys(&self) -> Vec<(String, KeyId)> {
+        let now = self.now();
+        let mut keys = Vec::new();
+        for shard in &self.shards {
+            for account in held(shard).values().flatten() {
+                let honoured = |key: &&Key| (account.is_live() && key.is_live()) || now < key.honoured_until;
+                keys.extend(
+                    account
+                        .keys
+                        .iter()
+                        .filter(honoured)
+                        .map(|key| (account.name.clone(), key.id.clone())),
+                );
+            }
+        }
+        keys.sort();
+        keys
+    }
+
+    /// Logs in as a workload does: the session stays open until it is ended.
+    pub fn open_session(&self, name: &str, secret: &SecretValue, vantage: &str) -> Option<u64> {
+        let Login::Accepted(key_id) = self.login(name, &hash_of(secret), vantage, 1) else {
+            return None;
+        };
+        let id = self.new_number();
+        let opened_at = self.now();
+        self.with_account(name, |account| account.sessions.push(Session { id, key_id, opened_at }))?;
+        Some(id)
+    }
+
+    #[must_use]
+    pub fn session_is_open(&self, name: &str, session: u64) -> bool {
+        self.with_account(name, |account| account.sessions.iter().any(|open| open.id == session))
+            .unwrap_or(false)
+    }
+
+    /// Puts an account there as somebody else would, for adoption and for findings. A namesake that is alive is deleted first.
+    pub fn plant_account(&self, name: &str, secret: &SecretValue, grants: &[&str]) -> Account {
+        let now = self.now();
+        let mut shard = self.shard(name);
+        let namesakes = shard.entry(name.to_owned()).or_default();
+        for account in namesakes.iter_mut().filter(|account| account.is_live()) {
+            account.delete(now, 0);
+        }
+        let mut account = self.new_account(name, "", now);
+        account.grants = grants.iter().map(|&grant| grant.to_owned()).collect();
+        account.grants.sort();
+        account.keys.push(self.new_key(hash_of(secret), "", now));
+        remember(namesakes, account.clone());
+        account
+    }
+
+    /// Puts one more key on an account, as somebody else would. `None` when the account is absent.
+    pub fn plant_key(&self, name: &str, secret: &SecretValue) -> Option<KeyId> {
+        let key = self.new_key(hash_of(secret), "", self.now());
+        let id = key.id.clone();
+        self.with_account(name, |account| account.keys.push(key))?;
+        Some(id)
+    }
+
+    /// Brings a removed key back, as a restored backup does. False when the account does not remember it.
+    pub fn resurrect(&self, name: &str, id: &KeyId) -> bool {
+        self.with_account(name, |account| {
+            let key = account.keys.iter_mut().find(|key| key.id == *id);
+            key.map(|key| key.removed_at = None).is_some()
+        })
+        .unwrap_or(false)
+    }
+
+    /// How a login ends at one vantage. `probe_number` decides which node a flapping vantage answers from.
+    pub(super) fn login(&self, name: &str, hash: &[u8; 32], vantage: &str, probe_number: u64) -> Login {
+        let faults = self.faults();
+        let look = self.look(&faults, vantage, probe_number);
+        let mut shard = self.shard(name);
+        let Some(namesakes) = shard.get_mut(name) else {
+            return Login::BadCredential;
+        };
+        let answers = namesakes.iter().map(|account| account.login(hash, look));
+        // Of namesakes, at most one exists at any instant; the others can only answer with a key that is honoured as a lie.
+        let answer = answers
+            .max_by_key(|answer| match answer {
+                Login::Accepted(_) => 2,
+                Login::Principal(_) => 1,
+                Login::BadCredential => 0,
+            })
+            .unwrap_or(Login::BadCredential);
+        let locked = faults.locked_principals.iter().any(|locked| locked == name);
+        let answer = if locked {
+            Login::Principal(PrincipalStatus::Locked)
+        } else {
+            answer
+        };
+        match answer {
+            Login::Principal(_) if faults.disabled_looks_refused => Login::BadCredential,
+            Login::BadCredential => {
+                count_failure(&faults, namesakes, look.now);
+                Login::BadCredential
+            }
+            other => other,
+        }
+    }
+
+    fn look(&self, faults: &Faults, vantage: &str, probe_number: u64) -> Look {
+        let now = self.now();
+        let Some(faulty) = faults.vantages.get(vantage) else {
+            return Look { as_of: now, now };
+        };
+        let flapping = faulty
+            .flapping
+            .filter(|flapping| flapping.every > 0 && probe_number.is_multiple_of(flapping.every));
+        let lag_ms = flapping.map_or(faulty.lag_ms, |flapping| flapping.lag_ms.max(faulty.lag_ms));
+        let late = now.saturating_sub(lag_ms.saturating_mul(1000));
+        let frozen = if faulty.stops_learning {
+            held(&self.frozen).get(vantage).copied()
+        } else {
+            None
+        };
+        Look {
+            as_of: frozen.map_or(late, |frozen| late.min(frozen)),
+            now,
+        }
+    }
+
+    /// The instant that lists and reads show.
+    pub(super) fn listed_as_of(&self, faults: &Faults) -> u64 {
+        self.now().saturating_sub(faults.list_lag_ms.saturating_mul(1000))
+    }
+
+    /// Until when a key removed now is honoured: not at all, unless the provider lies.
+    pub(super) fn honoured_until(&self, faults: &Faults) -> u64 {
+        match faults.revoke_lies {
+            None => 0,
+            Some(Lie::Forever) => u64::MAX,
+            Some(Lie::ForMs(millis)) => self.now().saturating_add(millis.saturating_mul(1000)),
+        }
+    }
+
+    pub(super) fn shard(&self, name: &str) -> MutexGuard<'_, Shard> {
+        let index = usize::try_from(self.hasher.hash_one(name) % (SHARDS as u64)).unwrap_or(0);
+        let [first, ..] = &self.shards;
+        held(self.shards.get(index).unwrap_or(first))
+    }
+
+    pub(super) fn each_shard(&self) -> impl Iterator<Item = MutexGuard<'_, Shard>> {
+        self.shards.iter().map(held)
+    }
+
+    /// Does something with the account of this name that is alive.
+    pub(super) fn with_account<T>(&self, name: &str, act: impl FnOnce(&mut Account) -> T) -> Option<T> {
+        let mut shard = self.shard(name);
+        shard
+            .get_mut(name)?
+            .iter_mut()
+            .find(|account| account.is_live())
+            .map(act)
+    }
+
+    pub(super) fn new_account(&self, name: &str, marker: &str, now: u64) -> Account {
+        Account {
+            name: name.to_owned(),
+            immutable_id: format!("account-{}", self.new_number()),
+            marker: marker.to_owned(),
+            created_at: now,
+            deleted_at: None,
+            statuses: Vec::new(),
+            grants: Vec::new(),
+            privileged: false,
+            keys: Vec::new(),
+            sessions: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    pub(super) fn new_key(&self, hash: [u8; 32], marker: &str, now: u64) -> Key {
+        Key {
+            id: KeyId(format!("key-{}", self.new_number())),
+            hash,
+            marker: marker.to_owned(),
+            added_at: now,
+            removed_at: None,
+            honoured_until: 0,
+        }
+    }
+
+    fn new_number(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// Adds an account to its namesakes and forgets the oldest that is deleted.
+pub(super) fn remember(namesakes: &mut Vec<Account>, account: Account) {
+    namesakes.push(account);
+    let surplus = namesakes.len().saturating_sub(REMEMBERED_ACCOUNTS);
+    namesakes.drain(..surplus);
+}
+
+fn count_failure(faults: &Faults, namesakes: &mut [Account], now: u64) {
+    let Some(lockout) = faults.lockout else { return };
+    let Some(account) = namesakes.iter_mut().find(|account| account.is_live()) else {
+        return;
+    };
+    let since = now.saturating_sub(lockout.window_ms.saturating_mul(1000));
+    account.failures.retain(|at| *at >= since);
+    account.failures.push(now);
+    if account.failures.len() >= usize::try_from(lockout.failures).unwrap_or(usize::MAX) {
+        account.failures.clear();
+        account.set_status(now, PrincipalStatus::Locked);
+    }
+}
