@@ -1,0 +1,155 @@
+//! What Keyfall remembers, as a contract: facts that are committed together, and questions that are answered from an index.
+//!
+//! A commit is one transaction: its guards hold, its facts are stored, its log entries are appended, and it is answered when all of that
+//! is durable; or nothing of it happened. Whoever holds a `dyn Store` knows no SQL and no database.
+//!
+//! The log is the audit log and the event log of the runs in one: append-only, encoded bytes that are hashed as they are. Its positions are
+//! given by the store, without gaps, in the transaction that appends (SQLite) or by the holder of the sequencer's lease.
+
+mod fact;
+mod question;
+
+use keyfall_sdk::BoxFuture;
+
+pub use fact::{
+    ApprovalRow, BudgetSpend, Commit, Committed, Fact, FindingRow, Guard, LogEntry, PersonRow, PlanRow, PlanStatus,
+    ReceiptRow, RunRow, SecretRow, SettlingSample, TokenRow,
+};
+pub use question::{
+    Claimed, DueIdentity, FindingFilter, IdentityFilter, LogPage, LogState, Overview, Page, ReceiptFilter, RunFilter,
+    StoredRun,
+};
+
+use crate::domain::identity::{Credential, Identity};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
+use crate::domain::resource::{Kind, Resource};
+use jiff::{SignedDuration, Timestamp};
+
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Why the store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process holds the file, or the schema or library is one that must not be used. The text says what to do.
+    #[error("the store cannot be opened: {why}")]
+    Open { why: String },
+    /// The file does not hold what it must hold. Nothing is repaired silently.
+    #[error(
+        "the store is damaged: {what}. Restore a backup with `keyfall restore`, or inspect a copy; this server stops here"
+    )]
+    Damaged { what: String },
+    /// No room, or the disk failed. Nothing of this commit is stored.
+    #[error("the store cannot write: {why}")]
+    Unwritable { why: String },
+    /// A stored text could not be read back as what it was written as.
+    #[error("a stored {what} could not be read back: {why}")]
+    Unreadable { what: &'static str, why: String },
+    #[error("the store is closed")]
+    Closed,
+    #[error("the store failed while {doing}")]
+    Failed {
+        doing: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// The register, the runs, the log. Each method is one transaction.
+pub trait Store: Send + Sync {
+    /// Stores everything in it or nothing. Answered after it is durable; concurrent callers share one synchronisation of the disk.
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
+
+    /// Takes open runs whose wake time has come and whose lease is free or over, each with a higher epoch than it ever had.
+    /// At most `limit`, the longest overdue first.
+    fn claim_runs<'a>(
+        &'a self,
+        node: &'a str,
+        now: Timestamp,
+        lease: SignedDuration,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Claimed>>>;
+
+    /// Prolongs leases that this node holds; answers the runs that it has lost.
+    fn renew_leases<'a>(
+        &'a self,
+        node: &'a str,
+        runs: &'a [(RunId, u64)],
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<RunId>>>;
+
+    /// When the next open run that nobody holds wants to be woken.
+    fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>>;
+
+    /// Active identities that are due and have no open run, the longest due first, ids and what planning needs.
+    fn due_identities(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, Result<Vec<DueIdentity>>>;
+    /// How many are due at `now`, counted no further than `up_to`: for the breaker.
+    fn count_due(&self, now: Timestamp, up_to: u32) -> BoxFuture<'_, Result<u32>>;
+
+    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>>;
+    fn runs<'a>(&'a self, filter: &'a RunFilter, page: Page) -> BoxFuture<'a, Result<Vec<RunRow>>>;
+    fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>>;
+
+    fn identity(&self, id: IdentityId) -> BoxFuture<'_, Result<Option<Identity>>>;
+    fn identity_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Identity>>>;
+    /// Many at once, for planning: those that exist, in no particular order.
+    fn identities_named<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<Vec<Identity>>>;
+    fn identities<'a>(&'a self, filter: &'a IdentityFilter, page: Page) -> BoxFuture<'a, Result<Vec<Identity>>>;
+    /// Keyfall's own control identity of a system.
+    fn control_identity<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Identity>>>;
+
+    fn credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<Credential>>>;
+    /// All credentials that an identity ever had, the oldest first.
+    fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>>;
+
+    fn resource<'a>(&'a self, kind: Kind, name: &'a str) -> BoxFuture<'a, Result<Option<Resource>>>;
+    /// All of a kind, sorted by name; systems, policies, destinations and owners are few beside identities.
+    fn resources(&self, kind: Kind) -> BoxFuture<'_, Result<Vec<Resource>>>;
+
+    fn secret(&self, id: SecretId) -> BoxFuture<'_, Result<Option<SecretRow>>>;
+    /// The secret that `keyfall secret set NAME` stored.
+    fn secret_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SecretRow>>>;
+    /// Secrets whose deadline has passed and whose bytes are still there.
+    fn secrets_to_destroy(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, Result<Vec<SecretId>>>;
+    /// Secrets that are sealed under another key than this one, in id order, for the rotation of the KEK.
+    fn secrets_not_under<'a>(&'a self, kek_id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<SecretRow>>>;
+
+    fn plan(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanRow>>>;
+    fn plans(&self, status: Option<PlanStatus>, page: Page) -> BoxFuture<'_, Result<Vec<PlanRow>>>;
+    fn approvals(&self, plan: PlanId) -> BoxFuture<'_, Result<Vec<ApprovalRow>>>;
+
+    fn findings<'a>(&'a self, filter: &'a FindingFilter, page: Page) -> BoxFuture<'a, Result<Vec<FindingRow>>>;
+    fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptRow>>>;
+    fn receipts<'a>(&'a self, filter: &'a ReceiptFilter, page: Page) -> BoxFuture<'a, Result<Vec<ReceiptRow>>>;
+
+    fn people(&self) -> BoxFuture<'_, Result<Vec<PersonRow>>>;
+    fn person(&self, id: PersonId) -> BoxFuture<'_, Result<Option<PersonRow>>>;
+    /// By the SHA-256 of the bearer token.
+    fn token(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<Option<TokenRow>>>;
+
+    /// Small named values: freeze, breaker, anchors, the KEK's check value.
+    fn setting<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>>>;
+
+    /// What a scope has spent since `since`: destructive actions, or refused logins of a principal.
+    fn spent<'a>(&'a self, scope: &'a str, since: Timestamp) -> BoxFuture<'a, Result<u32>>;
+    /// The measured settling times of a system, the latest first.
+    fn settling<'a>(&'a self, system: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<SettlingSample>>>;
+
+    /// Log entries from a position on, in order.
+    fn log(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<LogPage>>>;
+    /// Size of the log and the Merkle frontier over it.
+    fn log_state(&self) -> BoxFuture<'_, Result<LogState>>;
+    /// The hash of a complete subtree of the Merkle tree, by level (0: leaves) and index in that level.
+    fn log_nodes<'a>(&'a self, nodes: &'a [(u8, u64)]) -> BoxFuture<'a, Result<Vec<[u8; 32]>>>;
+
+    /// The figures of the review and of `/metrics`, from counters and indexes.
+    fn overview(&self, now: Timestamp) -> BoxFuture<'_, Result<Overview>>;
+
+    /// Writes a consistent copy to a path that does not exist yet.
+    fn backup<'a>(&'a self, to: &'a std::path::Path) -> BoxFuture<'a, Result<()>>;
+    /// Overwrites what deleted rows left behind: checkpoints and truncates the write-ahead log.
+    fn scrub(&self) -> BoxFuture<'_, Result<()>>;
+    /// Checks the file's structure, the schema and that every cached state equals the fold of its log.
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;
+    /// Ends the writer after everything accepted is durable.
+    fn close(&self) -> BoxFuture<'_, Result<()>>;
+}
