@@ -156,21 +156,26 @@ private_apt() {
 # unpack_privately PACKAGE...: the packages and what they need beyond the machine's, unpacked into the cache.
 unpack_privately() {
 	local root=$UNPACKED needed=() package
-	say "no right to install on this machine: unpacking $* into $root"
+	say "unpacking $* privately into $root"
 	mkdir -p "$CACHE/apt/state/lists/partial" "$CACHE/apt/cache/archives/partial" "$CACHE/apt/log" "$CACHE/apt/files" "$root"
 	# apt decides what is needed by what is installed. The packages we unpack count as absent, so that a server and its
-	# own libraries come from one place and in one version.
-	awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Package: (postgresql|libpq5|redis|pgbouncer|liblzf1|libhiredis)[^\n]*\n/' \
-		/var/lib/dpkg/status >"$CACHE/apt/status"
-	private_apt apt-get update >&2 || say "apt-get update had errors; going on with the lists that are there"
+	# own libraries come from one place and in one version; the demands of the others are dropped, or apt would first
+	# want to repair what this seems to break.
+	awk 'BEGIN { RS = ""; ORS = "\n\n" } !/^Package: (postgresql|libpq5|redis|pgbouncer|openssl|liblzf1|libhiredis)[^\n]*\n/' \
+		/var/lib/dpkg/status | grep -vE '^(Pre-Depends|Depends|Conflicts|Breaks):' >"$CACHE/apt/status"
+	# Hooks of the machine's own (an image that cleans its caches) fail here without harm, so its word is not final.
+	private_apt apt-get update >"$CACHE/apt/log/update" 2>&1 || true
 	# LLVM serves only the query compiler, which throw-away servers leave off; the rest belongs to a running system.
 	while read -r package; do
 		case $package in
-		libllvm* | ssl-cert | systemd* | adduser | logrotate | cron* | ucf | lsb-base | init-system-helpers | libz3* | sensible-utils | netbase) ;;
+		libllvm* | ssl-cert | systemd* | adduser | logrotate | cron* | ucf | lsb-base | init-system-helpers | libz3* | sensible-utils | netbase | libc6 | libc-bin) ;;
 		*) needed+=("$package") ;;
 		esac
 	done < <(private_apt apt-get -s --no-install-recommends install "$@" | awk '$1 == "Inst" { print $2 }')
-	[ ${#needed[@]} -gt 0 ] || fail "apt-get finds no package for $*: are Debian's sources in /etc/apt reachable?"
+	if [ ${#needed[@]} -eq 0 ]; then
+		cat "$CACHE/apt/log/update" >&2
+		fail "apt-get finds no package for $*: are Debian's sources in /etc/apt reachable?"
+	fi
 	say "downloading ${#needed[@]} packages"
 	(cd "$CACHE/apt/files" && private_apt apt-get download "${needed[@]}" >&2) || fail "apt-get download failed: ${needed[*]}"
 	for package in "$CACHE"/apt/files/*.deb; do

@@ -184,8 +184,10 @@ start_pgbouncer() {
 			query_wait_timeout = 10
 			ignore_startup_parameters = extra_float_digits,options
 			client_tls_sslmode = allow
+			client_tls_ca_file = $DATA/postgres/ca.crt
 			client_tls_cert_file = $DATA/postgres/server.crt
 			client_tls_key_file = $DATA/postgres/server.key
+			server_tls_ca_file = $DATA/postgres/ca.crt
 			pidfile = $folder/pid
 			logfile = $DATA/log/pgbouncer.log
 		CONF
