@@ -25,7 +25,7 @@ pub use call::{
 };
 pub use descriptor::{Descriptor, IssueClass, Lockout, RefusalCode, SecretShape, SettlingWindow, Strategy};
 pub use error::{ConnectorError, ErrorKind, Result};
-pub use principal::{KeyId, PrincipalReading, PrincipalRef, PrincipalState, PrincipalStatus};
+pub use principal::{KeyId, PlaceReading, PrincipalReading, PrincipalRef, PrincipalState, PrincipalStatus};
 pub use secret::SecretValue;
 pub use system::{
     AdminCredential, ConfigProblem, ConnectorKind, ServerGrants, SystemSpec, TlsMode, Vantage, VantageRole,
