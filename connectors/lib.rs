@@ -4,6 +4,7 @@
 //! Keyfall's store, engine or API.
 
 pub mod demo;
+pub mod redis;
 #[cfg(test)]
 mod registry_tests;
 
@@ -14,5 +15,9 @@ use keyfall_sdk::ConnectorKind;
 /// Every kind of connector, sorted by the name that manifests use.
 #[must_use]
 pub fn registry() -> Vec<Arc<dyn ConnectorKind>> {
-    vec![Arc::new(demo::DemoKind), Arc::new(demo::DestinationKind)]
+    vec![
+        Arc::new(demo::DemoKind),
+        Arc::new(demo::DestinationKind),
+        Arc::new(redis::RedisKind),
+    ]
 }

@@ -1,0 +1,140 @@
+//! Connections that outlive the password they were opened with: removing a password or switching a user off closes none.
+
+use std::time::Duration;
+
+use keyfall_sdk::{BoxFuture, CallContext, EndSessionsCall, PrincipalRef, Result, Sessions, SessionsEnded};
+
+use super::RedisConnector;
+use super::node::{Deadline, Session};
+
+/// One line of `CLIENT LIST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Client {
+    id: u64,
+    /// Whole seconds, rounded down.
+    age_s: u64,
+    pub(super) user: String,
+}
+
+impl Sessions for RedisConnector {
+    fn count<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(async move {
+            let mut count = 0_u32;
+            for session in &mut self.open_all(Deadline::of(ctx)).await? {
+                let open = session.clients_of(&principal.name).await?.len();
+                count = count.saturating_add(u32::try_from(open).unwrap_or(u32::MAX));
+            }
+            Ok(count)
+        })
+    }
+
+    fn end<'a>(&'a self, ctx: &'a CallContext, call: &'a EndSessionsCall) -> BoxFuture<'a, Result<SessionsEnded>> {
+        Box::pin(async move {
+            let mut total = SessionsEnded { ended: 0, left: 0 };
+            for session in &mut self.open_all(Deadline::of(ctx)).await? {
+                let here = end_on(session, call).await?;
+                total.ended = total.ended.saturating_add(here.ended);
+                total.left = total.left.saturating_add(here.left);
+            }
+            Ok(total)
+        })
+    }
+}
+
+async fn end_on(session: &mut Session<'_>, call: &EndSessionsCall) -> Result<SessionsEnded> {
+    let doomed: Vec<u64> = session
+        .clients_of(&call.principal.name)
+        .await?
+        .into_iter()
+        .filter(|client| !is_spared(client, call.spare_younger_than))
+        .map(|client| client.id)
+        .collect();
+    for id in &doomed {
+        // An id that is gone by now answers 0, which is as good.
+        session
+            .write::<u32>(redis::cmd("CLIENT").arg("KILL").arg("ID").arg(*id), "CLIENT KILL")
+            .await?;
+    }
+    let left = session
+        .clients_of(&call.principal.name)
+        .await?
+        .iter()
+        .filter(|client| doomed.contains(&client.id) || call.spare_younger_than.is_none())
+        .count();
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Ok(SessionsEnded {
+        ended: count(doomed.len()).saturating_sub(count(left)),
+        left: count(left),
+    })
+}
+
+/// An age is rounded down to whole seconds, so a connection may be almost a second older than it looks. One that might be
+/// too old is not spared.
+fn is_spared(client: &Client, spare_younger_than: Option<Duration>) -> bool {
+    spare_younger_than.is_some_and(|limit| Duration::from_secs(client.age_s.saturating_add(1)) <= limit)
+}
+
+impl Session<'_> {
+    /// Every connection to this node but our own.
+    pub(super) async fn clients(&mut self) -> Result<Vec<Client>> {
+        let own: u64 = self.read(redis::cmd("CLIENT").arg("ID"), "CLIENT ID").await?;
+        let listed: String = self.read(redis::cmd("CLIENT").arg("LIST"), "CLIENT LIST").await?;
+        Ok(listed
+            .lines()
+            .filter_map(parse)
+            .filter(|client| client.id != own)
+            .collect())
+    }
+
+    async fn clients_of(&mut self, user: &str) -> Result<Vec<Client>> {
+        let mut clients = self.clients().await?;
+        clients.retain(|client| client.user == user);
+        Ok(clients)
+    }
+}
+
+/// A line without these fields is no client line. A connection that has not logged in yet runs as `default`.
+fn parse(line: &str) -> Option<Client> {
+    let field = |name: &str| {
+        line.split(' ')
+            .find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    };
+    Some(Client {
+        id: field("id")?.parse().ok()?,
+        age_s: field("age")?.parse().ok()?,
+        user: field("user")?.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Client, is_spared, parse};
+
+    #[test]
+    fn a_line_of_redis_7_is_read() {
+        let line = "id=15 addr=127.0.0.1:37990 laddr=127.0.0.1:27391 fd=7 name= age=3 idle=0 flags=N db=0 sub=0 events=r \
+                    cmd=client|list user=app redir=-1 resp=2";
+        let client = Client {
+            id: 15,
+            age_s: 3,
+            user: "app".to_owned(),
+        };
+        assert_eq!(parse(line), Some(client));
+        assert_eq!(parse("rubbish"), None);
+    }
+
+    #[test]
+    fn a_connection_that_may_be_too_old_is_not_spared() {
+        let client = |age_s| Client {
+            id: 1,
+            age_s,
+            user: "app".to_owned(),
+        };
+        let limit = Some(Duration::from_secs(3));
+        assert!(is_spared(&client(2), limit));
+        assert!(!is_spared(&client(3), limit));
+        assert!(!is_spared(&client(0), None));
+    }
+}
