@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use keyfall_sdk::{KeyId, PrincipalRef};
 use serde::{Deserialize, Serialize};
 
+use super::actor::Approval;
 use super::due::DueReason;
 use super::ids::{CredentialId, IdentityId, SecretId};
 use super::proof::{Grade, Proof};
@@ -71,6 +72,8 @@ pub struct Identity {
     pub due: Option<(Timestamp, DueReason)>,
     /// Keyfall's own control identity of a system: powerless, needed as the positive control.
     pub is_control: bool,
+    /// What allowed this version of the spec.
+    pub approved: Option<Approval>,
     pub created_at: Timestamp,
 }
 

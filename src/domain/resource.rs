@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{Strategy, SystemSpec, TlsMode, Vantage};
 use serde::{Deserialize, Serialize};
 
+use super::actor::Approval;
 use super::ids::ResourceId;
 
 /// The kinds of a manifest, in the order in which they are applied: what others name comes first.
@@ -73,6 +74,8 @@ pub struct Resource {
     pub version: u32,
     pub labels: BTreeMap<String, String>,
     pub spec: Spec,
+    /// What allowed this version. For a policy it is the standing approval of the rotations inside its bounds.
+    pub approved: Option<Approval>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -87,6 +87,8 @@ pub struct RunPlan {
     pub new: Option<NewCredential>,
     /// The credentials that this run ends: the current one for a rotation, all that may be live for a decommission.
     pub old: Vec<OldCredential>,
+    /// Every account that the identity is known to have had, for a decommission to delete: also those without a live credential.
+    pub accounts: Vec<PrincipalRef>,
     pub control: Option<ControlCredential>,
     pub deliveries: Vec<DeliveryPlan>,
     pub consumers: Vec<ConsumerPlan>,
