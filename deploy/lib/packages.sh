@@ -206,3 +206,14 @@ write_wrappers() {
 	rm -rf "$WRAPPERS"
 	mv "$staging" "$WRAPPERS"
 }
+
+# need_compiler: crates that hold C are compiled with cc, which is also what links every Rust program.
+need_compiler() {
+	if have cc; then return 0; fi
+	if have apt-get && is_root; then
+		apt_install env gcc libc6-dev
+	elif have apt-get && have sudo && sudo -n true 2>/dev/null; then
+		apt_install "sudo -n env" gcc libc6-dev
+	fi
+	have cc || fail "no C compiler: install one (Debian: apt-get install gcc libc6-dev), then run this again"
+}
