@@ -7,6 +7,8 @@ pub mod digest;
 pub mod due;
 pub mod identity;
 pub mod ids;
+pub mod length;
+pub mod planner;
 pub mod proof;
 pub mod resource;
 pub mod workflow;

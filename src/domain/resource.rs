@@ -1,4 +1,4 @@
-//! What manifests describe: the `spec` of each kind, as it is stored. Lengths of time are written like `30d`, `1h 30m`, `250ms`.
+//! What manifests describe: the `spec` of each kind, as it is stored. Lengths of time are written like `30d`, `1h 30m`, `250ms` (`length.rs`).
 //!
 //! Nothing here holds a secret: a manifest names secrets (`secretRef`), and `keyfall secret set` gives them their bytes.
 
@@ -105,7 +105,7 @@ pub struct SystemManifest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admin: Option<AdminReference>,
     /// Widens the documented settling window; a shorter one is refused.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::length::optional", default, skip_serializing_if = "Option::is_none")]
     pub settling: Option<SignedDuration>,
     #[serde(default)]
     pub limits: SystemLimits,
@@ -186,7 +186,7 @@ pub struct PolicySpec {
     pub selector: Selector,
     pub rotation: RotationRule,
     /// How long the old credential stays usable after the new one was promoted.
-    #[serde(default)]
+    #[serde(with = "super::length", default)]
     pub overlap: SignedDuration,
     #[serde(default)]
     pub proof: ProofRule,
@@ -199,7 +199,7 @@ pub struct PolicySpec {
     #[serde(default)]
     pub budget: Budget,
     /// From the request to the proof; the figure that revocation confidence is judged by.
-    #[serde(default = "quarter_hour")]
+    #[serde(with = "super::length", default = "quarter_hour")]
     pub objective: SignedDuration,
     /// The targeted risk analysis that the period rests on (PCI DSS 8.6.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -225,7 +225,7 @@ pub struct Selector {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RotationRule {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::length::optional", default, skip_serializing_if = "Option::is_none")]
     pub every: Option<SignedDuration>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
@@ -236,7 +236,7 @@ pub struct RotationRule {
     #[serde(default)]
     pub spread_percent: u8,
     /// Issue to proven death, worst case. Due early enough to keep it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(with = "super::length::optional", default, skip_serializing_if = "Option::is_none")]
     pub max_effective_age: Option<SignedDuration>,
 }
 
@@ -245,13 +245,16 @@ pub struct RotationRule {
 pub struct ProofRule {
     /// Refusals in a row, at every vantage.
     pub refusals: u32,
+    #[serde(with = "super::length")]
     pub interval: SignedDuration,
     /// Widens the system's settling window for these identities.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, with = "super::length::optional", skip_serializing_if = "Option::is_none")]
     pub settling: Option<SignedDuration>,
     /// After the window's end without N refusals in a row: `alive_after_revoke` or `unprovable`, and a person is called.
+    #[serde(with = "super::length")]
     pub give_up_after: SignedDuration,
     /// How long a dead secret is kept sealed for late re-checks before it is destroyed.
+    #[serde(with = "super::length")]
     pub keep_dead_secret: SignedDuration,
 }
 
@@ -271,8 +274,10 @@ impl Default for ProofRule {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct UptakeRule {
     /// How often consumers are looked at while they are awaited.
+    #[serde(with = "super::length")]
     pub interval: SignedDuration,
     /// After it, the run holds, names the laggards and asks for a person.
+    #[serde(with = "super::length")]
     pub timeout: SignedDuration,
 }
 
@@ -289,6 +294,7 @@ impl Default for UptakeRule {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct DecommissionRule {
     /// How long the disabled account is listened to before it is deleted.
+    #[serde(with = "super::length")]
     pub listen: SignedDuration,
 }
 
@@ -320,6 +326,7 @@ pub enum Autonomy {
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct Budget {
     pub destructive: u32,
+    #[serde(with = "super::length")]
     pub per: SignedDuration,
 }
 
