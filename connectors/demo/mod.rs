@@ -13,6 +13,8 @@ mod life;
 mod options;
 mod provider;
 mod state_file;
+#[cfg(test)]
+mod tests;
 
 pub use account::{Account, Key, Session};
 pub use connector::DemoKind;
