@@ -1,9 +1,11 @@
 //! What carrying out one step came to. The driver turns it into events; a step writes nothing itself.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
-use crate::domain::workflow::{Observation, Run, Step, StepError, StepOutput};
+use crate::domain::digest::Digest;
+use crate::domain::workflow::{Observation, Outcome, Run, Step, StepError, StepOutput};
+use crate::store::Fact;
 
 /// What a step saw, in order, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +46,15 @@ impl StepReport {
     }
 }
 
+/// What is stored together with a run's last event.
+#[derive(Debug, Clone, Default)]
+pub struct Closing {
+    /// The receipt, when the run ended something.
+    pub facts: Vec<Fact>,
+    /// Of the receipt's body; it stands in the closing event.
+    pub receipt_digest: Option<Digest>,
+}
+
 /// Carries out steps. One implementation talks to real connectors; the driver's own tests bring theirs.
 pub trait PerformSteps: Send + Sync {
     /// What is about to be done, committed before it is done: targets by immutable id, the name to be used, the pre-image. No secret.
@@ -52,4 +63,13 @@ pub trait PerformSteps: Send + Sync {
     /// Does the step once. `observe_first`: an earlier attempt may have had its effect, so look downstream before repeating anything.
     /// Waiting, retrying and recording are the driver's. Never cancelled after it was begun.
     fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport>;
+
+    /// How long the step may take. The lease outlives it when the effect is sent, and the deadline stands in the intent.
+    fn time_limit(&self, run: &Run, step: Step) -> SignedDuration;
+
+    /// The step's result cannot be had twice (the system mints the secret and shows it once), so it is made durable before anything else.
+    fn must_record_at_once(&self, run: &Run, step: Step) -> bool;
+
+    /// What is stored with the closing event, which will be number `run.next_seq()`.
+    fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing;
 }

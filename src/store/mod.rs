@@ -77,11 +77,21 @@ pub trait Store: Send + Sync {
         until: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<RunId>>>;
 
+    /// Gives up every lease under this node's name and answers how many there were. Only for a node that has proof that its predecessor of
+    /// the same name is dead: on SQLite the lock on the file is that proof, and a start need not wait for leases to run out.
+    fn release_leases<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<u32>>;
+
     /// When the next open run that nobody holds wants to be woken.
     fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>>;
 
-    /// Active identities that are due and have no open run, the longest due first, ids and what planning needs.
-    fn due_identities(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, Result<Vec<DueIdentity>>>;
+    /// Active identities that are due and have no open run, the longest due first, behind `after` in the order of (due time, id).
+    /// A pass goes on behind those that it may not open by itself, so that they hide nobody.
+    fn due_identities(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, IdentityId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueIdentity>>>;
     /// How many are due at `now`, counted no further than `up_to`: for the breaker.
     fn count_due(&self, now: Timestamp, up_to: u32) -> BoxFuture<'_, Result<u32>>;
 
@@ -91,6 +101,8 @@ pub trait Store: Send + Sync {
 
     fn identity(&self, id: IdentityId) -> BoxFuture<'_, Result<Option<Identity>>>;
     fn identity_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Identity>>>;
+    /// Many at once, for the passes: those that exist, in no particular order.
+    fn identities_with<'a>(&'a self, ids: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Identity>>>;
     /// Many at once, for planning: those that exist, in no particular order.
     fn identities_named<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<Vec<Identity>>>;
     fn identities<'a>(&'a self, filter: &'a IdentityFilter, page: Page) -> BoxFuture<'a, Result<Vec<Identity>>>;
@@ -100,6 +112,8 @@ pub trait Store: Send + Sync {
     fn credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<Credential>>>;
     /// All credentials that an identity ever had, the oldest first.
     fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>>;
+    /// The same for many identities at once, the oldest first.
+    fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>>;
 
     fn resource<'a>(&'a self, kind: Kind, name: &'a str) -> BoxFuture<'a, Result<Option<Resource>>>;
     /// All of a kind, sorted by name; systems, policies, destinations and owners are few beside identities.
