@@ -1,6 +1,7 @@
 //! Keyfall keeps the register of an organisation's non-human identities, rotates and retires their credentials on schedule, and never calls
 //! a credential dead until the systems that used to accept it have refused it. The map of this library is `src/README.md`.
 
+pub mod app;
 pub mod clock;
 pub mod domain;
 pub mod engine;

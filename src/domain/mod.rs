@@ -8,6 +8,7 @@ pub mod due;
 pub mod identity;
 pub mod ids;
 pub mod length;
+pub mod plan;
 pub mod planner;
 pub mod proof;
 pub mod resource;
