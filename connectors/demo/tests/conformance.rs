@@ -6,8 +6,8 @@ use std::time::Duration;
 use keyfall_sdk::testkit::{DestinationSubject, Report, Subject, conforms, destination_conforms};
 use keyfall_sdk::{
     BoxFuture, CallContext, Connector, ConnectorError, ConnectorKind, Descriptor, EndSessionsCall, Entitle, Inventory,
-    Issue, IssueCall, IssueObservation, Issued, PrincipalRef, Probe, Result, Revoke, RevokeCall, Revoked, ServerGrants,
-    Sessions, Suspend,
+    Issue, IssueCall, IssueObservation, Issued, PrincipalRef, Probe, RefusalCode, Result, Revoke, RevokeCall, Revoked,
+    SecretShape, ServerGrants, Sessions, Suspend,
 };
 use serde_json::{Value, json};
 
@@ -290,6 +290,71 @@ async fn the_kit_notices_a_careless_connector() {
             "a_foreign_key_id_harms_nothing",
             "a_namesake_is_not_harmed",
             "no_secret_is_ever_returned"
+        ],
+        "{report}"
+    );
+}
+
+/// A connector that says much of itself and can do nothing.
+struct Boastful(Descriptor);
+
+impl Connector for Boastful {
+    fn descriptor(&self) -> &Descriptor {
+        &self.0
+    }
+}
+
+#[tokio::test]
+async fn the_kit_notices_a_descriptor_that_boasts() {
+    let mut subject = subject(json!({ "provider": "boastful" }));
+    let mut descriptor = subject.connector.descriptor().clone();
+    let code = RefusalCode {
+        code: "denied",
+        refuses_credential: false,
+        meaning: "no",
+    };
+    descriptor.answers = Box::leak(Box::new([code, code]));
+    descriptor.secret_shape = SecretShape {
+        length: 43,
+        alphabet: "ab'",
+    };
+    subject.connector = Arc::new(Boastful(descriptor));
+    subject.broken = None;
+    let report = conforms(&subject).await;
+    assert_eq!(
+        report.broken()[..3],
+        [
+            "descriptor_agrees_with_abilities",
+            "answers_are_listed_once",
+            "secrets_are_strong_and_quotable"
+        ],
+        "{report}"
+    );
+}
+
+#[tokio::test]
+async fn the_kit_notices_a_destination_that_lies() {
+    let connect = |options: Value| {
+        DestinationKind
+            .connect(&spec(options), None, &ServerGrants::default())
+            .unwrap()
+    };
+    let faults = json!({ "rules": [{ "operation": "confirm", "nth": 2, "then": "lostReply" }] });
+    let subject = DestinationSubject {
+        connector: connect(json!({ "destination": "lying", "faults": faults })),
+        target: json!({ "slot": "app/db" }),
+        wrong_target: json!({ "slot": "fine" }),
+        fields: Default::default(),
+        broken: Some(connect(json!({ "destination": "lying-alive" }))),
+        seed: 7,
+    };
+    let report = destination_conforms(&subject).await;
+    assert_eq!(
+        report.broken(),
+        [
+            "wrong_targets_are_named",
+            "a_delivery_lives_and_ends",
+            "a_dead_destination_never_succeeds"
         ],
         "{report}"
     );
