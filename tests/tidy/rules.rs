@@ -1,0 +1,124 @@
+//! The rules about single files: their head, size, words. Imports are in `imports.rs`. They must not read any file.
+
+use crate::source::{Source, has_word, is_test_file, lines_with};
+use crate::tree::Text;
+
+const MOST_LINES: usize = 600;
+const MOST_CODE_LINES: usize = 400;
+
+pub(crate) fn opens_with_its_purpose(source: &Source) -> Vec<String> {
+    let first = source.text.lines().next().unwrap_or_default();
+    let says = first.strip_prefix("//!").is_some_and(|rest| rest.trim().len() > 10);
+    if says {
+        Vec::new()
+    } else {
+        vec![source.complain(1, "it does not open with `//!` and a sentence")]
+    }
+}
+
+pub(crate) fn stays_small(source: &Source) -> Vec<String> {
+    let lines = source.text.lines().count();
+    let code = source.product.lines().filter(|line| !line.trim().is_empty()).count();
+    let mut complaints = Vec::new();
+    if lines > MOST_LINES {
+        complaints.push(source.complain(lines, &format!("{lines} lines; {MOST_LINES} are the most")));
+    }
+    if code > MOST_CODE_LINES {
+        complaints.push(source.complain(lines, &format!("{code} lines of code; {MOST_CODE_LINES} are the most")));
+    }
+    complaints
+}
+
+/// Marks of unfinished work, in comments too. Written in halves, or this file would break its own rule.
+const MARKS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X", "XX")];
+const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "#[allow(", "#![allow("];
+
+pub(crate) fn leaves_nothing_for_later(source: &Source) -> Vec<String> {
+    let marks = MARKS.iter().map(|mark| (mark, &source.text));
+    let macros = UNFINISHED.iter().map(|mark| (mark, &source.code));
+    marks
+        .chain(macros)
+        .flat_map(|(mark, text)| lines_with(text, mark).into_iter().map(move |line| (line, mark)))
+        .map(|(line, mark)| source.complain(line, &format!("it says {mark}")))
+        .collect()
+}
+
+pub(crate) fn does_not_sleep_in_tests(source: &Source) -> Vec<String> {
+    if source.path.ends_with("/poll.rs") && is_test_file(&source.path) {
+        return Vec::new();
+    }
+    lines_with(&source.tests(), "sleep(")
+        .into_iter()
+        .map(|line| source.complain(line, "a test sleeps"))
+        .collect()
+}
+
+const WALL_CLOCKS: &[&str] = &["SystemTime::now", "Timestamp::now", "Zoned::now"];
+
+pub(crate) fn leaves_the_clock_alone(source: &Source) -> Vec<String> {
+    if source.path == "src/clock.rs" {
+        return Vec::new();
+    }
+    let wall = WALL_CLOCKS.iter().map(|clock| (*clock, &source.code));
+    let monotonic = source
+        .path
+        .starts_with("src/")
+        .then_some(("Instant::now", &source.product));
+    wall.chain(monotonic)
+        .flat_map(|(clock, text)| lines_with(text, clock).into_iter().map(move |line| (line, clock)))
+        .map(|(line, clock)| source.complain(line, &format!("it calls {clock}")))
+        .collect()
+}
+
+pub(crate) fn carries_the_licence(file: &Text) -> Vec<String> {
+    let holds = if file.path == "LICENSE" {
+        file.text.contains("Apache License") && file.text.contains("Version 2.0, January 2004")
+    } else {
+        let stated = ["license.workspace = true", "license = \"Apache-2.0\""];
+        file.text.lines().any(|line| stated.contains(&line.trim()))
+    };
+    if holds {
+        Vec::new()
+    } else {
+        vec![format!("{}: it does not carry Apache-2.0", file.path)]
+    }
+}
+
+/// Paths of one machine, and words about how a text came about. Written in halves, as above.
+const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/")];
+const PROCESS: &[&str] = &[
+    concat!("cla", "ude"),
+    concat!("chat", "gpt"),
+    concat!("agent ", "session"),
+    concat!("language ", "model"),
+];
+
+pub(crate) fn belongs_in_the_tree(file: &Text) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (index, line) in file.text.lines().enumerate() {
+        let lower = line.to_lowercase();
+        let path = MACHINE_PATHS.iter().find(|path| begins_a_path(line, path));
+        let word = PROCESS.iter().find(|word| has_word(&lower, word));
+        if let Some(found) = path.or(word) {
+            complaints.push(format!("{}:{}: it says {found}", file.path, index + 1));
+        }
+    }
+    complaints
+}
+
+/// `needle` at the start of an absolute path, not within a longer one.
+fn begins_a_path(line: &str, needle: &str) -> bool {
+    line.match_indices(needle).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || "._-~$}*".contains(c))
+    })
+}
+
+pub(crate) fn has_unreleased(changelog: &Text) -> Vec<String> {
+    let mut after = changelog.text.lines().skip_while(|line| *line != "## Unreleased");
+    if after.next().is_some() {
+        Vec::new()
+    } else {
+        vec![format!("{}: it has no section `## Unreleased`", changelog.path)]
+    }
+}
