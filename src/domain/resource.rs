@@ -9,6 +9,7 @@ use keyfall_sdk::{Strategy, SystemSpec, TlsMode, Vantage};
 use serde::{Deserialize, Serialize};
 
 use super::actor::Approval;
+use super::digest::Digest;
 use super::ids::ResourceId;
 
 /// The kinds of a manifest, in the order in which they are applied: what others name comes first.
@@ -125,6 +126,14 @@ pub struct SystemManifest {
 }
 
 impl SystemManifest {
+    /// Binds approvals and sealed secrets to where this system is reached (P11).
+    ///
+    /// # Errors
+    /// When the manifest cannot be written as JSON.
+    pub fn endpoint_digest(&self) -> Result<Digest, serde_json::Error> {
+        Digest::of_value("keyfall-endpoints/v1", &self.reach())
+    }
+
     /// What the connector is given, and what the endpoint digest is taken over.
     #[must_use]
     pub fn reach(&self) -> SystemSpec {
