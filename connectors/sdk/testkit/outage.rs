@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use super::examiner::{Examiner, context, fails_as, foreign_key};
+use super::examiner::{Examiner, context, fails_as};
 use super::report::{Judgement, Why};
 use crate::{
     Connector, EndSessionsCall, ErrorKind, InconclusiveWhy, PrincipalRef, ProbeCall, ProbePurpose, Result, RevokeCall,
@@ -12,14 +12,12 @@ use crate::{
 pub(super) async fn a_dead_endpoint_is_transient_and_inconclusive(examiner: &Examiner<'_>) -> Judgement {
     let dead = examiner.subject.broken.as_deref();
     let dead = dead.ok_or_else(|| Why::Skipped("the subject has no broken connector".to_owned()))?;
-    let principal = PrincipalRef {
-        immutable_id: Some("1".to_owned()),
-        ..examiner.principal("outage")
-    };
-    control_plane(examiner, dead, &principal).await?;
-    endings(examiner, dead, &principal).await?;
+    // Ids that the living system gave: one of another form may be refused before anything is asked.
+    let recorded = examiner.make("outage").await?.revocation();
+    control_plane(examiner, dead, &recorded.principal).await?;
+    endings(examiner, dead, &recorded).await?;
     for vantage in &examiner.subject.vantages {
-        probe(examiner, dead, &principal, vantage).await?;
+        probe(examiner, dead, &recorded.principal, vantage).await?;
     }
     Ok(())
 }
@@ -46,16 +44,13 @@ async fn control_plane(examiner: &Examiner<'_>, dead: &dyn Connector, principal:
     Ok(())
 }
 
-async fn endings(examiner: &Examiner<'_>, dead: &dyn Connector, principal: &PrincipalRef) -> Judgement {
+async fn endings(examiner: &Examiner<'_>, dead: &dyn Connector, recorded: &RevokeCall) -> Judgement {
+    let principal = &recorded.principal;
     if let Some(entitle) = dead.entitle() {
         transient(examiner, "strip", entitle.strip(&context("strip"), principal).await)?;
     }
     if let Some(revoke) = dead.revoke() {
-        let call = RevokeCall {
-            principal: principal.clone(),
-            key_id: foreign_key(),
-        };
-        transient(examiner, "revoke", revoke.revoke(&context("revoke"), &call).await)?;
+        transient(examiner, "revoke", revoke.revoke(&context("revoke"), recorded).await)?;
         transient(
             examiner,
             "delete_principal",
