@@ -84,7 +84,8 @@ pub trait Entitle: Send + Sync {
     fn strip<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<Vec<String>>>;
 }
 
-/// Ending a credential, and an account. Idempotent: what is gone already is a success.
+/// Ending a credential, and an account. Idempotent: what is gone already is a success, an account that is absent included.
+/// An account of the recorded name with another immutable id is a `Conflict`, here and in every change of an account.
 pub trait Revoke: Send + Sync {
     fn revoke<'a>(&'a self, ctx: &'a CallContext, call: &'a RevokeCall) -> BoxFuture<'a, Result<Revoked>>;
 
