@@ -5,4 +5,6 @@ pub mod app;
 pub mod clock;
 pub mod domain;
 pub mod engine;
+pub mod evidence;
+pub mod sealing;
 pub mod store;
