@@ -4,6 +4,7 @@
 //! A use case knows the domain, the store's contract and a handle of the engine. It knows no HTTP, no terminal and no SQL.
 
 mod access;
+pub mod manifest;
 mod views;
 
 pub use access::{Caller, Refusal, Role, Verb, allow};
