@@ -22,8 +22,8 @@ impl Text {
 
 /// What was built or fetched, not written. In a second work tree of git, `.git` is a file.
 const NOT_OURS: &[&str] = &["target", ".git", "node_modules"];
-/// Folders that hold data for the tests beside them; their parent's README speaks for them.
-const DATA_FOLDERS: &[&str] = &["fixtures", "snapshots"];
+/// Tests beside the code and their data: the README of the folder above speaks for them.
+const PARTS_OF_PARENT: &[&str] = &["tests", "fixtures", "snapshots"];
 /// What must explain itself, folder by folder.
 const EXPLAINED: &[&str] = &["src", "connectors", "tests", "deploy", "migrations"];
 
@@ -120,7 +120,7 @@ pub(crate) fn folders_without_readme(folders: &[String], files: &[String]) -> Ve
     folders
         .iter()
         .filter(|path| EXPLAINED.contains(&path.split('/').next().unwrap_or_default()))
-        .filter(|path| !path.split('/').any(|part| DATA_FOLDERS.contains(&part)))
+        .filter(|path| !path.split('/').skip(1).any(|part| PARTS_OF_PARENT.contains(&part)))
         .filter(|path| !files.contains(&format!("{path}/README.md")))
         .map(|path| format!("{path}/: it has no README.md"))
         .collect()
