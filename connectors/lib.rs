@@ -4,6 +4,8 @@
 //! Keyfall's store, engine or API.
 
 pub mod demo;
+#[cfg(test)]
+mod poll;
 pub mod redis;
 #[cfg(test)]
 mod registry_tests;

@@ -13,12 +13,11 @@ use serde_json::{Value, json};
 
 use super::{connect, ctx, issue_call, spec};
 use crate::demo::{DestinationKind, Fault, FaultRule, Faults, Lie, Operation, VantageFaults, provider};
+use crate::poll;
 
 fn subject(options: Value) -> Subject {
     let access = json!({ "grants": ["read:orders"] });
-    let mut subject = Subject::new(connect(options), access, "kit_", &["primary", "replica"], |time| {
-        Box::pin(tokio::time::sleep(time))
-    });
+    let mut subject = Subject::new(connect(options), access, "kit_", &["primary", "replica"], poll::wait);
     subject.broken = Some(connect(json!({
         "provider": "dead",
         "faults": { "rules": [{ "operation": "any", "then": "transient" }] },
