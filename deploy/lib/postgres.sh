@@ -94,6 +94,7 @@ start_postgres() {
 		password_encryption = 'scram-sha-256'
 		wal_level = replica
 		wal_keep_size = '256MB'
+		wal_retrieve_retry_interval = '200ms'
 		max_connections = 200
 		shared_buffers = '32MB'
 		jit = off
