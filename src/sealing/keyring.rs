@@ -18,8 +18,8 @@ pub const ALGORITHM: &str = "aes-256-gcm/v1";
 
 const KEY: usize = 32;
 const TAG: usize = 16;
-/// Nonce, encrypted data key, tag.
-const WRAPPED: usize = NONCE_LEN + KEY + TAG;
+/// Encrypted data key and its tag.
+const WRAPPED: usize = KEY + TAG;
 
 /// What a sealed secret is bound to. Opening it for anything else fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +51,11 @@ impl SealContext {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed {
     pub kek_id: KekId,
-    /// 60 bytes: nonce (12), encrypted data key (32), tag (16).
+    /// 48 bytes: the encrypted data key (32) and its tag (16).
     pub wrapped_key: Vec<u8>,
-    /// 12 bytes.
+    /// 12 bytes, of the wrap.
+    pub wrap_nonce: Vec<u8>,
+    /// 12 bytes, of the ciphertext.
     pub nonce: Vec<u8>,
     /// The encrypted secret with its tag (16) behind it.
     pub ciphertext: Vec<u8>,
@@ -123,9 +125,11 @@ impl Keyring {
                 &mut ciphertext,
             )
             .map_err(|_| SealError::Draw)?;
+        let (wrapped_key, wrap_nonce) = wrap(&self.active, key, random)?;
         Ok(Sealed {
             kek_id: self.active.id().clone(),
-            wrapped_key: wrap(&self.active, key, random)?,
+            wrapped_key,
+            wrap_nonce,
             nonce: nonce.to_vec(),
             ciphertext,
             algorithm: ALGORITHM.to_owned(),
@@ -156,9 +160,11 @@ impl Keyring {
         if sealed.kek_id == *self.active.id() {
             return Ok(sealed.clone());
         }
+        let (wrapped_key, wrap_nonce) = wrap(&self.active, &key, random)?;
         let moved = Sealed {
             kek_id: self.active.id().clone(),
-            wrapped_key: wrap(&self.active, &key, random)?,
+            wrapped_key,
+            wrap_nonce,
             ..sealed.clone()
         };
         let again = self.unwrap(&moved)?;
@@ -205,18 +211,12 @@ impl Keyring {
                 row: sealed.kek_id.clone(),
                 given: self.active.id().clone(),
             })?;
-        let (nonce, rest) = sealed
-            .wrapped_key
-            .split_first_chunk::<NONCE_LEN>()
-            .ok_or(SealError::Tampered)?;
-        let mut bytes = Zeroizing::new(<[u8; KEY + TAG]>::try_from(rest).map_err(|_| SealError::Tampered)?);
+        let nonce = Nonce::try_assume_unique_for_key(&sealed.wrap_nonce).map_err(|_| SealError::Tampered)?;
+        let wrapped = <[u8; WRAPPED]>::try_from(sealed.wrapped_key.as_slice()).map_err(|_| SealError::Tampered)?;
+        let mut bytes = Zeroizing::new(wrapped);
         let plain = kek
             .cipher
-            .open_in_place(
-                Nonce::assume_unique_for_key(*nonce),
-                wrap_data(kek.id()),
-                bytes.as_mut_slice(),
-            )
+            .open_in_place(nonce, wrap_data(kek.id()), bytes.as_mut_slice())
             .map_err(|_| SealError::Tampered)?;
         let mut key = Zeroizing::new([0; KEY]);
         key.copy_from_slice(plain);
@@ -234,7 +234,8 @@ fn wrap_data(kek: &KekId) -> Aad<Vec<u8>> {
     Aad::from([b"keyfall-wrap/v1".as_slice(), kek.0.as_bytes()].concat())
 }
 
-fn wrap(kek: &Kek, key: &[u8; KEY], random: &dyn SecureRandom) -> Result<Vec<u8>, SealError> {
+/// The wrapped key and its nonce.
+fn wrap(kek: &Kek, key: &[u8; KEY], random: &dyn SecureRandom) -> Result<(Vec<u8>, Vec<u8>), SealError> {
     let mut nonce = [0; NONCE_LEN];
     random.fill(&mut nonce).map_err(|_| SealError::Draw)?;
     let mut encrypted = Zeroizing::new(*key);
@@ -246,9 +247,5 @@ fn wrap(kek: &Kek, key: &[u8; KEY], random: &dyn SecureRandom) -> Result<Vec<u8>
             encrypted.as_mut_slice(),
         )
         .map_err(|_| SealError::Draw)?;
-    let mut wrapped = Vec::with_capacity(WRAPPED);
-    wrapped.extend_from_slice(&nonce);
-    wrapped.extend_from_slice(encrypted.as_slice());
-    wrapped.extend_from_slice(tag.as_ref());
-    Ok(wrapped)
+    Ok(([encrypted.as_slice(), tag.as_ref()].concat(), nonce.to_vec()))
 }

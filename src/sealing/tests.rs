@@ -85,7 +85,12 @@ fn parts_of_two_rows_do_not_make_a_third() {
 #[test]
 fn every_flipped_byte_of_a_row_is_seen() {
     let (ring, sealed) = sealed();
-    let parts: [fn(&mut Sealed) -> &mut Vec<u8>; 3] = [|s| &mut s.wrapped_key, |s| &mut s.nonce, |s| &mut s.ciphertext];
+    let parts: [fn(&mut Sealed) -> &mut Vec<u8>; 4] = [
+        |s| &mut s.wrapped_key,
+        |s| &mut s.wrap_nonce,
+        |s| &mut s.nonce,
+        |s| &mut s.ciphertext,
+    ];
     for part in parts {
         let length = part(&mut sealed.clone()).len();
         for at in 0..length {
