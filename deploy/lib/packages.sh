@@ -93,9 +93,11 @@ install_packages() {
 }
 
 # apt_install AS_ROOT PACKAGE...: into the machine, without starting a service or making a cluster, now or at boot.
-apt_install() {
-	local as_root=$1 policy= config= package
+# A subshell, so that its trap is its own.
+apt_install() (
+	local as_root=$1 policy='' config='' package log=$CACHE/apt-install.log
 	shift
+	mkdir -p "$CACHE"
 	say "apt-get install $* (services stay off)"
 	# A package's own script would start its server: for the length of this installation nothing may be started.
 	if [ ! -e /usr/sbin/policy-rc.d ]; then
@@ -113,24 +115,21 @@ apt_install() {
 	[ -z "$policy" ] || trap "$as_root rm -f $policy" EXIT
 	# A broken list of a third party must not stop us: what counts is whether the installation works.
 	# shellcheck disable=SC2086
-	$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update >&2 ||
+	$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 update >"$log" 2>&1 </dev/null ||
 		say "apt-get update had errors; going on with the lists that are there"
 	# shellcheck disable=SC2086
 	$as_root DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-		-o Dpkg::Options::=--force-confold install -y --no-install-recommends "$@" >&2 ||
-		fail "apt-get could not install $*; look at the lines above"
+		-o Dpkg::Options::=--force-confold install -y --no-install-recommends "$@" >>"$log" 2>&1 </dev/null || {
+		tail -n 30 "$log" >&2
+		fail "apt-get could not install $*; the end of its output is above"
+	}
 	for package in "$@"; do
 		case $package in
 		redis-server | pgbouncer) keep_off_at_boot "$as_root" "$package" ;;
 		esac
 	done
-	if [ -n "$policy" ]; then
-		# shellcheck disable=SC2086
-		$as_root rm -f "$policy"
-		trap - EXIT
-	fi
 	[ -z "$config" ] || say "left /etc/postgresql-common/createcluster.conf: a PostgreSQL installed later makes no cluster by itself"
-}
+)
 
 # keep_off_at_boot AS_ROOT SERVICE: we wanted the program, not a server of the machine's own.
 keep_off_at_boot() {
