@@ -6,9 +6,12 @@
 pub mod demo;
 #[cfg(test)]
 mod poll;
+pub mod postgres;
 pub mod redis;
 #[cfg(test)]
 mod registry_tests;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 
@@ -20,6 +23,7 @@ pub fn registry() -> Vec<Arc<dyn ConnectorKind>> {
     vec![
         Arc::new(demo::DemoKind),
         Arc::new(demo::DestinationKind),
+        Arc::new(postgres::PostgresKind),
         Arc::new(redis::RedisKind),
     ]
 }

@@ -1,0 +1,133 @@
+//! Salted keys of recent logins, kept a short while. It knows neither accounts nor connections.
+//!
+//! A proof tries the same secret many times, at several places, and each login costs 4096 rounds of HMAC on a blocking
+//! thread. The stored salt stays the same until the password changes, so the key of one login serves the next. A key is
+//! worth as much as its password: few are kept, briefly, and each is overwritten when it leaves.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use keyfall_sdk::SecretValue;
+use tokio::time::Instant;
+
+use super::scram::SaltedKey;
+
+const KEPT: usize = 32;
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+struct Entry {
+    secret: SecretValue,
+    salt: Vec<u8>,
+    iterations: NonZeroU32,
+    key: SaltedKey,
+    until: Instant,
+}
+
+#[derive(Default)]
+struct Shelf {
+    entries: VecDeque<Entry>,
+    /// A task is waiting to clear what has run out.
+    swept: bool,
+}
+
+#[derive(Default)]
+pub(super) struct SaltedKeys(Arc<Mutex<Shelf>>);
+
+impl std::fmt::Debug for SaltedKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SaltedKeys")
+    }
+}
+
+impl SaltedKeys {
+    /// The salted key, computed off the async threads unless a recent login left it here.
+    pub(super) async fn derive(&self, secret: &SecretValue, salt: &[u8], iterations: NonZeroU32) -> SaltedKey {
+        if let Some(key) = self.recall(secret, salt, iterations) {
+            return key;
+        }
+        let (kept_secret, kept_salt) = (secret.clone(), salt.to_vec());
+        let derived =
+            tokio::task::spawn_blocking(move || SaltedKey::derive(kept_secret.expose_secret(), &kept_salt, iterations))
+                .await;
+        // The blocking pool only fails when the runtime is being shut down; then the time on this thread is nobody's.
+        let key = derived.unwrap_or_else(|_| SaltedKey::derive(secret.expose_secret(), salt, iterations));
+        self.keep(Entry {
+            secret: secret.clone(),
+            salt: salt.to_vec(),
+            iterations,
+            key: key.clone(),
+            until: Instant::now() + KEPT_FOR,
+        });
+        key
+    }
+
+    fn recall(&self, secret: &SecretValue, salt: &[u8], iterations: NonZeroU32) -> Option<SaltedKey> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clear_old();
+        shelf
+            .entries
+            .iter()
+            .find(|entry| entry.iterations == iterations && entry.salt == salt && entry.secret.matches(secret))
+            .map(|entry| entry.key.clone())
+    }
+
+    fn keep(&self, entry: Entry) {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.entries.len() >= KEPT {
+            shelf.entries.pop_front();
+        }
+        shelf.entries.push_back(entry);
+        if !shelf.swept {
+            shelf.swept = true;
+            tokio::spawn(sweep(Arc::downgrade(&self.0)));
+        }
+    }
+}
+
+impl Shelf {
+    fn clear_old(&mut self) {
+        let now = Instant::now();
+        self.entries.retain(|entry| entry.until > now);
+    }
+}
+
+/// Clears the shelf even when nobody logs in any more, and ends when it is empty.
+async fn sweep(shelf: Weak<Mutex<Shelf>>) {
+    loop {
+        tokio::time::sleep(KEPT_FOR).await;
+        let Some(shelf) = shelf.upgrade() else { return };
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.clear_old();
+        if shelf.entries.is_empty() {
+            shelf.swept = false;
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use keyfall_sdk::SecretValue;
+
+    use super::{KEPT, KEPT_FOR, SaltedKeys};
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_few_and_leave_in_time() {
+        let keys = SaltedKeys::default();
+        let one = NonZeroU32::MIN;
+        let secret = |number: usize| SecretValue::from(format!("secret {number}"));
+        for number in 0..KEPT + 5 {
+            keys.derive(&secret(number), b"salt", one).await;
+        }
+        assert!(keys.recall(&secret(0), b"salt", one).is_none());
+        assert!(keys.recall(&secret(KEPT), b"salt", one).is_some());
+        assert!(keys.recall(&secret(KEPT), b"other", one).is_none());
+        assert_eq!(keys.0.lock().unwrap().entries.len(), KEPT);
+        tokio::time::sleep(KEPT_FOR * 3).await;
+        assert!(keys.0.lock().unwrap().entries.is_empty(), "the sweep needs no login");
+    }
+}

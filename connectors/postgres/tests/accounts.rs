@@ -1,0 +1,150 @@
+//! Discovery, the rights of our own account, and what is never to be seen on the server.
+
+use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, ServerGrants};
+use serde_json::json;
+
+use super::{Postgres, admin, ctx, issue, issue_call, name, new_account, postgres, secret, session, spec, sql, value};
+use crate::testing::servers;
+
+#[tokio::test]
+async fn discovery_shows_logins_with_their_power() {
+    let connector = postgres();
+    let (strong, sleeping, group) = (name("strong"), name("sleeping"), name("group"));
+    let verifier = postgres_protocol::password::scram_sha_256(secret("one").expose_secret());
+    sql(
+        &connector,
+        &format!(
+            "CREATE ROLE {group} CREATEROLE; CREATE ROLE {strong} LOGIN IN ROLE {group} PASSWORD '{verifier}'; \
+             CREATE ROLE {sleeping} CREATEDB PASSWORD '{verifier}'"
+        ),
+    )
+    .await;
+    let _session = session(&connector, "primary", &strong, &secret("one")).await;
+    let accounts = connector.inventory().unwrap().list(&ctx()).await.unwrap();
+    let find = |name: &str| accounts.iter().find(|account| account.name == name);
+    let found = find(&strong).unwrap();
+    assert_eq!(
+        (found.status, found.sessions, found.privileged),
+        (PrincipalStatus::Enabled, Some(1), true)
+    );
+    assert_eq!(found.grants, [format!("member of {group}")]);
+    let found = find(&sleeping).unwrap();
+    assert_eq!((found.status, found.privileged), (PrincipalStatus::Disabled, false));
+    assert_eq!(found.grants, ["attribute CREATEDB"]);
+    assert_eq!(found.key_ids.len(), 1);
+    assert!(find(&group).is_none(), "a group role without a password is no account");
+    assert!(find(&admin().username).unwrap().privileged);
+    assert!(accounts.is_sorted_by_key(|account| account.name.clone()));
+    drop(_session);
+    sql(&connector, &format!("DROP ROLE {strong}, {sleeping}, {group}")).await;
+}
+
+#[tokio::test]
+async fn a_weak_admin_role_is_told_what_it_lacks() {
+    let root = postgres();
+    assert!(root.inventory().unwrap().preflight(&ctx()).await.unwrap().is_empty());
+    let weak = name("weak");
+    let issued = issue(&root, &weak, &secret("weak"), json!({})).await;
+    super::settle(&root, &weak, &secret("weak"), keyfall_sdk::Verdict::is_accepted).await;
+    let credential = AdminCredential {
+        username: weak.clone(),
+        secret: secret("weak"),
+    };
+    let connector = Postgres::new(&spec(json!({})), Some(credential), &ServerGrants::default()).unwrap();
+    let missing = connector.inventory().unwrap().preflight(&ctx()).await.unwrap();
+    for right in [
+        "CREATEROLE",
+        "pg_authid",
+        "primary: GRANT pg_signal_backend",
+        "replica: GRANT pg_read_all_stats",
+    ] {
+        assert!(missing.iter().any(|line| line.contains(right)), "{right}: {missing:?}");
+    }
+    let call = issue_call(new_account(&name("never")), &secret("one"), json!({}));
+    let error = connector.issue().unwrap().issue(&ctx(), &call).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Denied, Some("42501")));
+    assert_eq!(
+        connector.inventory().unwrap().list(&ctx()).await.unwrap_err().kind(),
+        ErrorKind::Denied
+    );
+    let own = connector
+        .revoke()
+        .unwrap()
+        .delete_principal(&ctx(), &issued.principal)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        own.kind(),
+        ErrorKind::Conflict,
+        "nobody saws off the branch that he sits on"
+    );
+    drop(connector);
+    root.revoke()
+        .unwrap()
+        .delete_principal(&ctx(), &issued.principal)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_admin_password_is_denied_in_clear_words() {
+    let credential = AdminCredential {
+        username: admin().username,
+        secret: secret("wrong"),
+    };
+    let connector = Postgres::new(&spec(json!({})), Some(credential), &ServerGrants::default()).unwrap();
+    let error = connector.inventory().unwrap().list(&ctx()).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Denied, Some("28P01")));
+    assert!(
+        error.message().contains("admin credential of this system is wrong"),
+        "{error}"
+    );
+    let connector = Postgres::new(&spec(json!({})), None, &ServerGrants::default()).unwrap();
+    let error = connector.inventory().unwrap().list(&ctx()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied);
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_ended_is_replaced() {
+    let connector = postgres();
+    connector.inventory().unwrap().list(&ctx()).await.unwrap();
+    let ended = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'keyfall' \
+                 AND pid <> pg_backend_pid()";
+    sql(&connector, ended).await;
+    connector.inventory().unwrap().list(&ctx()).await.unwrap();
+}
+
+/// The log holds every statement (`log_statement = all` on the test servers) and every login.
+#[tokio::test]
+async fn the_servers_log_never_shows_a_secret() {
+    let connector = postgres();
+    let account = name("logged");
+    let secret = secret("canary-5e1f");
+    let issued = issue(&connector, &account, &secret, json!({})).await;
+    super::settle(&connector, &account, &secret, keyfall_sdk::Verdict::is_accepted).await;
+    let seen = value(
+        &connector,
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%canary' || '-5e1f%'",
+    )
+    .await;
+    assert_eq!(seen.as_deref(), Some("0"));
+    connector
+        .revoke()
+        .unwrap()
+        .delete_principal(&ctx(), &issued.principal)
+        .await
+        .unwrap();
+    let logs: Vec<String> = std::fs::read_dir(&servers().directory)
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.unwrap().path();
+            let is_log = path.extension().is_some_and(|end| end == "log");
+            is_log.then(|| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
+        })
+        .collect();
+    let created = logs
+        .iter()
+        .any(|log| log.contains(&format!("CREATE ROLE \"{account}\"")));
+    assert!(created, "no log in {} shows statements", servers().directory.display());
+    assert!(logs.iter().all(|log| !log.contains("canary-5e1f")));
+}
