@@ -129,11 +129,10 @@ async fn authenticate(
         return Err(LinkError::Garbled("no SCRAM outcome".to_owned()));
     };
     proof.check_server(body.data()).map_err(LinkError::Scram)?;
+    // Only who accepted the proof can sign: what goes wrong from here on is not about the secret.
+    link.authenticated();
     match link.receive().await? {
-        Message::AuthenticationOk => {
-            link.authenticated();
-            Ok(())
-        }
+        Message::AuthenticationOk => Ok(()),
         _ => Err(LinkError::Garbled("no end of the login".to_owned())),
     }
 }

@@ -32,7 +32,7 @@ impl Probe for Postgres {
                         why: InconclusiveWhy::Protocol,
                         detail: format!("the server let us in as {user:?}, who is somebody else"),
                     },
-                    Err(error) => verdict(&error),
+                    Err(error) => verdict(&error, lane.pooler),
                 },
                 endpoint: lane.target.endpoint(),
             }

@@ -13,6 +13,8 @@ use super::link::{LinkError, Phase, ServerError};
 const INVALID_PASSWORD: &str = "28P01";
 /// `invalid_authorization_specification`.
 const NOT_AUTHORISED: &str = "28000";
+/// `protocol_violation`. PgBouncer before 1.21 has no other code, and puts it on a wrong password, too.
+const POOLER_SAYS_NO: &str = "08P01";
 
 /// The table that ships with the connector. A code that is not here is `inconclusive(protocol)`.
 pub(super) const ANSWERS: &[RefusalCode] = &[
@@ -25,6 +27,11 @@ pub(super) const ANSWERS: &[RefusalCode] = &[
         NOT_AUTHORISED,
         false,
         "before the login: pg_hba.conf has no line for us (policy); after it: the secret is right and the role has NOLOGIN (principal)",
+    ),
+    answer(
+        POOLER_SAYS_NO,
+        true,
+        "at a vantage that `options.poolers` names, in answer to the SCRAM proof: the credential is refused; anywhere else it says nothing",
     ),
     answer(
         "3D000",
@@ -62,9 +69,9 @@ const fn answer(code: &'static str, refuses_credential: bool, meaning: &'static 
 }
 
 /// The verdict of a login, or of the query after it, that did not succeed.
-pub(super) fn verdict(error: &LinkError) -> Verdict {
+pub(super) fn verdict(error: &LinkError, pooler: bool) -> Verdict {
     let why = match error {
-        LinkError::Server(error) => match server_verdict(error) {
+        LinkError::Server(error) => match server_verdict(error, pooler) {
             Ok(code) => return Verdict::Refused { code },
             Err(why) => why,
         },
@@ -81,9 +88,10 @@ pub(super) fn verdict(error: &LinkError) -> Verdict {
     }
 }
 
-fn server_verdict(error: &ServerError) -> Result<String, InconclusiveWhy> {
+fn server_verdict(error: &ServerError, pooler: bool) -> Result<String, InconclusiveWhy> {
     match (error.code.as_str(), error.phase) {
         (INVALID_PASSWORD, Phase::ProofShown) => Ok(error.code.clone()),
+        (POOLER_SAYS_NO, Phase::ProofShown) if pooler => Ok(error.code.clone()),
         (NOT_AUTHORISED, Phase::Authenticated) => Err(InconclusiveWhy::Principal),
         (NOT_AUTHORISED, _) => Err(InconclusiveWhy::Policy),
         ("3D000" | "42501" | "55000", Phase::Authenticated) => Err(InconclusiveWhy::Policy),
@@ -192,7 +200,7 @@ mod tests {
     }
 
     fn why(code: &str, phase: Phase) -> Option<InconclusiveWhy> {
-        match verdict(&answer(code, phase)) {
+        match verdict(&answer(code, phase), false) {
             Verdict::Inconclusive { why, .. } => Some(why),
             _ => None,
         }
@@ -200,14 +208,16 @@ mod tests {
 
     #[test]
     fn only_a_wrong_password_after_the_proof_is_a_refusal() {
-        assert!(verdict(&answer("28P01", Phase::ProofShown)).is_refused());
+        assert!(verdict(&answer("28P01", Phase::ProofShown), false).is_refused());
         for phase in [Phase::BeforeProof, Phase::Authenticated] {
             assert_eq!(why("28P01", phase), Some(InconclusiveWhy::Protocol), "{phase:?}");
         }
         for row in ANSWERS {
-            let refused = verdict(&answer(row.code, Phase::ProofShown)).is_refused();
+            let refused = verdict(&answer(row.code, Phase::ProofShown), true).is_refused();
             assert_eq!(refused, row.refuses_credential, "{}", row.code);
         }
+        assert_eq!(why("08P01", Phase::ProofShown), Some(InconclusiveWhy::Protocol));
+        assert!(!verdict(&answer("08P01", Phase::BeforeProof), true).is_refused());
         assert_eq!(why("XX123", Phase::ProofShown), Some(InconclusiveWhy::Protocol));
     }
 

@@ -3,6 +3,7 @@
 use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, ServerGrants};
 use serde_json::json;
 
+use super::super::admin::Deadline;
 use super::{Postgres, admin, ctx, issue, issue_call, name, new_account, postgres, secret, session, spec, sql, value};
 use crate::testing::servers;
 
@@ -107,14 +108,26 @@ async fn a_wrong_admin_password_is_denied_in_clear_words() {
 #[tokio::test]
 async fn a_connection_that_the_server_ended_is_replaced() {
     let connector = postgres();
-    connector.inventory().unwrap().list(&ctx()).await.unwrap();
-    let ended = "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity WHERE application_name = 'keyfall' \
-                 AND pid <> pg_backend_pid()";
-    sql(&connector, ended).await;
-    connector.inventory().unwrap().list(&ctx()).await.unwrap();
+    let lane = connector.admin.control().unwrap();
+    let pid = "SELECT pg_backend_pid()".to_owned();
+    let deadline = Deadline::of(&ctx());
+    let (seat, rows) = connector
+        .admin
+        .begin(lane, deadline, "test", |_| Ok(pid.clone()))
+        .await
+        .unwrap();
+    seat.leave().await;
+    let first = rows[0][0][0].clone().unwrap();
+    sql(&connector, &format!("SELECT pg_terminate_backend({first}, 5000)")).await;
+    let (_seat, rows) = connector
+        .admin
+        .begin(lane, deadline, "test", |_| Ok(pid.clone()))
+        .await
+        .unwrap();
+    assert_ne!(rows[0][0][0].as_deref(), Some(first.as_str()));
 }
 
-/// The log holds every statement (`log_statement = all` on the test servers) and every login.
+/// The log holds every statement on roles (`log_statement` of the test servers) and every login.
 #[tokio::test]
 async fn the_servers_log_never_shows_a_secret() {
     let connector = postgres();
@@ -134,17 +147,10 @@ async fn the_servers_log_never_shows_a_secret() {
         .delete_principal(&ctx(), &issued.principal)
         .await
         .unwrap();
-    let logs: Vec<String> = std::fs::read_dir(&servers().directory)
-        .unwrap()
-        .filter_map(|entry| {
-            let path = entry.unwrap().path();
-            let is_log = path.extension().is_some_and(|end| end == "log");
-            is_log.then(|| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
-        })
-        .collect();
-    let created = logs
-        .iter()
-        .any(|log| log.contains(&format!("CREATE ROLE \"{account}\"")));
-    assert!(created, "no log in {} shows statements", servers().directory.display());
-    assert!(logs.iter().all(|log| !log.contains("canary-5e1f")));
+    let log = String::from_utf8_lossy(&std::fs::read(servers().text("KEYFALL_PG_LOG")).unwrap()).into_owned();
+    assert!(
+        log.contains(&format!("CREATE ROLE \"{account}\"")),
+        "the test servers do not log statements"
+    );
+    assert!(!log.contains("canary-5e1f"));
 }

@@ -1,15 +1,12 @@
 //! Whole lives of credentials: two alternating accounts, and one in place.
 
 use keyfall_sdk::{
-    Connector, EndSessionsCall, ErrorKind, IssueObservation, Placement, PrincipalRef, PrincipalStatus, RevokeCall,
-    Revoked, Verdict,
+    Connector, EndSessionsCall, ErrorKind, IssueObservation, Placement, PrincipalStatus, RevokeCall, Revoked, Verdict,
 };
 use serde_json::json;
 
-use super::{
-    ctx, issue, issue_call, name, new_account, postgres, postgres_with, probe, refused, secret, session, session_in,
-    settle, sql, value,
-};
+use super::poll::eventually;
+use super::{ctx, issue, issue_call, name, new_account, postgres, probe, refused, secret, session, settle, sql, value};
 
 #[tokio::test]
 async fn two_accounts_alternate_and_the_old_one_dies() {
@@ -79,129 +76,6 @@ async fn two_accounts_alternate_and_the_old_one_dies() {
 }
 
 #[tokio::test]
-async fn what_the_accounts_create_belongs_to_the_owner_in_every_database() {
-    let database = name("db");
-    let connector = postgres();
-    sql(&connector, &format!("CREATE DATABASE {database}")).await;
-    let there = postgres_with(json!({"database": database, "adminDatabase": "postgres"}));
-    let (owner, account) = (name("owner"), name("acct"));
-    let issued = issue(
-        &there,
-        &account,
-        &secret("one"),
-        json!({"owner": owner, "memberOf": ["pg_monitor"]}),
-    )
-    .await;
-    sql(&connector, &format!("GRANT ALL ON DATABASE {database} TO {owner}")).await;
-
-    let mut consumer = session_in(&there, "primary", &account, &secret("one"), &database).await;
-    consumer
-        .batch("CREATE SCHEMA made CREATE TABLE made.t (x int)")
-        .await
-        .unwrap();
-    let owns = "SELECT tableowner FROM pg_tables WHERE tablename = 't'";
-    assert_eq!(
-        consumer.batch(owns).await.unwrap()[0][0][0].as_deref(),
-        Some(owner.as_str())
-    );
-    assert!(
-        consumer
-            .batch("RESET ROLE; SET ROLE NONE; CREATE SCHEMA escaped")
-            .await
-            .is_err()
-    );
-
-    // What somebody made under the account itself is handed over, and what it was granted goes.
-    let own = super::admin();
-    let mut root = session_in(&there, "primary", &own.username, &own.secret, &database).await;
-    root.batch(&format!(
-        "CREATE TABLE public.stray (x int); ALTER TABLE public.stray OWNER TO {account}; \
-         CREATE TABLE public.other (x int); GRANT SELECT ON public.other TO {account}"
-    ))
-    .await
-    .unwrap();
-    let reading = connector
-        .inventory()
-        .unwrap()
-        .read(&ctx(), &issued.principal)
-        .await
-        .unwrap();
-    let grants = &reading.states().next().unwrap().grants;
-    assert_eq!(
-        *grants,
-        [
-            format!("direct privileges in database {database}"),
-            format!("member of {owner}")
-        ]
-    );
-
-    let stripped = there.entitle().unwrap().strip(&ctx(), &issued.principal).await.unwrap();
-    assert_eq!(stripped, [format!("member of {owner}")]);
-    assert!(
-        there
-            .entitle()
-            .unwrap()
-            .strip(&ctx(), &issued.principal)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(
-        there
-            .revoke()
-            .unwrap()
-            .delete_principal(&ctx(), &issued.principal)
-            .await
-            .unwrap(),
-        Revoked::Revoked
-    );
-    let stray = root
-        .batch("SELECT tableowner FROM pg_tables WHERE tablename = 'stray'")
-        .await
-        .unwrap();
-    assert_eq!(stray[0][0][0].as_deref(), Some(owner.as_str()));
-    drop((root, consumer));
-    sql(&connector, &format!("DROP DATABASE {database} WITH (FORCE)")).await;
-    sql(&connector, &format!("DROP ROLE {owner}")).await;
-}
-
-#[tokio::test]
-async fn an_account_without_an_heir_keeps_what_it_owns() {
-    let connector = postgres();
-    let account = name("heirless");
-    let issued = issue(&connector, &account, &secret("one"), json!({})).await;
-    let table = name("table");
-    sql(
-        &connector,
-        &format!("CREATE TABLE public.{table} (x int); ALTER TABLE public.{table} OWNER TO {account}"),
-    )
-    .await;
-    let error = connector
-        .revoke()
-        .unwrap()
-        .delete_principal(&ctx(), &issued.principal)
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.message().contains("1 object(s) in database postgres"), "{error}");
-    assert!(
-        probe(&connector, "primary", &account, &secret("one"))
-            .await
-            .is_accepted()
-    );
-    sql(&connector, &format!("DROP TABLE public.{table}")).await;
-    assert_eq!(
-        connector
-            .revoke()
-            .unwrap()
-            .delete_principal(&ctx(), &issued.principal)
-            .await
-            .unwrap(),
-        Revoked::Revoked
-    );
-}
-
-#[tokio::test]
 async fn in_place_replaces_the_secret_and_spares_the_new_sessions() {
     let connector = postgres();
     let account = name("inplace");
@@ -222,21 +96,18 @@ async fn in_place_replaces_the_secret_and_spares_the_new_sessions() {
     settle(&connector, &account, &secret("one"), refused).await;
     settle(&connector, &account, &secret("two"), Verdict::is_accepted).await;
 
-    let age =
-        "SELECT extract(epoch FROM clock_timestamp() - backend_start) * 1000000 FROM pg_stat_activity WHERE usename = ";
+    // The old session must be older than the time that is spared, and the new one younger by a wide margin.
+    let age = format!(
+        "SELECT max(extract(epoch FROM clock_timestamp() - backend_start)) > 3 FROM pg_stat_activity WHERE usename = '{account}'"
+    );
+    eventually("an old session", async || {
+        (value(&connector, &age).await? == "t").then_some(())
+    })
+    .await;
     let mut new = session(&connector, "primary", &account, &secret("two")).await;
-    let old_age: f64 = value(
-        &connector,
-        &format!("{age}'{account}' ORDER BY backend_start DESC LIMIT 1"),
-    )
-    .await
-    .unwrap()
-    .parse()
-    .unwrap();
     let end = EndSessionsCall {
         principal: issued.principal.clone(),
-        // Between the two: the old session is older than what is measured here by every round trip since.
-        spare_younger_than: Some(std::time::Duration::from_micros(old_age as u64)),
+        spare_younger_than: Some(std::time::Duration::from_secs(3)),
     };
     assert_eq!(connector.sessions().unwrap().end(&ctx(), &end).await.unwrap().ended, 1);
     assert!(old.batch("SELECT 1").await.is_err());
@@ -351,85 +222,4 @@ async fn a_lost_reply_is_read_downstream() {
         .delete_principal(&ctx(), &issued.principal)
         .await
         .unwrap();
-}
-
-#[tokio::test]
-async fn other_peoples_changes_are_conflicts_and_nothing_is_touched() {
-    let connector = postgres();
-    let account = name("foreign");
-    let issued = issue(&connector, &account, &secret("one"), json!({})).await;
-    let revoke = RevokeCall {
-        principal: issued.principal.clone(),
-        key_id: issued.key_id.clone(),
-    };
-    let revoker = connector.revoke().unwrap();
-
-    let by_hand = postgres_protocol::password::scram_sha_256(secret("by hand").expose_secret());
-    sql(&connector, &format!("ALTER ROLE {account} PASSWORD '{by_hand}'")).await;
-    let error = revoker.revoke(&ctx(), &revoke).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Conflict);
-    settle(&connector, &account, &secret("by hand"), Verdict::is_accepted).await;
-
-    let renamed = name("renamed");
-    sql(&connector, &format!("ALTER ROLE {account} RENAME TO {renamed}")).await;
-    let error = revoker.revoke(&ctx(), &revoke).await.unwrap_err();
-    assert_eq!(
-        error.kind(),
-        ErrorKind::Conflict,
-        "the renamed account still takes its password"
-    );
-    let reading = connector
-        .inventory()
-        .unwrap()
-        .read(&ctx(), &issued.principal)
-        .await
-        .unwrap();
-    assert_eq!(reading.states().next().unwrap().name, renamed);
-
-    sql(
-        &connector,
-        &format!("DROP ROLE {renamed}; CREATE ROLE {account} LOGIN PASSWORD '{by_hand}'"),
-    )
-    .await;
-    for outcome in [
-        revoker.revoke(&ctx(), &revoke).await.map(drop),
-        revoker.delete_principal(&ctx(), &issued.principal).await.map(drop),
-        connector.suspend().unwrap().suspend(&ctx(), &issued.principal).await,
-        connector
-            .entitle()
-            .unwrap()
-            .strip(&ctx(), &issued.principal)
-            .await
-            .map(drop),
-        connector
-            .issue()
-            .unwrap()
-            .observe(&ctx(), &issue_call(issued.principal.clone(), &secret("one"), json!({})))
-            .await
-            .map(drop),
-        connector
-            .issue()
-            .unwrap()
-            .issue(&ctx(), &issue_call(issued.principal.clone(), &secret("two"), json!({})))
-            .await
-            .map(drop),
-        connector
-            .issue()
-            .unwrap()
-            .issue(&ctx(), &issue_call(new_account(&account), &secret("two"), json!({})))
-            .await
-            .map(drop),
-    ] {
-        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Conflict);
-    }
-    settle(&connector, &account, &secret("by hand"), Verdict::is_accepted).await;
-    let nameless = PrincipalRef {
-        name: account.clone(),
-        immutable_id: None,
-    };
-    assert_eq!(
-        revoker.delete_principal(&ctx(), &nameless).await.unwrap_err().kind(),
-        ErrorKind::Conflict
-    );
-    sql(&connector, &format!("DROP ROLE {account}")).await;
 }

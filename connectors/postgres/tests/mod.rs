@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use keyfall_sdk::{
-    AdminCredential, CallContext, Connector, IssueCall, Issued, Placement, PrincipalRef, ProbeCall, ProbePurpose,
-    SecretValue, ServerGrants, SystemSpec, Verdict,
+    AdminCredential, CallContext, Connector, IssueCall, Issued, Placement, PrincipalRef, PrincipalState, ProbeCall,
+    ProbePurpose, SecretValue, ServerGrants, SystemSpec, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -16,8 +16,13 @@ use super::link::{Link, Rows};
 use crate::testing::servers;
 
 mod accounts;
+mod delete;
+mod foreign;
+mod kit;
 mod life;
 mod names;
+mod poll;
+mod pooler;
 mod wire;
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
@@ -111,19 +116,18 @@ pub(super) async fn probe(connector: &Postgres, vantage: &str, name: &str, secre
 /// Probes until the verdict is the wanted one: a replica follows by its replay lag.
 pub(super) async fn settle(connector: &Postgres, name: &str, secret: &SecretValue, wanted: impl Fn(&Verdict) -> bool) {
     for vantage in VANTAGES {
-        let reached = async {
-            loop {
-                let verdict = probe(connector, vantage, name, secret).await;
-                if wanted(&verdict) {
-                    return;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), reached)
-            .await
-            .unwrap_or_else(|_| panic!("{name} at {vantage} never came to the wanted verdict"));
+        poll::eventually(&format!("the wanted verdict on {name} at {vantage}"), async || {
+            wanted(&probe(connector, vantage, name, secret).await).then_some(())
+        })
+        .await;
     }
+}
+
+/// The account as the control vantage shows it.
+pub(super) async fn read(connector: &Postgres, principal: &PrincipalRef) -> Option<PrincipalState> {
+    let reading = connector.inventory().unwrap().read(&ctx(), principal).await.unwrap();
+    assert_eq!(reading.places.len(), 1);
+    reading.states().next().cloned()
 }
 
 pub(super) fn refused(verdict: &Verdict) -> bool {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use super::{Postgres, admin, ctx, new_account, postgres, probe, secret, spec};
+use super::{Postgres, admin, ctx, postgres, probe, secret, spec};
 use crate::testing::servers;
 
 /// A system of one plain-text vantage on this machine.
@@ -35,20 +35,27 @@ fn why(verdict: &Verdict) -> InconclusiveWhy {
     }
 }
 
-/// Answers the start-up with `reply` and records everything that comes after it, for two connections.
-async fn fake(reply: Vec<u8>) -> (u16, tokio::task::JoinHandle<Vec<u8>>) {
+/// What a fake server heard: start-up messages, and everything that came after its answer.
+#[derive(Default)]
+struct Heard {
+    startups: Vec<u8>,
+    after: Vec<u8>,
+}
+
+/// Answers the start-up with `reply`, for two connections.
+async fn fake(reply: Vec<u8>) -> (u16, tokio::task::JoinHandle<Heard>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let heard = tokio::spawn(async move {
-        let mut heard = Vec::new();
+        let mut heard = Heard::default();
         for _ in 0..2 {
             let (mut stream, _) = listener.accept().await.unwrap();
             let length = stream.read_u32().await.unwrap();
             let mut startup = vec![0; usize::try_from(length).unwrap() - 4];
             stream.read_exact(&mut startup).await.unwrap();
-            heard.extend_from_slice(&startup);
+            heard.startups.append(&mut startup);
             stream.write_all(&reply).await.unwrap();
-            stream.read_to_end(&mut heard).await.unwrap();
+            stream.read_to_end(&mut heard.after).await.unwrap();
         }
         heard
     });
@@ -69,10 +76,9 @@ fn holds(heard: &[u8], needle: &[u8]) -> bool {
 
 #[tokio::test]
 async fn no_server_gets_the_secret_in_clear_or_hashed() {
-    let salt = *b"salt";
     let requests = [
         ("clear text", authentication(3, &[])),
-        ("MD5", authentication(5, &salt)),
+        ("MD5", authentication(5, b"salt")),
         ("trust", authentication(0, &[])),
         ("GSS", authentication(7, &[])),
         ("another SASL", authentication(10, b"PLAIN\0\0")),
@@ -89,19 +95,13 @@ async fn no_server_gets_the_secret_in_clear_or_hashed() {
             .unwrap()
             .unwrap();
         assert!(
-            holds(&heard, b"svc") && holds(&heard, b"root"),
-            "{request}: both came to this server"
-        );
-        for (user, secret) in [("svc", secret("probe")), ("root", secret("admin"))] {
-            assert!(!holds(&heard, secret.expose_secret()), "{request}");
-            let hash = postgres_protocol::authentication::md5_hash(user.as_bytes(), secret.expose_secret(), salt);
-            assert!(!holds(&heard, hash.as_bytes()), "{request}");
-        }
-        // Nothing at all follows the start-up message, whose last byte is its terminator.
-        assert!(
-            !heard.contains(&b'p'.to_ascii_uppercase()) || !holds(&heard, b"\0\0p"),
+            holds(&heard.startups, b"svc") && holds(&heard.startups, b"root"),
             "{request}"
         );
+        assert_eq!(heard.after, b"", "{request}: nothing follows the start-up message");
+        for secret in [secret("probe"), secret("admin")] {
+            assert!(!holds(&heard.startups, secret.expose_secret()), "{request}");
+        }
     }
 }
 
@@ -172,7 +172,7 @@ async fn tls_is_verified_and_never_given_up() {
         assert_eq!(why(&verdict), InconclusiveWhy::Unreachable);
     }
     assert!(
-        !holds(&heard.await.unwrap(), b"svc"),
+        !holds(&heard.await.unwrap().after, b"svc"),
         "not even the name goes out in clear"
     );
 
@@ -229,5 +229,23 @@ async fn a_database_that_is_not_there_is_no_verdict_on_the_credential() {
     );
     let other = postgres();
     assert!(probe(&other, "primary", &own.username, &own.secret).await.is_accepted());
-    assert_eq!(new_account("x").name, "x");
+}
+
+/// The test servers' `pg_hba.conf` asks these two roles for what must never be given, and closes one database.
+#[tokio::test]
+async fn a_real_server_that_asks_for_less_gets_nothing() {
+    let connector = postgres();
+    // The server asks for an MD5 hash only where it holds one.
+    let hash = format!("md5{}", "0".repeat(32));
+    let make = format!("DROP ROLE IF EXISTS keyfall_ask_md5; CREATE ROLE keyfall_ask_md5 LOGIN PASSWORD '{hash}'");
+    super::sql(&connector, &make).await;
+    for user in ["keyfall_ask_clear", "keyfall_ask_md5"] {
+        let verdict = probe(&connector, "primary", user, &secret("probe")).await;
+        assert_eq!(why(&verdict), InconclusiveWhy::Policy, "{user}");
+    }
+    super::sql(&connector, "DROP ROLE keyfall_ask_md5").await;
+    let closed = super::postgres_with(json!({"database": "keyfall_closed", "adminDatabase": "postgres"}));
+    let own = admin();
+    let verdict = probe(&closed, "primary", &own.username, &own.secret).await;
+    assert_eq!(why(&verdict), InconclusiveWhy::Policy);
 }

@@ -1,0 +1,65 @@
+//! A pooler as a vantage.
+
+use keyfall_sdk::{Connector, EndSessionsCall, RevokeCall, ServerGrants, SystemSpec, Verdict};
+use serde_json::json;
+
+use super::poll::eventually;
+use super::{Postgres, admin, ctx, issue, name, probe, secret, session};
+use crate::testing::servers;
+
+fn with_pooler() -> Postgres {
+    let servers = servers();
+    let spec: SystemSpec = serde_json::from_value(json!({
+        "connector": "postgres", "tls": "off", "options": {"poolers": ["pooler"]},
+        "vantages": [
+            {"name": "primary", "host": "127.0.0.1", "port": servers.port("KEYFALL_PG_PRIMARY_PORT")},
+            {"name": "pooler", "role": "probe", "host": "127.0.0.1", "port": servers.port("KEYFALL_PGBOUNCER_PORT")},
+        ],
+    }))
+    .unwrap();
+    Postgres::new(&spec, Some(admin()), &ServerGrants::default()).unwrap()
+}
+
+#[tokio::test]
+async fn a_pooler_refuses_what_its_server_refuses() {
+    let connector = with_pooler();
+    let account = name("pooled");
+    let issued = issue(&connector, &account, &secret("one"), json!({})).await;
+    assert!(
+        probe(&connector, "pooler", &account, &secret("one"))
+            .await
+            .is_accepted()
+    );
+    let mut through = session(&connector, "pooler", &account, &secret("one")).await;
+    assert!(through.batch("SELECT 1").await.is_ok());
+    let revoke = RevokeCall {
+        principal: issued.principal.clone(),
+        key_id: issued.key_id.clone(),
+    };
+    connector.revoke().unwrap().revoke(&ctx(), &revoke).await.unwrap();
+    let end = EndSessionsCall {
+        principal: issued.principal.clone(),
+        spare_younger_than: None,
+    };
+    let ended = connector.sessions().unwrap().end(&ctx(), &end).await.unwrap();
+    assert!(ended.ended >= 1 && ended.left == 0, "{ended:?}");
+    assert!(through.batch("SELECT 1").await.is_err());
+    let verdict = eventually("an answer of the pooler", async || {
+        let verdict = probe(&connector, "pooler", &account, &secret("one")).await;
+        (!verdict.is_accepted()).then_some(verdict)
+    })
+    .await;
+    // PgBouncer 1.18 has one code for everything; later versions answer like PostgreSQL.
+    assert!(
+        matches!(&verdict, Verdict::Refused { code } if code == "08P01" || code == "28P01"),
+        "{verdict:?}"
+    );
+    let random = probe(&connector, "pooler", &account, &secret("random")).await;
+    assert_eq!(random, verdict);
+    connector
+        .revoke()
+        .unwrap()
+        .delete_principal(&ctx(), &issued.principal)
+        .await
+        .unwrap();
+}
