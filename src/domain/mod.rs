@@ -3,6 +3,7 @@
 //! The domain knows the connector's vocabulary (`keyfall_sdk`) and nothing of stores, engines or interfaces.
 
 pub mod actor;
+pub mod audit;
 pub mod digest;
 pub mod due;
 pub mod identity;
@@ -10,6 +11,7 @@ pub mod ids;
 pub mod length;
 pub mod plan;
 pub mod planner;
+pub mod policy;
 pub mod proof;
 pub mod resource;
 pub mod workflow;

@@ -3,9 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
+use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
-use crate::domain::workflow::{Observation, Outcome, Run, Step, StepError, StepOutput};
-use crate::store::Fact;
+use crate::domain::planner::ConnectorFacts;
+use crate::domain::resource::Resource;
+use crate::domain::workflow::{Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput};
+use crate::store::{Fact, SecretRow};
 
 /// What a step saw, in order, and how it ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,4 +75,16 @@ pub trait PerformSteps: Send + Sync {
 
     /// What is stored with the closing event, which will be number `run.next_seq()`.
     fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing;
+}
+
+/// What opening a run needs from the connectors, the sealing and the keys of the approvers.
+pub trait PrepareRuns: Send + Sync {
+    /// What the planner must know of a system's connector. The text of a failure is for people.
+    fn connector_facts<'a>(&'a self, system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>>;
+
+    /// Draws the secret of the plan's new credential and seals it.
+    fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String>;
+
+    /// Checks the signatures of an approval against the keys of the people who are enrolled (P6).
+    fn check_approval<'a>(&'a self, approval: &'a Approval) -> BoxFuture<'a, Result<(), String>>;
 }

@@ -86,6 +86,27 @@ pub enum EventBody {
     },
 }
 
+impl EventBody {
+    /// For tables and audit records.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Opened { .. } => "opened",
+            Self::Started { .. } => "started",
+            Self::Succeeded { .. } => "succeeded",
+            Self::Failed { .. } => "failed",
+            Self::Observed { .. } => "observed",
+            Self::Waiting { .. } => "waiting",
+            Self::Unwinding { .. } => "unwinding",
+            Self::NeedsOperator { .. } => "needs_operator",
+            Self::Retried { .. } => "retried",
+            Self::Resumed { .. } => "resumed",
+            Self::CancelRequested { .. } => "cancel_requested",
+            Self::Closed { .. } => "closed",
+        }
+    }
+}
+
 /// What a step leaves for the steps after it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "output", rename_all = "snake_case")]

@@ -99,7 +99,7 @@ impl Run {
             return Err(IllegalEvent {
                 run: "?".to_owned(),
                 seq: event.seq,
-                event: body_name(&event.body),
+                event: event.body.name(),
                 state: "a run that is not open yet".to_owned(),
             });
         };
@@ -158,7 +158,7 @@ impl Run {
             return Err(IllegalEvent {
                 run: self.plan.run.to_string(),
                 seq: event.seq,
-                event: body_name(&event.body),
+                event: event.body.name(),
                 state: self.describe(),
             });
         }
@@ -467,22 +467,5 @@ impl Run {
     #[must_use]
     pub fn deaths(&self) -> &BTreeMap<CredentialId, Death> {
         &self.deaths
-    }
-}
-
-fn body_name(body: &EventBody) -> &'static str {
-    match body {
-        EventBody::Opened { .. } => "opened",
-        EventBody::Started { .. } => "started",
-        EventBody::Succeeded { .. } => "succeeded",
-        EventBody::Failed { .. } => "failed",
-        EventBody::Observed { .. } => "observed",
-        EventBody::Waiting { .. } => "waiting",
-        EventBody::Unwinding { .. } => "unwinding",
-        EventBody::NeedsOperator { .. } => "needs_operator",
-        EventBody::Retried { .. } => "retried",
-        EventBody::Resumed { .. } => "resumed",
-        EventBody::CancelRequested { .. } => "cancel_requested",
-        EventBody::Closed { .. } => "closed",
     }
 }

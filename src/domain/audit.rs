@@ -1,0 +1,300 @@
+//! Between what happened and the record of it that is hashed. One log serves both: a run is folded from the same bytes that an auditor
+//! verifies, so that neither can say what the other does not.
+
+use serde::Deserialize;
+
+use super::actor::{Actor, Approval};
+use super::ids::RunId;
+use super::workflow::{Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, Then, Trigger};
+use crate::evidence::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
+
+/// A stored record that should be an event and cannot be read as one.
+#[derive(Debug, thiserror::Error)]
+pub enum UnreadableEvent {
+    #[error("the record cannot be decoded")]
+    Record(#[source] RecordError),
+    #[error("the record {id} names no event number")]
+    Number { id: String },
+    #[error("the record {id} has a time outside of what can be represented")]
+    Time { id: String },
+    #[error("the details of {id} are not an event")]
+    Details {
+        id: String,
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The record of one event. `run` is the run after the event was applied to it. The event's time is kept to the microsecond.
+#[must_use]
+pub fn encode_event(plan: &RunPlan, run: &Run, event: &Event) -> Vec<u8> {
+    let run_id = plan.run.to_string();
+    let approval = &plan.approval;
+    let initiator = match &event.body {
+        EventBody::Opened { .. } => party(&plan.initiator),
+        EventBody::Retried { by, .. } | EventBody::Resumed { by, .. } | EventBody::CancelRequested { by, .. } => {
+            party(by)
+        }
+        _ => party(&Actor::Engine),
+    };
+    let (before, after) = permissions(&event.body);
+    let record = AuditRecord {
+        id: event_id(&run_id, event.seq),
+        at_micros: event.at.as_microsecond(),
+        run: Some(run_id),
+        step: step_of(&event.body).map(str::to_owned),
+        action: event.body.name().to_owned(),
+        trigger: trigger(plan.trigger).to_owned(),
+        initiator,
+        approvers: approvers(approval),
+        plan_digest: Some(approval.plan_digest.0),
+        rule: Some(rule(plan, run)),
+        identity: Some(plan.identity_name.clone()),
+        system: Some(plan.system_name.clone()),
+        permissions_before: before,
+        permissions_after: after,
+        attempt: attempt(run, &event.body),
+        exception: exception(plan, &event.body),
+        outcome: outcome(&event.body),
+        details: details(event),
+    };
+    record.encode()
+}
+
+/// The event that a record holds; `None` for a record that belongs to no run.
+///
+/// # Errors
+/// When the bytes are no record, or the record of a run's event that cannot be read back.
+pub fn event_of(bytes: &[u8]) -> Result<Option<Event>, UnreadableEvent> {
+    #[derive(Deserialize)]
+    struct Envelope {
+        epoch: u64,
+    }
+
+    let record = AuditRecord::decode(bytes).map_err(UnreadableEvent::Record)?;
+    if record.run.is_none() {
+        return Ok(None);
+    }
+    let number = record.id.rsplit_once('/').and_then(|(_, number)| number.parse().ok());
+    let Some(seq) = number else {
+        return Err(UnreadableEvent::Number { id: record.id });
+    };
+    let Ok(at) = jiff::Timestamp::from_microsecond(record.at_micros) else {
+        return Err(UnreadableEvent::Time { id: record.id });
+    };
+    let unreadable = |source| UnreadableEvent::Details {
+        id: record.id.clone(),
+        source,
+    };
+    let Envelope { epoch } = serde_json::from_str(&record.details).map_err(unreadable)?;
+    let body: EventBody = serde_json::from_str(&record.details).map_err(unreadable)?;
+    Ok(Some(Event { seq, at, epoch, body }))
+}
+
+/// Something that a person or the engine did outside of a run: a use case, a freeze, a finding.
+#[derive(Debug, Clone)]
+pub struct Act<'a> {
+    /// Unique in the log.
+    pub id: String,
+    pub at: jiff::Timestamp,
+    /// The use case's name: `plan_approved`, `secret_set`, `frozen`.
+    pub action: &'a str,
+    pub by: &'a Actor,
+    pub trigger: &'a str,
+    pub identity: Option<&'a str>,
+    pub system: Option<&'a str>,
+    /// What allowed it, when it needed an approval.
+    pub approval: Option<&'a Approval>,
+    pub exception: Option<(ExceptionCause, String)>,
+    pub outcome: &'a str,
+    /// JSON; no secret.
+    pub details: serde_json::Value,
+}
+
+/// The record of an act outside of a run.
+#[must_use]
+pub fn encode_act(act: Act<'_>) -> Vec<u8> {
+    let record = AuditRecord {
+        id: act.id,
+        at_micros: act.at.as_microsecond(),
+        run: None,
+        step: None,
+        action: act.action.to_owned(),
+        trigger: act.trigger.to_owned(),
+        initiator: party(act.by),
+        approvers: act.approval.map(approvers).unwrap_or_default(),
+        plan_digest: act.approval.map(|approval| approval.plan_digest.0),
+        rule: None,
+        identity: act.identity.map(str::to_owned),
+        system: act.system.map(str::to_owned),
+        permissions_before: None,
+        permissions_after: None,
+        attempt: 0,
+        exception: act.exception.map(|(cause, note)| Exception { cause, note }),
+        outcome: Some(act.outcome.to_owned()),
+        details: act.details.to_string(),
+    };
+    record.encode()
+}
+
+fn event_id(run: &str, seq: u32) -> String {
+    format!("{run}/{seq}")
+}
+
+/// The number of the event that follows `run` under its id, for those who refer to a record before it is written.
+#[must_use]
+pub fn record_id(run: RunId, seq: u32) -> String {
+    event_id(&run.to_string(), seq)
+}
+
+fn party(actor: &Actor) -> Party {
+    match actor {
+        Actor::Person { id, name } => Party {
+            kind: PartyKind::Person,
+            id: id.to_string(),
+            name: name.clone(),
+        },
+        Actor::Engine => Party {
+            kind: PartyKind::Engine,
+            id: "keyfall".to_owned(),
+            name: "keyfall".to_owned(),
+        },
+    }
+}
+
+fn approvers(approval: &Approval) -> Vec<String> {
+    approval.approvers.iter().map(|one| one.person.to_string()).collect()
+}
+
+fn trigger(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Schedule => "schedule",
+        Trigger::Request => "request",
+        Trigger::Apply => "apply",
+        Trigger::BreakGlass => "break_glass",
+    }
+}
+
+/// Why the run exists, under what kind of approval, and which way it goes.
+fn rule(plan: &RunPlan, run: &Run) -> String {
+    let path = match run.path() {
+        Path::Forward => "forward",
+        Path::Unwinding => "unwinding",
+    };
+    let standing = if plan.approval.standing { "standing" } else { "own" };
+    format!(
+        "{}: {}, {standing} approval, {path}",
+        plan.kind.name(),
+        plan.reason.name()
+    )
+}
+
+fn step_of(body: &EventBody) -> Option<&'static str> {
+    match body {
+        EventBody::Started { step, .. }
+        | EventBody::Succeeded { step, .. }
+        | EventBody::Failed { step, .. }
+        | EventBody::Observed { step, .. }
+        | EventBody::Waiting { step, .. }
+        | EventBody::NeedsOperator { step, .. } => Some(step.name()),
+        _ => None,
+    }
+}
+
+fn attempt(run: &Run, body: &EventBody) -> u32 {
+    match body {
+        EventBody::Started { attempt, .. } => *attempt,
+        EventBody::Failed { .. } => run.attempts(),
+        _ => 0,
+    }
+}
+
+type Permissions = Option<Vec<String>>;
+
+fn permissions(body: &EventBody) -> (Permissions, Permissions) {
+    let grants = |reading: &keyfall_sdk::PrincipalReading| {
+        let mut grants: Vec<String> = reading
+            .states()
+            .flat_map(|state| state.grants.iter().cloned())
+            .collect();
+        grants.sort();
+        grants.dedup();
+        Some(grants)
+    };
+    match body {
+        EventBody::Observed {
+            observation: Observation::Before { reading },
+            ..
+        } => (grants(reading), None),
+        EventBody::Observed {
+            observation: Observation::After { reading },
+            ..
+        }
+        | EventBody::Succeeded {
+            output: StepOutput::Read { reading } | StepOutput::Adopted { reading },
+            ..
+        } => (None, grants(reading)),
+        _ => (None, None),
+    }
+}
+
+fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
+    let (cause, note) = match body {
+        EventBody::Opened { plan } if plan.trigger == Trigger::BreakGlass => {
+            (ExceptionCause::BreakGlass, plan.exception.clone().unwrap_or_default())
+        }
+        EventBody::Opened { plan } => (ExceptionCause::HumanOverride, plan.exception.clone()?),
+        EventBody::Failed { error, then, .. } if !matches!(then, Then::RetryAt { .. }) => {
+            (cause_of(error.kind), error.message.clone())
+        }
+        EventBody::NeedsOperator { reason, .. } => (ExceptionCause::ProviderFault, reason.clone()),
+        EventBody::Retried { reason, .. }
+        | EventBody::Resumed { reason, .. }
+        | EventBody::CancelRequested { reason, .. } => (ExceptionCause::HumanOverride, reason.clone()),
+        _ => return None,
+    };
+    let note = if note.is_empty() {
+        plan.kind.name().to_owned()
+    } else {
+        note
+    };
+    Some(Exception { cause, note })
+}
+
+fn cause_of(kind: keyfall_sdk::ErrorKind) -> ExceptionCause {
+    use keyfall_sdk::ErrorKind;
+    match kind {
+        ErrorKind::Conflict | ErrorKind::NotFound => ExceptionCause::Drift,
+        ErrorKind::Denied | ErrorKind::Unsupported => ExceptionCause::MissingData,
+        ErrorKind::Transient | ErrorKind::RateLimited { .. } | ErrorKind::Protocol | ErrorKind::Ambiguous => {
+            ExceptionCause::ProviderFault
+        }
+    }
+}
+
+fn outcome(body: &EventBody) -> Option<String> {
+    let outcome = match body {
+        EventBody::Started { .. } | EventBody::Opened { .. } => return None,
+        EventBody::Succeeded { .. } => "succeeded",
+        EventBody::Failed { .. } => "failed",
+        EventBody::Closed { outcome, .. } => outcome.name(),
+        other => other.name(),
+    };
+    Some(outcome.to_owned())
+}
+
+/// The event's body as JSON with the epoch behind it, written once.
+fn details(event: &Event) -> String {
+    // A body holds nothing that JSON cannot: its maps have ids as keys. Were it otherwise, the empty text would be refused when it is
+    // read back, and loudly.
+    let mut details = serde_json::to_string(&event.body).unwrap_or_default();
+    if details.pop() == Some('}') {
+        use std::fmt::Write;
+        let _ = write!(details, ",\"epoch\":{}}}", event.epoch);
+    }
+    details
+}
+
+#[cfg(test)]
+#[path = "audit_tests.rs"]
+mod tests;

@@ -1,0 +1,200 @@
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{ErrorKind, Placement, PrincipalRef, Strategy};
+use uuid::Uuid;
+
+use super::{Act, encode_act, encode_event, event_of};
+use crate::domain::actor::{Actor, Approval};
+use crate::domain::digest::Digest;
+use crate::domain::due::DueReason;
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
+use crate::domain::proof::ProofTerms;
+use crate::domain::workflow::{
+    Event, EventBody, NewCredential, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput, Then, Timing, Trigger,
+};
+use crate::evidence::record::{AuditRecord, ExceptionCause, PartyKind};
+
+fn plan() -> RunPlan {
+    let principal = PrincipalRef {
+        name: "app".to_owned(),
+        immutable_id: None,
+    };
+    RunPlan {
+        run: RunId::from_uuid(Uuid::from_u128(1)),
+        workflow_version: 1,
+        kind: RunKind::Provision,
+        identity: IdentityId::from_uuid(Uuid::from_u128(2)),
+        identity_name: "orders-app".to_owned(),
+        owner: "team-a".to_owned(),
+        environment: "prod".to_owned(),
+        system: ResourceId::from_uuid(Uuid::from_u128(3)),
+        system_name: "orders-db".to_owned(),
+        connector: "demo".to_owned(),
+        endpoint_digest: Digest::of(b"x"),
+        trigger: Trigger::Apply,
+        reason: DueReason::Requested,
+        initiator: Actor::Person {
+            id: PersonId::from_uuid(Uuid::from_u128(4)),
+            name: "ada".to_owned(),
+        },
+        approval: Approval {
+            plan: PlanId::from_uuid(Uuid::from_u128(5)),
+            plan_digest: Digest::of(b"plan"),
+            approvers: Vec::new(),
+            standing: false,
+            solo: true,
+        },
+        strategy: Strategy::DualSlot,
+        access: serde_json::Value::Null,
+        new: Some(NewCredential {
+            id: CredentialId::from_uuid(Uuid::from_u128(6)),
+            secret: SecretId::from_uuid(Uuid::from_u128(7)),
+            principal,
+            placement: Placement::Alongside,
+        }),
+        old: Vec::new(),
+        accounts: Vec::new(),
+        control: None,
+        deliveries: Vec::new(),
+        consumers: Vec::new(),
+        timing: Timing {
+            overlap: SignedDuration::ZERO,
+            uptake_interval: SignedDuration::from_secs(1),
+            uptake_timeout: SignedDuration::from_secs(1),
+            listen: SignedDuration::ZERO,
+            keep_dead_secret: SignedDuration::ZERO,
+            objective: SignedDuration::from_mins(15),
+            opened_at: Timestamp::UNIX_EPOCH,
+        },
+        proof: ProofTerms {
+            vantages: vec!["primary".to_owned()],
+            refusals: 3,
+            interval: SignedDuration::from_secs(1),
+            settling: SignedDuration::ZERO,
+            settling_source: "documented".to_owned(),
+            give_up_after: SignedDuration::from_secs(1),
+        },
+        exception: None,
+    }
+}
+
+fn events() -> Vec<Event> {
+    let step = Step::Precheck;
+    let issue = Step::IssueNew;
+    let at = |seq: u32| Timestamp::from_microsecond(1_790_000_000_123_456 + i64::from(seq)).unwrap();
+    let bodies = vec![
+        EventBody::Opened { plan: Box::new(plan()) },
+        EventBody::Succeeded {
+            step,
+            output: StepOutput::Nothing,
+        },
+        EventBody::Started {
+            step: issue,
+            attempt: 1,
+            deadline: at(99),
+            intent: serde_json::json!({"account": "app", "list": [1, 2]}),
+        },
+        EventBody::Failed {
+            step: issue,
+            error: StepError {
+                kind: ErrorKind::RateLimited { after_ms: 20 },
+                message: "slow \"down\" \u{2603}".to_owned(),
+                code: Some("429".to_owned()),
+            },
+            then: Then::Unwind,
+        },
+        EventBody::Unwinding {
+            cause: "issue_new".to_owned(),
+        },
+    ];
+    (0..)
+        .zip(bodies)
+        .map(|(seq, body)| Event {
+            seq,
+            at: at(seq),
+            epoch: 7,
+            body,
+        })
+        .collect()
+}
+
+fn encoded() -> Vec<Vec<u8>> {
+    let events = events();
+    let mut run = Run::open(&events[0]).unwrap();
+    let mut all = vec![encode_event(run.plan(), &run, &events[0])];
+    for event in &events[1..] {
+        run.apply(event).unwrap();
+        all.push(encode_event(run.plan(), &run, event));
+    }
+    all
+}
+
+#[test]
+fn an_event_reads_back_from_its_record_as_itself() {
+    let back: Vec<_> = encoded()
+        .iter()
+        .map(|bytes| event_of(bytes).unwrap().unwrap())
+        .collect();
+    assert_eq!(back, events());
+}
+
+#[test]
+fn a_record_names_who_asked_what_was_tried_and_why_it_was_taken_back() {
+    let records: Vec<_> = encoded()
+        .iter()
+        .map(|bytes| AuditRecord::decode(bytes).unwrap())
+        .collect();
+    assert_eq!(records[0].initiator.name, "ada");
+    assert_eq!(records[0].id, format!("{}/0", plan().run));
+    assert_eq!(records[2].attempt, 1);
+    assert_eq!(records[2].outcome, None);
+    assert_eq!(records[2].initiator.kind, PartyKind::Engine);
+    assert_eq!(
+        records[3].exception.as_ref().unwrap().cause,
+        ExceptionCause::ProviderFault
+    );
+    assert_eq!(
+        records[4].rule.as_deref(),
+        Some("provision: requested, own approval, unwinding")
+    );
+}
+
+#[test]
+fn the_closing_record_holds_the_receipt_digest_at_its_top_level() {
+    let mut run = Run::open(&events()[0]).unwrap();
+    let digest = Digest::of(b"receipt");
+    let closed = Event {
+        seq: 1,
+        at: Timestamp::UNIX_EPOCH,
+        epoch: 1,
+        body: EventBody::Closed {
+            outcome: Outcome::Completed,
+            receipt_digest: Some(digest),
+        },
+    };
+    assert!(run.apply(&closed).is_err());
+    let record = AuditRecord::decode(&encode_event(&plan(), &run, &closed)).unwrap();
+    let details: BTreeMap<String, serde_json::Value> = serde_json::from_str(&record.details).unwrap();
+    assert_eq!(details["receipt_digest"], serde_json::json!(digest.to_string()));
+    assert_eq!(record.outcome.as_deref(), Some("completed"));
+}
+
+#[test]
+fn an_act_outside_of_a_run_is_no_event() {
+    let bytes = encode_act(Act {
+        id: "act/1".to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+        action: "frozen",
+        by: &Actor::Engine,
+        trigger: "request",
+        identity: None,
+        system: None,
+        approval: None,
+        exception: None,
+        outcome: "done",
+        details: serde_json::json!({}),
+    });
+    assert_eq!(event_of(&bytes).unwrap(), None);
+    assert!(event_of(&bytes[1..]).is_err());
+}
