@@ -9,5 +9,6 @@ pub mod checkpoint;
 pub mod keys;
 pub mod merkle;
 pub mod note;
+pub mod receipt;
 pub mod record;
 pub mod verify;

@@ -93,3 +93,141 @@ pub enum ExtendsError {
         source: MerkleError,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::merkle::{NodeId, consistency_proof};
+    use super::super::record::{Party, PartyKind};
+    use super::*;
+
+    fn record(number: u64) -> Vec<u8> {
+        AuditRecord {
+            id: format!("run_1/{number}"),
+            at_micros: 0,
+            run: None,
+            step: None,
+            action: "opened".to_owned(),
+            trigger: "schedule".to_owned(),
+            initiator: Party {
+                kind: PartyKind::Engine,
+                id: String::new(),
+                name: "keyfall".to_owned(),
+            },
+            approvers: Vec::new(),
+            plan_digest: None,
+            rule: None,
+            identity: None,
+            system: None,
+            permissions_before: None,
+            permissions_after: None,
+            attempt: 0,
+            exception: None,
+            outcome: None,
+            details: "{}".to_owned(),
+        }
+        .encode()
+    }
+
+    type Log = Vec<(Vec<u8>, Option<Hash>)>;
+
+    fn log(size: u64) -> Log {
+        (0..size)
+            .map(record)
+            .map(|bytes| (bytes.clone(), Some(leaf_hash(&bytes))))
+            .collect()
+    }
+
+    fn checkpoint(log: &[(Vec<u8>, Option<Hash>)]) -> Checkpoint {
+        let mut frontier = Frontier::new();
+        for (bytes, _) in log {
+            frontier.append(leaf_hash(bytes), &mut Vec::new());
+        }
+        Checkpoint {
+            origin: "log".to_owned(),
+            size: frontier.size(),
+            root: frontier.root(),
+        }
+    }
+
+    #[test]
+    fn a_whole_log_holds_also_with_records_that_no_checkpoint_speaks_of_yet() {
+        let log = log(9);
+        assert_eq!(verify_log(log.clone(), &checkpoint(&log)), Ok(()));
+        assert_eq!(verify_log(log.clone(), &checkpoint(&log[..5])), Ok(()));
+        assert_eq!(verify_log(log.clone(), &checkpoint(&[])), Ok(()));
+    }
+
+    #[test]
+    fn the_first_bad_record_is_named() {
+        let good = log(9);
+        let checkpoint = checkpoint(&good);
+        let fails_at = |position: u64, change: &dyn Fn(&mut Log)| {
+            let mut log = good.clone();
+            change(&mut log);
+            assert_eq!(verify_log(log, &checkpoint).unwrap_err().position, position);
+        };
+        fails_at(4, &|log| log[4].0 = record(44));
+        fails_at(4, &|log| log[4].0 = b"rubbish".to_vec());
+        fails_at(3, &|log| {
+            log[3].0 = record(33);
+            log[5].0 = record(55);
+        });
+        fails_at(2, &|log| {
+            let moved = log[2].0.clone();
+            log[2].0 = log[6].0.clone();
+            log[6].0 = moved;
+        });
+        fails_at(8, &|log| drop(log.pop()));
+        // Whoever changes the stored hash too is caught by the root, which covers every record.
+        fails_at(9, &|log| log[4] = (record(44), Some(leaf_hash(&record(44)))));
+        fails_at(9, &|log| log.swap(1, 2));
+        fails_at(8, &|log| drop(log.remove(0)));
+    }
+
+    #[test]
+    fn a_fork_a_rewind_and_another_log_are_told_apart() {
+        let log = log(8);
+        let (old, new) = (checkpoint(&log[..5]), checkpoint(&log));
+        let mut frontier = Frontier::new();
+        let mut nodes = Vec::new();
+        log.iter()
+            .for_each(|(bytes, _)| frontier.append(leaf_hash(bytes), &mut nodes));
+        let fetch = |id: NodeId| match id.level {
+            0 => log.get(id.index as usize).map(|(bytes, _)| leaf_hash(bytes)),
+            _ => nodes.iter().find(|node| node.id == id).map(|node| node.hash),
+        };
+        let proof = consistency_proof(5, 8, &fetch).unwrap();
+        assert_eq!(verify_extends(&old, &new, &proof), Ok(()));
+        let forked = Checkpoint {
+            root: [1; 32],
+            ..old.clone()
+        };
+        assert!(matches!(
+            verify_extends(&forked, &new, &proof),
+            Err(ExtendsError::Forked { .. })
+        ));
+        assert!(matches!(
+            verify_extends(&new, &old, &[]),
+            Err(ExtendsError::Rewound { older: 8, newer: 5 })
+        ));
+        let other = Checkpoint {
+            origin: "other".to_owned(),
+            ..old
+        };
+        assert!(matches!(
+            verify_extends(&other, &new, &proof),
+            Err(ExtendsError::Origin { .. })
+        ));
+        assert!(matches!(
+            verify_extends(
+                &Checkpoint {
+                    root: [1; 32],
+                    ..new.clone()
+                },
+                &new,
+                &[]
+            ),
+            Err(ExtendsError::Forked { .. })
+        ));
+    }
+}
