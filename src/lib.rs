@@ -3,8 +3,10 @@
 
 pub mod app;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod evidence;
 pub mod sealing;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,232 @@
+//! The server's own settings: flags over `KEYFALL_*` environment over the file over defaults. Manifests cannot change any of them; what a
+//! manifest may only choose by name (file roots, reload commands) is named here.
+//!
+//! It reads one file and the environment that it is given. It opens nothing that the settings name.
+
+mod load;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use jiff::SignedDuration;
+use keyfall_sdk::ServerGrants;
+use serde::{Deserialize, Serialize};
+
+use crate::domain::length;
+
+pub use load::{ConfigError, Environment, load};
+
+/// The name of the file that `init` writes and `serve` looks for.
+pub const FILE_NAME: &str = "keyfall.toml";
+
+/// Everything that `serve` needs to know. Paths are absolute once loaded: those of file and environment are taken from the file's directory.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The SQLite file.
+    pub store: PathBuf,
+    /// Where the API listens. Anything but a loopback address needs `tls_cert` and `tls_key`. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// PEM: the certificate with its chain.
+    pub tls_cert: Option<PathBuf>,
+    /// PEM: the certificate's private key.
+    pub tls_key: Option<PathBuf>,
+    /// The key that seals secrets. Without it `$CREDENTIALS_DIRECTORY/kek` (systemd `LoadCredential=kek:…`), else `kek` beside the file.
+    pub kek_file: Option<PathBuf>,
+    /// Keys that may still open while `keyfall kek rotate` moves rows to the one above.
+    pub previous_kek_files: Vec<PathBuf>,
+    /// Signs receipts and checkpoints. It lies outside of store and backups.
+    pub signing_key_file: PathBuf,
+    /// The log's name in its checkpoints, for ever.
+    pub origin: String,
+    /// The last checkpoint, outside of the store: a store that does not go on from it starts frozen.
+    pub anchor_file: PathBuf,
+    /// `keyfall backup NAME` writes here and nowhere else.
+    pub backup_directory: PathBuf,
+    /// This server's name in leases and in the log.
+    pub node: String,
+    /// Requester and approver may be one person. For trials; every receipt names it.
+    pub solo: bool,
+    /// Directories under which file destinations may write, by the name that manifests use.
+    pub file_roots: BTreeMap<String, PathBuf>,
+    /// Programs with their arguments that a file destination may run after an update. Never given to a shell.
+    pub reload_commands: BTreeMap<String, Vec<String>>,
+    /// Hosts other than loopback that systems may be spoken to without TLS.
+    pub plaintext_hosts: Vec<String>,
+    pub engine: EngineConfig,
+    pub log: LogConfig,
+}
+
+/// How hard the engine works, and what it finds suspicious.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Runs that are worked on at the same time.
+    pub max_runs: u32,
+    /// The longest time between two looks for what is due.
+    #[serde(with = "length")]
+    pub pass_interval: SignedDuration,
+    /// A due set of this size or less is never suspicious.
+    pub breaker_at_least: u32,
+    /// Above that: more than this share of the active identities, in percent.
+    pub breaker_percent: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    /// As `tracing` reads it: `info`, `warn,keyfall=debug`.
+    pub filter: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            store: "keyfall.db".into(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
+            tls_cert: None,
+            tls_key: None,
+            kek_file: None,
+            previous_kek_files: Vec::new(),
+            signing_key_file: "signing.key".into(),
+            origin: "keyfall".to_owned(),
+            anchor_file: "anchor".into(),
+            backup_directory: "backups".into(),
+            node: "main".to_owned(),
+            solo: false,
+            file_roots: BTreeMap::new(),
+            reload_commands: BTreeMap::new(),
+            plaintext_hosts: Vec::new(),
+            engine: EngineConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            max_runs: 64,
+            pass_interval: SignedDuration::from_secs(1),
+            breaker_at_least: 500,
+            breaker_percent: 20,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// What manifests may choose among.
+    #[must_use]
+    pub fn grants(&self) -> ServerGrants {
+        ServerGrants {
+            file_roots: self.file_roots.clone(),
+            reload_commands: self.reload_commands.clone(),
+            plaintext_hosts: self.plaintext_hosts.clone(),
+        }
+    }
+
+    /// Certificate and key, when both are given.
+    #[must_use]
+    pub fn tls(&self) -> Option<(&Path, &Path)> {
+        self.tls_cert.as_deref().zip(self.tls_key.as_deref())
+    }
+
+    /// Everything about the values that can be known to be wrong, each with what to write instead.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut need = |holds: bool, text: &str| {
+            if !holds {
+                problems.push(text.to_owned());
+            }
+        };
+        need(
+            self.tls_cert.is_some() == self.tls_key.is_some(),
+            "tls_cert and tls_key belong together: give both, or neither",
+        );
+        need(
+            self.listen.ip().is_loopback() || self.tls().is_some(),
+            "listen: an address other than loopback needs TLS: give tls_cert and tls_key, or listen on 127.0.0.1",
+        );
+        let plain = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
+        need(
+            plain(&self.node),
+            "node: give a name without spaces, such as the machine's",
+        );
+        need(
+            plain(&self.origin) && !self.origin.contains('+'),
+            "origin: give a name without spaces and plus signs, such as keyfall.example.com",
+        );
+        need(self.engine.max_runs > 0, "engine.max_runs: must be at least 1");
+        need(
+            self.engine.pass_interval >= SignedDuration::from_millis(50),
+            "engine.pass_interval: must be at least 50ms",
+        );
+        need(
+            self.engine.breaker_percent <= 100,
+            "engine.breaker_percent: must be 0 to 100",
+        );
+        for (name, command) in &self.reload_commands {
+            let absolute = command.first().is_some_and(|program| Path::new(program).is_absolute());
+            need(
+                absolute,
+                &format!("reload_commands.{name}: the first item must be the absolute path of a program"),
+            );
+        }
+        problems
+    }
+
+    /// The file's text with every setting, as it holds after all sources were read. Nothing in it is secret.
+    ///
+    /// # Errors
+    /// When a path is not text.
+    pub fn to_toml(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let Self {
+            store,
+            tls_cert,
+            tls_key,
+            kek_file,
+            previous_kek_files,
+            signing_key_file,
+            anchor_file,
+            backup_directory,
+            file_roots,
+            ..
+        } = self;
+        let required = [store, signing_key_file, anchor_file, backup_directory];
+        let optional = [tls_cert, tls_key, kek_file].into_iter().flatten();
+        for path in required
+            .into_iter()
+            .chain(optional)
+            .chain(previous_kek_files)
+            .chain(file_roots.values_mut())
+        {
+            *path = base.join(&*path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
