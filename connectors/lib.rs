@@ -4,6 +4,7 @@
 //! Keyfall's store, engine or API.
 
 pub mod demo;
+pub mod file;
 #[cfg(test)]
 mod poll;
 pub mod postgres;
@@ -23,6 +24,7 @@ pub fn registry() -> Vec<Arc<dyn ConnectorKind>> {
     vec![
         Arc::new(demo::DemoKind),
         Arc::new(demo::DestinationKind),
+        Arc::new(file::FileKind),
         Arc::new(postgres::PostgresKind),
         Arc::new(redis::RedisKind),
     ]
