@@ -1,8 +1,8 @@
 //! SCRAM-SHA-256 (RFC 5802, RFC 7677) on ring: the verifier that is stored in place of a password, and the client's side
 //! of a login. It knows no connection and no SQL.
 //!
-//! `postgres_protocol` computes verifiers too, but with a salt that cannot be chosen, and reading back whether a secret is
-//! on an account needs the stored salt. Its login exchange keeps no salted key, and derives it several times slower.
+//! `postgres_protocol` has both, but not so that a salt can be chosen, which reading back whether a secret is on an account
+//! needs, nor so that a salted key can be kept from one login to the next.
 
 use std::fmt;
 use std::num::NonZeroU32;

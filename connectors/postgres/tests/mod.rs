@@ -20,6 +20,7 @@ mod delete;
 mod foreign;
 mod kit;
 mod life;
+mod lossy;
 mod names;
 mod poll;
 mod pooler;
