@@ -10,6 +10,9 @@ use std::sync::OnceLock;
 
 use keyfall_sdk::{AdminCredential, SecretValue};
 
+/// Every server that some test talks to.
+const SERVERS: [&str; 5] = ["postgres", "replica", "pgbouncer", "redis", "redis2"];
+
 /// What `servers.env` says.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -39,6 +42,7 @@ impl Servers {
         let status = Command::new(&script)
             .arg("up")
             .arg(&directory)
+            .args(SERVERS)
             .stdout(Stdio::null())
             .status();
         assert!(

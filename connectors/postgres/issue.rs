@@ -12,7 +12,7 @@ use super::admin::{Deadline, Facts};
 use super::config::{Access, access_problems};
 use super::link::Rows;
 use super::quote::{identifier, literal};
-use super::role::{Role, checked_literal, key_id, mark};
+use super::role::{Role, checked_literal, key_id, lock, mark};
 use super::scram::{ITERATIONS, Verifier, fresh_salt};
 
 /// What a new account must never be able to do, whatever the server's defaults say. NOINHERIT, because an account with an
@@ -168,7 +168,7 @@ fn decide(call: &IssueCall, role: Option<&Role>, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-/// Two results: the owner (with whether it can serve as one) and its memberships; what the account itself is a member of.
+/// Three results: a lock on the owner, whom two issues may otherwise make at the same time; the owner (with whether it can serve as one) and its memberships; what the account itself is a member of.
 fn read_memberships(name: &str, access: &Access) -> Result<String> {
     let of = |name: &str| -> Result<String> {
         Ok(format!(
@@ -179,7 +179,7 @@ fn read_memberships(name: &str, access: &Access) -> Result<String> {
         ))
     };
     let owner = access.owner.as_deref().unwrap_or(name);
-    Ok(format!("{}; {}", of(owner)?, of(name)?))
+    Ok(format!("{}; {}; {}", lock(owner)?, of(owner)?, of(name)?))
 }
 
 fn memberships(rows: &[Rows], index: usize) -> Vec<String> {
@@ -192,7 +192,7 @@ fn memberships(rows: &[Rows], index: usize) -> Vec<String> {
 
 fn owner(access: &Access, rows: &[Rows]) -> Result<Option<Owner>> {
     let Some(name) = &access.owner else { return Ok(None) };
-    let first = rows.get(2).and_then(|rows| rows.first());
+    let first = rows.get(3).and_then(|rows| rows.first());
     if first.is_some_and(|row| row.get(2).is_some_and(|flag| flag.as_deref() == Some("t"))) {
         return Err(ConnectorError::conflict(format!(
             "the owner {name:?} can log in or is a superuser; an owner must be a plain group role (NOLOGIN)"
@@ -201,7 +201,7 @@ fn owner(access: &Access, rows: &[Rows]) -> Result<Option<Owner>> {
     Ok(Some(Owner {
         name: name.clone(),
         exists: first.is_some(),
-        member_of: memberships(rows, 2),
+        member_of: memberships(rows, 3),
     }))
 }
 
@@ -246,7 +246,7 @@ fn entitle(
     rows: &[Rows],
 ) -> Result<()> {
     let account = identifier(&call.principal.name)?;
-    let holds = memberships(rows, 3);
+    let holds = memberships(rows, 4);
     let mut grant = |to: &str, held: &[String], granted: &str| -> Result<()> {
         if !held.iter().any(|held| held == granted) {
             batch.push(format!("GRANT {} TO {to}", identifier(granted)?));

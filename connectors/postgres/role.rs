@@ -46,19 +46,19 @@ impl Role {
             ("pg_roles", "NULL")
         };
         // The row lock keeps other people's ALTER ROLE out until we commit; only a superuser may take it.
-        let lock = if facts.superuser && !facts.standby {
+        let row_lock = if facts.superuser && !facts.standby {
             " FOR UPDATE OF r"
         } else {
             ""
         };
         Ok(format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED; \
-             SELECT pg_advisory_xact_lock({LOCK_CLASS}, hashtext({name})); \
-             SELECT r.rolname, r.oid, {password}, shobj_description(r.oid, 'pg_authid'), r.rolcanlogin, \
+             {}; SELECT r.rolname, r.oid, {password}, shobj_description(r.oid, 'pg_authid'), r.rolcanlogin, \
              coalesce(r.rolvaliduntil < clock_timestamp(), false), \
              (SELECT substr(c, 6) FROM pg_db_role_setting s, unnest(s.setconfig) c \
               WHERE s.setrole = r.oid AND s.setdatabase = 0 AND c LIKE 'role=%') \
-             FROM {catalog} r WHERE r.rolname = {name} OR r.oid = {oid} ORDER BY r.oid = {oid} DESC LIMIT 1{lock}"
+             FROM {catalog} r WHERE r.rolname = {name} OR r.oid = {oid} ORDER BY r.oid = {oid} DESC LIMIT 1{row_lock}",
+            lock(&principal.name)?
         ))
     }
 
@@ -120,6 +120,14 @@ pub(super) fn key_id(oid: &str, verifier: &str) -> KeyId {
     let hash = digest::digest(&digest::SHA256, verifier.as_bytes());
     let hex: String = hash.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     KeyId(format!("{oid}/{hex}"))
+}
+
+/// The statement that waits for, and takes, our own lock on a role's name until the transaction ends.
+pub(super) fn lock(name: &str) -> Result<String> {
+    Ok(format!(
+        "SELECT pg_advisory_xact_lock({LOCK_CLASS}, hashtext({}))",
+        checked_literal(name)?
+    ))
 }
 
 /// The recorded OID as a number; 0, which no role has, where none is recorded.

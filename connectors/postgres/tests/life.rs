@@ -223,3 +223,34 @@ async fn a_lost_reply_is_read_downstream() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_made_at_once_share_an_owner_that_none_of_them_found() {
+    let connector = postgres();
+    let owner = name("crowd");
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let (connector, owner) = (std::sync::Arc::clone(&connector), owner.clone());
+            tokio::spawn(async move {
+                let account = format!("{owner}_{number}");
+                issue(
+                    &connector,
+                    &account,
+                    &secret("one"),
+                    json!({"owner": owner, "memberOf": ["pg_monitor"]}),
+                )
+                .await
+            })
+        })
+        .collect();
+    for task in tasks {
+        let issued = task.await.unwrap();
+        let revoked = connector
+            .revoke()
+            .unwrap()
+            .delete_principal(&ctx(), &issued.principal)
+            .await;
+        assert_eq!(revoked.unwrap(), Revoked::Revoked);
+    }
+    sql(&connector, &format!("DROP ROLE {owner}")).await;
+}

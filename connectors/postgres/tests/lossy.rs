@@ -30,7 +30,8 @@ async fn carry(mut client: TcpStream, mut server: TcpStream, marks: &[&str]) {
                 }
                 let text = String::from_utf8_lossy(message);
                 if marks.iter().all(|mark| text.contains(mark)) {
-                    server.read(&mut down).await.unwrap();
+                    let made = server.read(&mut down).await;
+                    assert!(made.is_ok_and(|length| length > 0), "the server did not answer the change");
                     return;
                 }
             }

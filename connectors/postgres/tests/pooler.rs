@@ -1,28 +1,33 @@
 //! A pooler as a vantage.
 
-use keyfall_sdk::{Connector, EndSessionsCall, RevokeCall, ServerGrants, SystemSpec, Verdict};
+use keyfall_sdk::{
+    Connector, EndSessionsCall, InconclusiveWhy, RevokeCall, ServerGrants, SystemSpec, TlsMode, Verdict,
+};
 use serde_json::json;
 
 use super::poll::eventually;
 use super::{Postgres, admin, ctx, issue, name, probe, secret, session};
 use crate::testing::servers;
 
-fn with_pooler() -> Postgres {
+fn with_pooler(tls: TlsMode) -> Postgres {
     let servers = servers();
-    let spec: SystemSpec = serde_json::from_value(json!({
-        "connector": "postgres", "tls": "off", "options": {"poolers": ["pooler"]},
+    let mut spec: SystemSpec = serde_json::from_value(json!({
+        "connector": "postgres", "tls": tls, "options": {"poolers": ["pooler"]},
         "vantages": [
             {"name": "primary", "host": "127.0.0.1", "port": servers.port("KEYFALL_PG_PRIMARY_PORT")},
             {"name": "pooler", "role": "probe", "host": "127.0.0.1", "port": servers.port("KEYFALL_PGBOUNCER_PORT")},
         ],
     }))
     .unwrap();
+    if tls == TlsMode::Verify {
+        spec.tls_ca = Some(servers.file("KEYFALL_PG_CA_FILE"));
+    }
     Postgres::new(&spec, Some(admin()), &ServerGrants::default()).unwrap()
 }
 
 #[tokio::test]
 async fn a_pooler_refuses_what_its_server_refuses() {
-    let connector = with_pooler();
+    let connector = with_pooler(TlsMode::Off);
     let account = name("pooled");
     let issued = issue(&connector, &account, &secret("one"), json!({})).await;
     assert!(
@@ -62,4 +67,21 @@ async fn a_pooler_refuses_what_its_server_refuses() {
         .delete_principal(&ctx(), &issued.principal)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn a_pooler_without_channel_binding_gets_nothing_over_tls() {
+    let connector = with_pooler(TlsMode::Verify);
+    let own = admin();
+    assert!(
+        probe(&connector, "primary", &own.username, &own.secret)
+            .await
+            .is_accepted()
+    );
+    let verdict = probe(&connector, "pooler", &own.username, &own.secret).await;
+    let Verdict::Inconclusive { why, detail } = verdict else {
+        panic!("{verdict:?}");
+    };
+    assert_eq!(why, InconclusiveWhy::Policy);
+    assert!(detail.contains("no channel binding"), "{detail}");
 }
