@@ -12,4 +12,213 @@
 //!
 //! The engine knows no connector by name, no SQL, no HTTP and no CLI.
 
+pub mod breaker;
+mod budget;
+mod claim;
+mod clocks;
+mod driver;
+mod facts;
+pub mod findings;
+pub mod freeze;
+mod gate;
+mod housekeeping;
+mod lease;
+mod limits;
+mod manual;
+mod measure;
+mod opening;
+mod outbox;
+mod pass;
+mod record;
+mod register;
 pub mod report;
+mod schedule;
+mod ticker;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Environment;
+use crate::store::{Store, StoreError};
+use breaker::BreakerSettings;
+pub use opening::opening;
+pub use pass::PassReport;
+use report::{PerformSteps, PrepareRuns};
+
+/// How this node works.
+#[derive(Debug, Clone)]
+pub struct EngineSettings {
+    /// Under this name the node holds its leases. Two processes that share a store never share a name.
+    pub node: String,
+    /// How long a claim lasts without being renewed. After a crash a run rests for as long.
+    pub lease: SignedDuration,
+    /// Runs that are driven at once.
+    pub max_runs: usize,
+    /// A predecessor of this node's name is known to be dead (the store's file is locked by this process), so its leases are taken at once.
+    pub take_over_at_start: bool,
+    pub breaker: BreakerSettings,
+    /// How far the wall clock may move against the monotonic one between two passes before everything destructive is frozen.
+    pub clock_tolerance: SignedDuration,
+    /// After how long a frozen run asks again.
+    pub recheck: SignedDuration,
+    /// How long the result of an effect may be known to this process alone.
+    pub flush_after: Duration,
+}
+
+impl EngineSettings {
+    #[must_use]
+    pub fn new(node: impl Into<String>) -> Self {
+        Self {
+            node: node.into(),
+            lease: SignedDuration::from_secs(90),
+            max_runs: 64,
+            take_over_at_start: false,
+            breaker: BreakerSettings::default(),
+            clock_tolerance: SignedDuration::from_mins(5),
+            recheck: SignedDuration::from_secs(5),
+            flush_after: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What all parts of one engine hold together.
+struct Shared {
+    store: Arc<dyn Store>,
+    steps: Arc<dyn PerformSteps>,
+    prepare: Arc<dyn PrepareRuns>,
+    env: Environment,
+    settings: EngineSettings,
+    register: register::Register,
+    limits: limits::Limits,
+    leases: lease::Leases,
+    /// Runs are waiting for a slot of this node.
+    crowded: AtomicBool,
+    stopping: CancellationToken,
+    claim_bell: Notify,
+    plan_bell: Notify,
+    last_pass: Mutex<PassReport>,
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
+    }
+
+    fn ring(&self) {
+        self.claim_bell.notify_one();
+        self.plan_bell.notify_one();
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.crowded.load(Ordering::Relaxed)
+    }
+}
+
+/// What the engine is made of, before it starts.
+pub struct Engine {
+    pub store: Arc<dyn Store>,
+    pub steps: Arc<dyn PerformSteps>,
+    pub prepare: Arc<dyn PrepareRuns>,
+    pub env: Environment,
+    pub settings: EngineSettings,
+}
+
+impl Engine {
+    /// Starts claiming and making passes. What a dead predecessor left is taken over first, where that is known to be safe.
+    ///
+    /// # Errors
+    /// When the store cannot be read. A bell that does not ring is no error: the passes look by themselves.
+    pub async fn start(self) -> Result<EngineHandle, StoreError> {
+        if self.settings.take_over_at_start {
+            let released = self.store.release_leases(&self.settings.node).await?;
+            tracing::info!(
+                runs = released,
+                "took over what the last process of this node had in its hands"
+            );
+        }
+        let shared = Arc::new(Shared {
+            store: self.store,
+            steps: self.steps,
+            prepare: self.prepare,
+            env: self.env,
+            settings: self.settings,
+            register: register::Register::default(),
+            limits: limits::Limits::default(),
+            leases: lease::Leases::default(),
+            crowded: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
+            claim_bell: Notify::new(),
+            plan_bell: Notify::new(),
+            last_pass: Mutex::default(),
+        });
+        if let Err(error) = ticker::start(Arc::clone(&shared)).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the bell does not ring; passes are made every few seconds without it"
+            );
+        }
+        let tasks = TaskTracker::new();
+        tasks.spawn(claim::run(Arc::clone(&shared)));
+        tasks.spawn(pass::run(Arc::clone(&shared)));
+        let renewing = tokio::spawn(lease::keep_renewing(Arc::clone(&shared)));
+        tasks.close();
+        Ok(EngineHandle {
+            shared,
+            tasks,
+            renewing: renewing.abort_handle(),
+        })
+    }
+}
+
+/// A running engine. Cheap to clone.
+#[derive(Clone)]
+pub struct EngineHandle {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+    renewing: tokio::task::AbortHandle,
+}
+
+/// How the engine stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineStatus {
+    pub node: String,
+    /// Claimed by this node: driven, or waiting for a slot.
+    pub runs_in_hands: usize,
+    pub last_pass: PassReport,
+    pub is_stopping: bool,
+}
+
+impl EngineHandle {
+    /// Says that there may be something to do. Never waits, and ringing often is ringing once.
+    pub fn ring(&self) {
+        self.shared.ring();
+    }
+
+    #[must_use]
+    pub fn status(&self) -> EngineStatus {
+        EngineStatus {
+            node: self.shared.settings.node.clone(),
+            runs_in_hands: self.shared.leases.count(),
+            last_pass: self
+                .shared
+                .last_pass
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+            is_stopping: self.shared.is_stopping(),
+        }
+    }
+
+    /// Claims nothing more, lets the steps under way end, stores what came of them, gives the leases back, and answers then.
+    pub async fn shutdown(&self) {
+        self.shared.stopping.cancel();
+        self.tasks.wait().await;
+        self.renewing.abort();
+    }
+}

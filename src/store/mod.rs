@@ -95,6 +95,14 @@ pub trait Store: Send + Sync {
     /// How many are due at `now`, counted no further than `up_to`: for the breaker.
     fn count_due(&self, now: Timestamp, up_to: u32) -> BoxFuture<'_, Result<u32>>;
 
+    /// Identities that are not decommissioned and expire before then, the earliest first, behind `after`; with the instant of their expiry.
+    fn expiring_identities(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, IdentityId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, IdentityId)>>>;
+
     fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>>;
     fn runs<'a>(&'a self, filter: &'a RunFilter, page: Page) -> BoxFuture<'a, Result<Vec<RunRow>>>;
     fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>>;

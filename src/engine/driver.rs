@@ -1,0 +1,372 @@
+//! One run in our hands: decide, commit the intent, do the step, fold what came of it, store it. The driver knows how to be durable and
+//! nothing of what a step does.
+//!
+//! | moment                         | what is durable before it                                                   |
+//! |--------------------------------|------------------------------------------------------------------------------|
+//! | an effect is sent              | all results so far and the intent, in one commit that holds only under our lease |
+//! | a wait, a stop, the close      | all results so far                                                          |
+//! | the step after a secret minted once | that result, alone and at once                                         |
+//! | 100 ms after any other effect  | its result, even while the next step still reads                            |
+//!
+//! The task that drives is spawned and nothing aborts it: a future dropped half-way would be a crash without a restart. A refused commit means
+//! that another node or a person wrote; the first is the end of it here, the second is read and put in front of what we still had to say.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use jiff::Timestamp;
+use keyfall_sdk::ErrorKind;
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::facts::Schedule;
+use super::gate::{Barrier, toll};
+use super::lease::{Lease, unsigned};
+use super::limits::Slot;
+use super::outbox::{Extra, Flushed, Outbox, Then};
+use super::record::{Stop, Subject, Written};
+use super::report::{StepEnd, StepReport};
+use super::{Shared, budget, findings, manual, measure};
+use crate::domain::workflow::{
+    Decision, EventBody, Outcome, Run, RunStatus, Step, StepError, Then as AfterFailure, after_failure, decide,
+};
+use crate::store::{Claimed, Fact};
+
+/// How a run left our hands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Left {
+    Closed,
+    /// Given up until then, or until a person acts.
+    Waiting {
+        until: Option<Timestamp>,
+    },
+    /// Another node has it.
+    Lost,
+    /// Nothing more could be stored; the lease runs out, and whoever takes the run looks before repeating.
+    Broken,
+}
+
+/// Whether an effect may be sent now.
+enum Intended {
+    Sent,
+    /// The run is decided anew.
+    Again,
+    Left(Left),
+}
+
+pub(super) struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lease: Arc<Lease>,
+    pub(super) run: Run,
+    pub(super) outbox: Outbox,
+    pub(super) subject: Option<Subject>,
+    pub(super) schedule: Schedule,
+}
+
+/// Drives one claimed run until it closes, waits, or is not ours any more.
+pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Lease>) -> Left {
+    let id = lease.run;
+    let run = match Run::replay(&claimed.events) {
+        Ok(run) => run,
+        Err(error) => {
+            tracing::error!(run.id = %id, error = &error as &dyn std::error::Error, "a run's log does not fold; it is left alone");
+            return Left::Broken;
+        }
+    };
+    let outbox = Outbox::new(Arc::clone(&lease), &run);
+    let mut driver = Driver {
+        shared,
+        lease,
+        run,
+        outbox,
+        subject: None,
+        schedule: Schedule::default(),
+    };
+    match driver.go().await {
+        Ok(left) => left,
+        Err(Stop::Lost) => {
+            tracing::warn!(run.id = %id, "the lease was lost; nothing more is done about this run here");
+            Left::Lost
+        }
+        Err(stop) => {
+            tracing::error!(run.id = %id, error = &stop as &dyn std::error::Error, "a run stops here until its lease is over");
+            Left::Broken
+        }
+    }
+}
+
+/// How long a step waits for its system's free slot before the run makes room for others.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// A wait no longer than this is waited for with the run in our hands, when nobody else wants the slot.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
+
+impl Driver {
+    async fn go(&mut self) -> Result<Left, Stop> {
+        loop {
+            if self.lease.is_lost() {
+                return Err(Stop::Lost);
+            }
+            let now = self.now();
+            let is_open = *self.run.status() == RunStatus::Open;
+            let left = match decide(&self.run, now) {
+                Decision::Finished => Some(Left::Closed),
+                Decision::Stuck => self.leave(None).await?,
+                _ if is_open && self.shared.is_stopping() => self.leave(Some(now)).await?,
+                Decision::Perform {
+                    step,
+                    attempt,
+                    observe_first,
+                } => self.perform(step, attempt, observe_first).await?,
+                Decision::WaitUntil(at) => self.wait(now, at).await?,
+                Decision::Unwind { cause } => {
+                    self.push(EventBody::Unwinding { cause }, Vec::new())?;
+                    None
+                }
+                Decision::Close(outcome) => self.close(outcome).await?,
+            };
+            if let Some(left) = left {
+                return Ok(left);
+            }
+        }
+    }
+
+    async fn perform(&mut self, step: Step, attempt: u32, observe_first: bool) -> Result<Option<Left>, Stop> {
+        let register = self.shared.register.snapshot(&*self.shared.store).await?;
+        let system = self.run.plan().system_name.clone();
+        let limits = register.limits_of(&system);
+        let slot = match self.shared.limits.slot(&system, &limits, self.now(), PATIENCE).await {
+            Slot::Free(slot) => slot,
+            Slot::Later(at) => return self.leave(Some(at)).await,
+        };
+        if matches!(step, Step::Promote | Step::Record) {
+            self.learn().await?;
+        }
+        if step.has_effect() {
+            match self.intend(step, attempt).await? {
+                Intended::Sent => {}
+                Intended::Again => return Ok(None),
+                Intended::Left(left) => return Ok(Some(left)),
+            }
+        }
+        let must_record_at_once = step.has_effect() && self.shared.steps.must_record_at_once(&self.run, step);
+        let began = Instant::now();
+        let report = self.call(step, attempt, observe_first).await;
+        drop(slot);
+        measure::step(self.run.plan().kind, step, &report.end, began.elapsed());
+        let error = match &report.end {
+            StepEnd::Failed(error) => Some(error.kind),
+            _ => None,
+        };
+        self.shared.limits.answered(&system, error, self.now());
+        self.take(step, report)?;
+        if must_record_at_once {
+            self.flush(Then::GoOn).await?;
+        }
+        Ok(None)
+    }
+
+    /// Commits the intent together with everything that is pending. Only then may the effect be sent.
+    async fn intend(&mut self, step: Step, attempt: u32) -> Result<Intended, Stop> {
+        let time_limit = self.shared.steps.time_limit(&self.run, step);
+        self.hold_for(unsigned(time_limit)).await?;
+        if budget::takes_away(&self.run, step) {
+            self.learn().await?;
+            // Checked again where something is taken away, against the people of this moment (P6).
+            let approval = &self.run.plan().approval;
+            if let Err(why) = self.shared.prepare.check_approval(approval).await {
+                let manual_step = "Cancel the run and ask for a new plan, or have its plan approved again.".to_owned();
+                self.ask_operator(step, format!("the approval does not hold: {why}"), manual_step)?;
+                return Ok(Intended::Again);
+            }
+        }
+        let now = self.now();
+        let toll = toll(&self.run, step, self.subject.as_ref().and_then(Subject::budget), now);
+        let started = EventBody::Started {
+            step,
+            attempt,
+            deadline: now.saturating_add(time_limit).unwrap_or(Timestamp::MAX),
+            intent: self.shared.steps.intent(&self.run, step),
+        };
+        self.push(started, Vec::new())?;
+        match self
+            .outbox
+            .flush(&self.shared, &self.run, Then::GoOn, toll.extra)
+            .await?
+        {
+            Flushed::Stored => Ok(Intended::Sent),
+            Flushed::Lost => Err(Stop::Lost),
+            Flushed::Moved => {
+                // Somebody changed the run under the intent: it is decided anew, and nothing was sent.
+                self.rebase().await?;
+                Ok(Intended::Again)
+            }
+            Flushed::Held(guard) => {
+                self.rebase().await?;
+                let barrier = toll.barriers.into_iter().nth(guard).unwrap_or(Barrier::Frozen);
+                self.hold_back(step, &barrier).await
+            }
+        }
+    }
+
+    /// Calls the step. What an earlier effect left unstored is stored meanwhile when the call takes long; the call itself is never dropped.
+    async fn call(&mut self, step: Step, attempt: u32, observe_first: bool) -> StepReport {
+        let (shared, run, outbox) = (&self.shared, &self.run, &mut self.outbox);
+        let span = tracing::info_span!("step", run.id = %run.id(), run.step = step.name(), run.attempt = attempt);
+        let work = AssertUnwindSafe(shared.steps.perform(run, step, attempt, observe_first));
+        let mut work = std::pin::pin!(work.catch_unwind().instrument(span));
+        let mut done = None;
+        if let Some(since) = outbox.exposed_since() {
+            tokio::select! {
+                biased;
+                report = &mut work => done = Some(report),
+                () = tokio::time::sleep_until(since + shared.settings.flush_after) => {
+                    // A refusal is met again, and handled, at the next flush.
+                    if let Err(error) = outbox.flush(shared, run, Then::GoOn, Extra::default()).await {
+                        tracing::warn!(run.id = %run.id(), error = &error as &dyn std::error::Error, "a result waits to be stored");
+                    }
+                }
+            }
+        }
+        let done = match done {
+            Some(done) => done,
+            None => work.await,
+        };
+        done.unwrap_or_else(|_| crashed(step))
+    }
+
+    /// Turns what a step reported into events.
+    fn take(&mut self, step: Step, report: StepReport) -> Result<(), Stop> {
+        for observation in report.observations {
+            self.push(EventBody::Observed { step, observation }, Vec::new())?;
+        }
+        match report.end {
+            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, Vec::new()),
+            StepEnd::Wait { until, why } => self.push(EventBody::Waiting { step, until, why }, Vec::new()),
+            StepEnd::Failed(error) => self.failed(step, error),
+            StepEnd::AskOperator { reason, manual_step } => self.ask_operator(step, reason, manual_step),
+        }
+    }
+
+    fn failed(&mut self, step: Step, error: StepError) -> Result<(), Stop> {
+        let then = after_failure(&self.run, &error, self.shared.env.draw_fraction(), self.now());
+        tracing::warn!(
+            run.id = %self.run.id(), run.step = step.name(), error.kind = ?error.kind, error.code = error.code, then = ?then,
+            "a step failed: {}", error.message
+        );
+        let failed = EventBody::Failed {
+            step,
+            error: error.clone(),
+            then,
+        };
+        self.push(failed, Vec::new())?;
+        match then {
+            AfterFailure::RetryAt { .. } => Ok(()),
+            AfterFailure::Unwind => {
+                let cause = format!("{}: {}", step.name(), error.message);
+                self.push(EventBody::Unwinding { cause }, Vec::new())
+            }
+            AfterFailure::AskOperator => {
+                let manual_step = manual::manual_step(&self.run, step, &error);
+                self.ask_operator(step, error.message, manual_step)
+            }
+        }
+    }
+
+    fn ask_operator(&mut self, step: Step, reason: String, manual_step: String) -> Result<(), Stop> {
+        let finding = findings::needs_operator(&self.shared.env, &self.run, step, &reason, &manual_step, self.now());
+        let asked = EventBody::NeedsOperator {
+            step,
+            reason,
+            manual_step,
+        };
+        self.push(asked, vec![finding])
+    }
+
+    async fn wait(&mut self, now: Timestamp, at: Timestamp) -> Result<Option<Left>, Stop> {
+        let length = unsigned(at.duration_since(now));
+        if length > SHORT_WAIT || self.shared.is_crowded() {
+            return self.leave(Some(at)).await;
+        }
+        if self.flush(Then::Keep(at)).await? == Written::AsAsked {
+            tokio::select! {
+                () = tokio::time::sleep(length.max(Duration::from_millis(1))) => {}
+                () = self.shared.stopping.cancelled() => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// The destructive step may not go on now. No event says so: an event at this step would count as its beginning.
+    async fn hold_back(&mut self, step: Step, barrier: &Barrier) -> Result<Intended, Stop> {
+        let now = self.now();
+        let until = barrier.ask_again(now, self.shared.settings.recheck);
+        tracing::info!(run.id = %self.run.id(), run.step = step.name(), barrier = barrier.name(), "a destructive step is held back");
+        measure::held(barrier.name());
+        let mut facts = Vec::new();
+        if let Barrier::Budget { scope, limit, .. } = barrier {
+            facts.push(self.budget_spent(scope, *limit, now));
+        }
+        let left = self.leave_with(Some(until), facts).await?;
+        Ok(left.map_or(Intended::Again, Intended::Left))
+    }
+
+    fn budget_spent(&self, scope: &str, limit: u32, now: Timestamp) -> Fact {
+        let wrong = findings::Wrong {
+            kind: findings::BUDGET_SPENT,
+            subject: scope.to_owned(),
+            severity: findings::Severity::Medium,
+            owner: &self.run.plan().owner,
+            text: format!(
+                "{scope} has seen its {limit} destructive actions in this window; what else is wanted waits for room"
+            ),
+        };
+        findings::raised(&self.shared.env, now, wrong)
+    }
+
+    async fn close(&mut self, outcome: Outcome) -> Result<Option<Left>, Stop> {
+        let at = self.now();
+        let closing = self.shared.steps.closing(&self.run, &outcome, at);
+        let mut facts = closing.facts;
+        facts.extend(findings::at_close(&self.shared.env, &self.run, &outcome, at));
+        facts.extend(self.later_after_unwinding(&outcome, at).await?);
+        let kind = self.run.plan().kind;
+        let name = outcome.name();
+        let opened_at = self.run.plan().timing.opened_at;
+        let closed = EventBody::Closed {
+            outcome,
+            receipt_digest: closing.receipt_digest,
+        };
+        self.push_at(at, closed, facts)?;
+        if self.flush(Then::Release(None)).await? == Written::Anew {
+            return Ok(None);
+        }
+        measure::closed(kind, name, at.duration_since(opened_at));
+        Ok(Some(Left::Closed))
+    }
+
+    async fn leave(&mut self, until: Option<Timestamp>) -> Result<Option<Left>, Stop> {
+        self.leave_with(until, Vec::new()).await
+    }
+}
+
+/// A step that panicked. Its effect may have happened.
+fn crashed(step: Step) -> StepReport {
+    let kind = if step.has_effect() {
+        ErrorKind::Ambiguous
+    } else {
+        ErrorKind::Transient
+    };
+    StepReport {
+        observations: Vec::new(),
+        end: StepEnd::Failed(StepError {
+            kind,
+            message: format!(
+                "{} failed inside of Keyfall; the log of the server says where. This is a defect",
+                step.name()
+            ),
+            code: None,
+        }),
+    }
+}

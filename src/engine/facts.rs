@@ -1,0 +1,145 @@
+//! From what an event changes in the register to the facts that are stored with it. Pure.
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{PrincipalReading, PrincipalRef};
+
+use crate::domain::due::{BadRule, DueFacts, DueReason, next_due};
+use crate::domain::identity::{Credential, CredentialState, IdentityState};
+use crate::domain::ids::{CredentialId, IdentityId};
+use crate::domain::resource::RotationRule;
+use crate::domain::workflow::{Event, RegisterChange, Run, RunKind, RunPlan, register_changes};
+use crate::store::{Fact, SettlingSample};
+
+/// What the register needs to know to give an identity its next due time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Schedule {
+    /// `None`: no policy selects the identity, so nothing is ever due.
+    pub(super) rule: Option<RotationRule>,
+}
+
+/// The facts of an event. `run` is the run after the event was applied to it.
+pub(super) fn facts_of(run: &Run, event: &Event, schedule: &Schedule) -> Vec<Fact> {
+    register_changes(run, event)
+        .into_iter()
+        .flat_map(|change| facts_of_change(run.plan(), change, event.at, schedule))
+        .collect()
+}
+
+fn facts_of_change(plan: &RunPlan, change: RegisterChange, at: Timestamp, schedule: &Schedule) -> Vec<Fact> {
+    match change {
+        RegisterChange::CredentialIntended { id } => intended(plan, id, at).into_iter().collect(),
+        RegisterChange::CredentialIssued { id, issued } => vec![
+            Fact::CredentialIssued {
+                id,
+                principal: issued.principal,
+                key_id: issued.key_id,
+            },
+            Fact::CredentialState {
+                id,
+                to: CredentialState::Issued,
+            },
+        ],
+        RegisterChange::CredentialProven { id, at } => vec![Fact::CredentialProven { id, at }],
+        RegisterChange::CredentialState { id, to } => vec![Fact::CredentialState { id, to }],
+        RegisterChange::CredentialAdopted { id, reading } => adopted(plan, id, &reading, at).into_iter().collect(),
+        RegisterChange::IdentityState { id, to } => {
+            let mut facts = vec![Fact::IdentityState { id, to }];
+            if matches!(to, IdentityState::Decommissioning | IdentityState::Decommissioned) {
+                facts.push(Fact::IdentityDue { id, due: None });
+            }
+            facts
+        }
+        RegisterChange::IdentityCurrent { id, credential } => {
+            let mut facts = vec![Fact::IdentityCurrent { id, credential }];
+            // A takeover is the first moment from which the age of the credential can be counted.
+            if plan.kind == RunKind::TakeOver && credential.is_some() {
+                facts.push(due_fact(plan, id, at, schedule));
+            }
+            facts
+        }
+        RegisterChange::IdentityRotated { id, at } => vec![due_fact(plan, id, at, schedule)],
+        RegisterChange::SecretDestroyAt { id, at } => vec![Fact::SecretDestroyAt { id, at }],
+        RegisterChange::SettlingMeasured { vantage, micros } => vec![Fact::Settling(SettlingSample {
+            system: plan.system_name.clone(),
+            vantage,
+            micros,
+            at,
+        })],
+    }
+}
+
+fn intended(plan: &RunPlan, id: CredentialId, at: Timestamp) -> Option<Fact> {
+    let new = plan.new.as_ref()?;
+    Some(Fact::Credential(Credential {
+        id,
+        identity: plan.identity,
+        principal: new.principal.clone(),
+        key_id: None,
+        secret: Some(new.secret),
+        state: CredentialState::Intended,
+        created_at: at,
+        proven_at: None,
+    }))
+}
+
+fn adopted(plan: &RunPlan, id: CredentialId, reading: &PrincipalReading, at: Timestamp) -> Option<Fact> {
+    let old = plan.old.iter().find(|old| old.id == id)?;
+    let state = reading.states().next();
+    let principal = state.map_or_else(
+        || old.principal.clone(),
+        |state| PrincipalRef {
+            name: state.name.clone(),
+            immutable_id: Some(state.immutable_id.clone()),
+        },
+    );
+    Some(Fact::Credential(Credential {
+        id,
+        identity: plan.identity,
+        principal,
+        key_id: old
+            .key_id
+            .clone()
+            .or_else(|| state.and_then(|state| state.key_ids.first().cloned())),
+        secret: old.secret,
+        state: CredentialState::Foreign,
+        created_at: at,
+        proven_at: None,
+    }))
+}
+
+fn due_fact(plan: &RunPlan, id: IdentityId, at: Timestamp, schedule: &Schedule) -> Fact {
+    let due = schedule.rule.as_ref().map(|rule| {
+        // A rule that cannot be followed was refused when it was planned; were one here, a rotation too early shows it to somebody.
+        due_after(rule, plan, at).unwrap_or((at, DueReason::PolicyChanged))
+    });
+    Fact::IdentityDue { id, due }
+}
+
+fn due_after(rule: &RotationRule, plan: &RunPlan, at: Timestamp) -> Result<(Timestamp, DueReason), BadRule> {
+    next_due(
+        rule,
+        &DueFacts {
+            identity: plan.identity,
+            current_since: at,
+            compromised_at: None,
+            owner_left_at: None,
+            policy_changed_at: None,
+            requested_at: None,
+            credential_expires: None,
+            takes: takes(plan),
+        },
+    )
+}
+
+/// From the promotion of a credential's successor to its proven death.
+fn takes(plan: &RunPlan) -> SignedDuration {
+    let probing = plan
+        .proof
+        .interval
+        .saturating_mul(i32::try_from(plan.proof.refusals).unwrap_or(i32::MAX));
+    plan.timing
+        .overlap
+        .saturating_add(plan.proof.settling)
+        .saturating_add(probing)
+        .saturating_add(SignedDuration::from_mins(1))
+}

@@ -1,0 +1,193 @@
+//! What a run's end says is wrong, or right again. Pure. A finding has one kind and one subject, and is raised once while it is open.
+
+use jiff::Timestamp;
+
+use crate::clock::Environment;
+use crate::domain::identity::Identity;
+use crate::domain::ids::{CredentialId, FindingId};
+use crate::domain::workflow::{Death, Outcome, Run, RunKind, RunPlan, Step};
+use crate::store::{Fact, FindingRow};
+
+pub const NEEDS_OPERATOR: &str = "needs_operator";
+pub const ALIVE_AFTER_REVOKE: &str = "alive_after_revoke";
+pub const UNPROVABLE: &str = "unprovable";
+pub const RUN_UNWOUND: &str = "run_unwound";
+pub const OVERDUE: &str = "overdue";
+pub const EXPIRED: &str = "expired";
+pub const EXPIRING: &str = "expiring";
+pub const APPROVAL_WANTED: &str = "approval_wanted";
+pub const CANNOT_PLAN: &str = "cannot_plan";
+pub const BREAKER_OPEN: &str = "breaker_open";
+pub const CLOCK_JUMP: &str = "clock_jump";
+pub const BUDGET_SPENT: &str = "budget_spent";
+
+/// How much it matters, in the words of the review.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Severity {
+    Critical,
+    High,
+    Medium,
+    Low,
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// Something wrong, to be stored.
+pub(super) struct Wrong<'a> {
+    pub(super) kind: &'static str,
+    pub(super) subject: String,
+    pub(super) severity: Severity,
+    pub(super) owner: &'a str,
+    pub(super) text: String,
+}
+
+pub(super) fn raised(env: &Environment, at: Timestamp, wrong: Wrong<'_>) -> Fact {
+    Fact::Finding(FindingRow {
+        id: FindingId::from_uuid(env.draw_uuid()),
+        kind: wrong.kind.to_owned(),
+        subject: wrong.subject,
+        severity: wrong.severity.name().to_owned(),
+        text: wrong.text,
+        owner: wrong.owner.to_owned(),
+        raised_at: at,
+        resolved_at: None,
+    })
+}
+
+pub(super) fn resolved(kind: &'static str, subject: impl Into<String>, at: Timestamp) -> Fact {
+    Fact::FindingResolved {
+        kind,
+        subject: subject.into(),
+        at,
+    }
+}
+
+/// The subject of a finding about one credential: two lives of one identity are two subjects.
+#[must_use]
+pub fn credential_subject(identity: &str, credential: CredentialId) -> String {
+    format!("{identity}/{credential}")
+}
+
+pub(super) fn needs_operator(
+    env: &Environment,
+    run: &Run,
+    step: Step,
+    reason: &str,
+    manual: &str,
+    at: Timestamp,
+) -> Fact {
+    let plan = run.plan();
+    let wrong = Wrong {
+        kind: NEEDS_OPERATOR,
+        subject: run.id().to_string(),
+        severity: Severity::High,
+        owner: &plan.owner,
+        text: format!(
+            "{} of {} stands at {}: {reason}. {manual}",
+            plan.kind.name(),
+            plan.identity_name,
+            step.name()
+        ),
+    };
+    raised(env, at, wrong)
+}
+
+/// What is stored with the closing event.
+pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Timestamp) -> Vec<Fact> {
+    let plan = run.plan();
+    let mut facts = vec![resolved(NEEDS_OPERATOR, run.id().to_string(), at)];
+    for (credential, death) in run.deaths() {
+        let subject = credential_subject(&plan.identity_name, *credential);
+        match death {
+            Death::Proven { .. } => {
+                facts.push(resolved(ALIVE_AFTER_REVOKE, subject.clone(), at));
+                facts.push(resolved(UNPROVABLE, subject, at));
+            }
+            Death::Alive { since } => facts.push(raised(env, at, alive(plan, subject, *since))),
+            Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, subject, why))),
+        }
+    }
+    match outcome {
+        Outcome::Unwound { cause } => facts.push(raised(env, at, unwound(plan, cause))),
+        Outcome::Completed | Outcome::Unprovable { .. } | Outcome::AliveAfterRevoke { .. } => {
+            facts.push(resolved(RUN_UNWOUND, plan.identity_name.clone(), at));
+            for kind in [OVERDUE, APPROVAL_WANTED, CANNOT_PLAN] {
+                facts.push(resolved(kind, plan.identity_name.clone(), at));
+            }
+        }
+    }
+    if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {
+        for kind in [EXPIRED, EXPIRING] {
+            facts.push(resolved(kind, plan.identity_name.clone(), at));
+        }
+    }
+    facts
+}
+
+fn alive(plan: &RunPlan, subject: String, since: Timestamp) -> Wrong<'_> {
+    let text = format!(
+        "`{}` went on accepting a revoked credential of {} ({subject}) after its settling window, first seen at {since}. Cut the account off there, then run `keyfall revoke {subject}`",
+        plan.system_name, plan.identity_name
+    );
+    Wrong {
+        kind: ALIVE_AFTER_REVOKE,
+        subject,
+        severity: Severity::Critical,
+        owner: &plan.owner,
+        text,
+    }
+}
+
+fn unprovable<'a>(plan: &'a RunPlan, subject: String, why: &str) -> Wrong<'a> {
+    let text = format!(
+        "the death of a credential of {} on `{}` ({subject}) could not be proven, so it counts as alive: {why}",
+        plan.identity_name, plan.system_name
+    );
+    Wrong {
+        kind: UNPROVABLE,
+        subject,
+        severity: Severity::High,
+        owner: &plan.owner,
+        text,
+    }
+}
+
+fn unwound<'a>(plan: &'a RunPlan, cause: &str) -> Wrong<'a> {
+    Wrong {
+        kind: RUN_UNWOUND,
+        subject: plan.identity_name.clone(),
+        severity: Severity::Medium,
+        owner: &plan.owner,
+        text: format!(
+            "{} of {} was taken back: {cause}. The old credential is in use; `keyfall runs {}` shows what happened",
+            plan.kind.name(),
+            plan.identity_name,
+            plan.run
+        ),
+    }
+}
+
+/// A due identity that the engine does not act on by itself.
+pub(super) fn about_identity<'a>(
+    identity: &'a Identity,
+    kind: &'static str,
+    severity: Severity,
+    text: String,
+) -> Wrong<'a> {
+    Wrong {
+        kind,
+        subject: identity.name.clone(),
+        severity,
+        owner: &identity.spec.owner,
+        text,
+    }
+}

@@ -1,0 +1,116 @@
+//! How hard this node leans on each system: how many steps at once, how many a second, and a pause while the system does not answer.
+//!
+//! Kept in memory: it protects the system from this process, and every run's own waits are stored. A system that fails for everybody is left
+//! alone for a while, so that its return is not met by a storm.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::ErrorKind;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::domain::resource::SystemLimits;
+
+/// Failures in a row after which a system is left alone.
+const FAILURES: u32 = 5;
+const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
+const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+struct Gauge {
+    limits: SystemLimits,
+    slots: Arc<Semaphore>,
+    rate: Option<DefaultDirectRateLimiter>,
+    health: Mutex<Health>,
+}
+
+#[derive(Debug, Default)]
+struct Health {
+    failures: u32,
+    left_alone_until: Option<Timestamp>,
+}
+
+impl Gauge {
+    fn new(limits: SystemLimits) -> Self {
+        let slots = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
+        Self {
+            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            rate: NonZeroU32::new(limits.calls_per_second).map(|rate| RateLimiter::direct(Quota::per_second(rate))),
+            health: Mutex::default(),
+            limits,
+        }
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What came of asking for a slot.
+pub(super) enum Slot {
+    Free(OwnedSemaphorePermit),
+    /// The system is busy or left alone; ask again then.
+    Later(Timestamp),
+}
+
+#[derive(Default)]
+pub(super) struct Limits {
+    systems: Mutex<HashMap<String, Arc<Gauge>>>,
+}
+
+impl Limits {
+    /// Waits no longer than `patience` for a slot, so that one slow system does not hold every run of this node.
+    pub(super) async fn slot(&self, system: &str, limits: &SystemLimits, now: Timestamp, patience: Duration) -> Slot {
+        let gauge = self.gauge(system, limits);
+        if let Some(until) = gauge.health().left_alone_until.filter(|until| now < *until) {
+            return Slot::Later(until);
+        }
+        let later = || Slot::Later(now.saturating_add(SignedDuration::from_millis(500)).unwrap_or(now));
+        let wait = tokio::time::timeout(patience, Arc::clone(&gauge.slots).acquire_owned());
+        let Ok(Ok(permit)) = wait.await else { return later() };
+        if let Some(rate) = &gauge.rate
+            && rate.check().is_err()
+            && tokio::time::timeout(patience, rate.until_ready()).await.is_err()
+        {
+            return later();
+        }
+        Slot::Free(permit)
+    }
+
+    /// Keeps in mind how the system answered.
+    pub(super) fn answered(&self, system: &str, error: Option<ErrorKind>, now: Timestamp) {
+        let gauge = self.lock().get(system).cloned();
+        let Some(gauge) = gauge else { return };
+        let mut health = gauge.health();
+        match error {
+            Some(ErrorKind::Transient | ErrorKind::Ambiguous | ErrorKind::RateLimited { .. }) => {
+                health.failures = health.failures.saturating_add(1);
+                if health.failures >= FAILURES {
+                    let doubled = 1_i32
+                        .checked_shl((health.failures - FAILURES).min(16))
+                        .unwrap_or(i32::MAX);
+                    let pause = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
+                    health.left_alone_until = now.checked_add(pause).ok();
+                }
+            }
+            _ => *health = Health::default(),
+        }
+    }
+
+    fn gauge(&self, system: &str, limits: &SystemLimits) -> Arc<Gauge> {
+        let mut systems = self.lock();
+        if let Some(gauge) = systems.get(system).filter(|gauge| gauge.limits == *limits) {
+            return Arc::clone(gauge);
+        }
+        let gauge = Arc::new(Gauge::new(limits.clone()));
+        systems.insert(system.to_owned(), Arc::clone(&gauge));
+        gauge
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Gauge>>> {
+        self.systems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

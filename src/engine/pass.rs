@@ -1,0 +1,223 @@
+//! One pass over what is stored: compare the clocks, ask the breaker, open what is due, keep house, report. It takes no input; whoever rings
+//! only says that now is a good time.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
+use super::clocks::{Clocks, Jump};
+use super::findings::{self, Severity, Wrong};
+use super::freeze::{FREEZE, Freeze};
+use super::schedule::{self, Memory};
+use super::{Shared, housekeeping, record};
+use crate::store::{Commit, StoreError};
+
+/// Looked at least this often, whatever bell is silent.
+const SWEEP: Duration = Duration::from_secs(5);
+const SECRETS_EVERY: Duration = Duration::from_secs(30);
+const EXPIRY_EVERY: Duration = Duration::from_secs(900);
+/// While nothing may be opened, due identities are only looked at for the findings about them.
+const STANDSTILL_EVERY: Duration = Duration::from_secs(60);
+const KEYFALL: &str = "keyfall";
+
+/// What one pass found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PassReport {
+    pub at: Timestamp,
+    pub due: u32,
+    pub opened: u32,
+    /// Due, and not opened by the engine alone.
+    pub held: u32,
+    pub secrets_destroyed: u32,
+    pub frozen: Option<Freeze>,
+    pub breaker: Option<Tripped>,
+    pub took: Duration,
+    /// What the pass could not do. The next one tries again.
+    pub error: Option<String>,
+}
+
+/// When what is done more rarely was done last.
+#[derive(Default)]
+struct Rounds {
+    secrets: Option<Instant>,
+    expiry: Option<Instant>,
+    standstill: Option<Instant>,
+}
+
+fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
+    let now = Instant::now();
+    if last.is_some_and(|last| now.duration_since(last) < every) {
+        return false;
+    }
+    *last = Some(now);
+    true
+}
+
+/// Makes passes until the engine stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut passes = Passes {
+        shared: Arc::clone(&shared),
+        clocks: Clocks::default(),
+        memory: Memory::default(),
+        rounds: Rounds::default(),
+    };
+    while !shared.is_stopping() {
+        passes.one().await;
+        tokio::select! {
+            () = shared.plan_bell.notified() => {}
+            () = tokio::time::sleep(SWEEP) => {}
+            () = shared.stopping.cancelled() => {}
+        }
+    }
+}
+
+struct Passes {
+    shared: Arc<Shared>,
+    clocks: Clocks,
+    memory: Memory,
+    rounds: Rounds,
+}
+
+impl Passes {
+    async fn one(&mut self) {
+        let began = Instant::now();
+        let mut report = PassReport {
+            at: self.shared.env.now(),
+            ..PassReport::default()
+        };
+        if let Err(error) = self.gather_and_open(&mut report).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "a pass could not do all of its work; the next one tries again"
+            );
+            report.error = Some(error.to_string());
+        }
+        report.took = began.elapsed();
+        metrics::histogram!("keyfall_pass_seconds").record(report.took.as_secs_f64());
+        *self.shared.last_pass.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    async fn gather_and_open(&mut self, report: &mut PassReport) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        let tolerance = shared.settings.clock_tolerance;
+        if let Some(jump) = self.clocks.look(report.at, Instant::now(), tolerance) {
+            freeze_after(&shared, jump, report.at).await?;
+        }
+        report.frozen = shared.store.setting(FREEZE).await?.as_deref().map(Freeze::of_setting);
+        report.breaker = match shared.store.setting(BREAKER).await? {
+            Some(value) => Some(Tripped::of_setting(&value)),
+            None => ask_breaker(&shared, report.at).await?,
+        };
+        let standstill = standstill(report);
+        if standstill.is_none() || is_time(&mut self.rounds.standstill, STANDSTILL_EVERY) {
+            schedule::open_due(&shared, &mut self.memory, standstill, report).await?;
+        }
+        if is_time(&mut self.rounds.secrets, SECRETS_EVERY) {
+            report.secrets_destroyed = housekeeping::destroy_secrets(&shared).await?;
+        }
+        if is_time(&mut self.rounds.expiry, EXPIRY_EVERY) {
+            housekeeping::look_at_expiry(&shared).await?;
+        }
+        Ok(())
+    }
+}
+
+fn standstill(report: &PassReport) -> Option<String> {
+    let frozen = report
+        .frozen
+        .as_ref()
+        .map(|freeze| format!("everything destructive is frozen ({})", freeze.reason));
+    frozen.or_else(|| {
+        report
+            .breaker
+            .as_ref()
+            .map(|tripped| format!("the breaker is open ({})", tripped.why))
+    })
+}
+
+/// A clock that jumped has made things due, or not due, that were not.
+async fn freeze_after(shared: &Shared, jump: Jump, at: Timestamp) -> Result<(), StoreError> {
+    let at = record::to_micros(at);
+    let reason = format!("the wall clock jumped by {:#} against the time that passed", jump.by);
+    tracing::error!(clock.jump = %jump.by, "{reason}; everything destructive is frozen");
+    let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze`");
+    let wrong = Wrong {
+        kind: findings::CLOCK_JUMP,
+        subject: shared.settings.node.clone(),
+        severity: Severity::Critical,
+        owner: KEYFALL,
+        text,
+    };
+    let freeze = Freeze {
+        reason: reason.clone(),
+        by: KEYFALL.to_owned(),
+        at,
+    };
+    let details = serde_json::json!({ "reason": reason });
+    let commit = Commit {
+        // A freeze of a person stays as it is.
+        guards: vec![super::freeze::not_frozen()],
+        facts: vec![freeze.fact(), findings::raised(&shared.env, at, wrong)],
+        log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
+    };
+    shared.store.commit(commit).await.map(drop)
+}
+
+/// Opens the breaker when more is due than can be right.
+async fn ask_breaker(shared: &Shared, at: Timestamp) -> Result<Option<Tripped>, StoreError> {
+    let settings = shared.settings.breaker;
+    let small = settings.at_least;
+    if shared.store.count_due(at, small.saturating_add(1)).await? <= small {
+        return Ok(None);
+    }
+    let overview = shared.store.overview(at).await?;
+    let active = overview
+        .identities
+        .iter()
+        .find(|(state, _)| state == "active")
+        .map_or(0, |(_, count)| *count);
+    let allowance = shared
+        .store
+        .setting(BREAKER_ALLOWANCE)
+        .await?
+        .as_deref()
+        .and_then(Allowance::of_setting);
+    let limit = settings.limit(active, allowance, at);
+    let due = shared.store.count_due(at, limit.saturating_add(1)).await?;
+    if due <= limit {
+        return Ok(None);
+    }
+    let at = record::to_micros(at);
+    let tripped = Tripped {
+        why: format!("more than {limit} of {active} active identities are due at once"),
+        due,
+        at,
+    };
+    tracing::error!(
+        due,
+        limit,
+        active,
+        "the due set is suspicious; nothing scheduled opens until a person arms the breaker again"
+    );
+    let wrong = Wrong {
+        kind: findings::BREAKER_OPEN,
+        subject: "schedule".to_owned(),
+        severity: Severity::Critical,
+        owner: KEYFALL,
+        text: format!(
+            "{}. Look at `keyfall review` and at the clock; then arm the breaker again for as many as are meant to be due",
+            tripped.why
+        ),
+    };
+    let details = serde_json::json!({ "why": tripped.why, "due": due });
+    let commit = Commit {
+        guards: vec![super::breaker::not_open()],
+        facts: vec![tripped.fact(), findings::raised(&shared.env, at, wrong)],
+        log: vec![housekeeping::act_entry(shared, at, "breaker_opened", details)],
+    };
+    shared.store.commit(commit).await?;
+    Ok(Some(tripped))
+}

@@ -1,0 +1,228 @@
+//! The driver's pen: folds an event into the run, keeps what is to be stored with it, and stores it, under the lease and behind whatever
+//! somebody else wrote.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::driver::{Driver, Left};
+use super::facts::facts_of;
+use super::lease::renew;
+use super::outbox::{Extra, Flushed, Then};
+use super::register::Snapshot;
+use crate::domain::due::DueReason;
+use crate::domain::identity::Identity;
+use crate::domain::resource::Budget;
+use crate::domain::workflow::{Event, EventBody, IllegalEvent, Outcome, Run, RunKind, Trigger};
+use crate::store::{Fact, Page, RunFilter, StoreError};
+
+/// Why a driver stops in the middle.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stop {
+    #[error("the lease is another node's")]
+    Lost,
+    #[error("the store did not take what had to be stored")]
+    Store(#[from] StoreError),
+    #[error("the log of the run does not fold")]
+    Illegal(#[from] IllegalEvent),
+}
+
+/// What came of writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    AsAsked,
+    /// Somebody else had written: the run is to be decided anew.
+    Anew,
+}
+
+/// What is known of the run's identity, read once when it is needed.
+pub(super) struct Subject {
+    identity: Option<Identity>,
+    register: Arc<Snapshot>,
+}
+
+impl Subject {
+    /// The budget that holds for the identity, under the name of its policy.
+    pub(super) fn budget(&self) -> Option<(&str, &Budget)> {
+        let holding = self.register.policy_of(self.identity.as_ref()?)?;
+        Some((holding.name, &holding.policy.budget))
+    }
+}
+
+/// More lease than this is left when an effect may take its whole time.
+const MARGIN: Duration = Duration::from_secs(5);
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// After an unwound rotation: 15 minutes, then twice as long each time, up to 32 hours.
+const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(15);
+const LONGEST_RETURN: SignedDuration = SignedDuration::from_hours(32);
+
+impl Driver {
+    /// Kept to the microsecond, as it is stored.
+    pub(super) fn now(&self) -> Timestamp {
+        to_micros(self.shared.env.now())
+    }
+
+    pub(super) fn push(&mut self, body: EventBody, facts: Vec<Fact>) -> Result<(), Stop> {
+        self.push_at(self.now(), body, facts)
+    }
+
+    pub(super) fn push_at(&mut self, at: Timestamp, body: EventBody, extra: Vec<Fact>) -> Result<(), Stop> {
+        let event = Event {
+            seq: self.run.next_seq(),
+            at,
+            epoch: self.lease.epoch,
+            body,
+        };
+        self.fold(event, extra)
+    }
+
+    fn fold(&mut self, event: Event, extra: Vec<Fact>) -> Result<(), Stop> {
+        let is_repeated = matches!(&event.body, EventBody::Started { step, .. } if self.run.was_begun(*step));
+        self.run.apply(&event)?;
+        let mut facts = if is_repeated {
+            Vec::new()
+        } else {
+            facts_of(&self.run, &event, &self.schedule)
+        };
+        facts.extend(extra);
+        self.outbox.push(&self.run, event, facts);
+        Ok(())
+    }
+
+    /// Stores what is pending. The results of effects are not given up as long as the run is ours: a store that fails is asked again.
+    pub(super) async fn flush(&mut self, then: Then) -> Result<Written, Stop> {
+        self.flush_with(then, Vec::new()).await
+    }
+
+    async fn flush_with(&mut self, then: Then, facts: Vec<Fact>) -> Result<Written, Stop> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let extra = Extra {
+                guards: Vec::new(),
+                facts: facts.clone(),
+            };
+            match self.outbox.flush(&self.shared, &self.run, then, extra).await {
+                Ok(Flushed::Stored) => return Ok(Written::AsAsked),
+                Ok(Flushed::Lost) => return Err(Stop::Lost),
+                Ok(Flushed::Moved | Flushed::Held(_)) => {
+                    self.rebase().await?;
+                    return Ok(Written::Anew);
+                }
+                Err(StoreError::Failed { .. } | StoreError::Unwritable { .. })
+                    if self.outbox.exposed_since().is_some() && !self.lease.left().is_zero() =>
+                {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Stores what is pending and gives the run up until then.
+    pub(super) async fn leave_with(
+        &mut self,
+        until: Option<Timestamp>,
+        facts: Vec<Fact>,
+    ) -> Result<Option<Left>, Stop> {
+        match self.flush_with(Then::Release(until), facts).await? {
+            Written::AsAsked => Ok(Some(Left::Waiting { until })),
+            Written::Anew => Ok(None),
+        }
+    }
+
+    /// Reads the run again and puts what we still had to say behind what somebody else appended. An intent that was not stored is dropped, and
+    /// so is a close: both are to be decided anew, and nothing was done about them.
+    pub(super) async fn rebase(&mut self) -> Result<(), Stop> {
+        let stored = self.shared.store.run(self.lease.run).await?;
+        let Some(stored) = stored else { return Err(Stop::Lost) };
+        let mut run = Run::replay(&stored.events)?;
+        std::mem::swap(&mut self.run, &mut run);
+        for pending in self.outbox.take_pending(self.run.next_seq()) {
+            let mut event = pending.event;
+            if stored.events.get(event.seq as usize) == Some(&event) {
+                continue;
+            }
+            if matches!(event.body, EventBody::Started { .. } | EventBody::Closed { .. }) {
+                break;
+            }
+            event.seq = self.run.next_seq();
+            let findings = pending
+                .facts
+                .into_iter()
+                .filter(|fact| matches!(fact, Fact::Finding(_)))
+                .collect();
+            if let Err(error) = self.fold(event, findings) {
+                tracing::warn!(run.id = %self.lease.run, error = &error as &dyn std::error::Error, "a result does not follow any more; the step is looked at again");
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the identity and its policy, once.
+    pub(super) async fn learn(&mut self) -> Result<(), Stop> {
+        if self.subject.is_some() {
+            return Ok(());
+        }
+        let register = self.shared.register.snapshot(&*self.shared.store).await?;
+        let identity = self.shared.store.identity(self.run.plan().identity).await?;
+        let holding = identity.as_ref().and_then(|identity| register.policy_of(identity));
+        self.schedule.rule = holding.map(|holding| holding.policy.rotation.clone());
+        self.subject = Some(Subject { identity, register });
+        Ok(())
+    }
+
+    /// Sees to it that the lease outlives an effect that takes its whole time (P10).
+    pub(super) async fn hold_for(&mut self, time: Duration) -> Result<(), Stop> {
+        let wanted = time + MARGIN;
+        self.lease.want(wanted);
+        if self.lease.left() <= wanted {
+            renew(&self.shared, &[Arc::clone(&self.lease)]).await;
+        }
+        if self.lease.left() <= time {
+            return Err(Stop::Lost);
+        }
+        Ok(())
+    }
+
+    /// An unwound scheduled rotation stays due, and comes back later each time: a failure consumes its back-off.
+    pub(super) async fn later_after_unwinding(&self, outcome: &Outcome, at: Timestamp) -> Result<Option<Fact>, Stop> {
+        let plan = self.run.plan();
+        let is_scheduled = plan.kind == RunKind::Rotate && plan.trigger == Trigger::Schedule;
+        if !is_scheduled || !matches!(outcome, Outcome::Unwound { .. }) {
+            return Ok(None);
+        }
+        let filter = RunFilter {
+            identity: Some(plan.identity),
+            kind: Some(RunKind::Rotate),
+            ..RunFilter::default()
+        };
+        let runs = self.shared.store.runs(&filter, Page::first(9)).await?;
+        let before = runs
+            .iter()
+            .filter(|row| row.id != plan.run)
+            .take_while(|row| row.status == outcome.name())
+            .count();
+        let doubled = 1_i32
+            .checked_shl(u32::try_from(before).unwrap_or(u32::MAX).min(16))
+            .unwrap_or(i32::MAX);
+        let pause = FIRST_RETURN.saturating_mul(doubled).min(LONGEST_RETURN);
+        let reason = if plan.reason == DueReason::Requested {
+            DueReason::MaxAge
+        } else {
+            plan.reason
+        };
+        Ok(Some(Fact::IdentityDue {
+            id: plan.identity,
+            due: Some((at.saturating_add(pause).unwrap_or(Timestamp::MAX), reason)),
+        }))
+    }
+}
+
+/// The log keeps microseconds.
+pub(super) fn to_micros(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}

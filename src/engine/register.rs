@@ -1,0 +1,91 @@
+//! What is registered besides identities, kept for a moment: systems, policies and destinations are few, and every run asks for them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::domain::actor::Approval;
+use crate::domain::identity::Identity;
+use crate::domain::ids::ResourceId;
+use crate::domain::policy::policy_for;
+use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemLimits};
+use crate::store::{Store, StoreError};
+
+/// A policy that was changed is obeyed after at most this long.
+const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// What was registered at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Snapshot {
+    policies: BTreeMap<String, (PolicySpec, Option<Approval>)>,
+    systems: HashMap<String, Resource>,
+    pub(super) destinations: BTreeMap<String, (ResourceId, DestinationSpec)>,
+}
+
+/// The policy that holds for an identity.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holding<'a> {
+    pub(super) name: &'a str,
+    pub(super) policy: &'a PolicySpec,
+    /// The standing approval of the rotations inside its bounds.
+    pub(super) approved: Option<&'a Approval>,
+}
+
+impl Snapshot {
+    pub(super) fn policy_of(&self, identity: &Identity) -> Option<Holding<'_>> {
+        let all = self.policies.iter().map(|(name, (policy, _))| (name.as_str(), policy));
+        let (name, policy) = policy_for(all, identity)?;
+        let approved = self.policies.get(name).and_then(|(_, approved)| approved.as_ref());
+        Some(Holding { name, policy, approved })
+    }
+
+    pub(super) fn system(&self, name: &str) -> Option<&Resource> {
+        self.systems.get(name)
+    }
+
+    pub(super) fn limits_of(&self, system: &str) -> SystemLimits {
+        match self.systems.get(system).map(|resource| &resource.spec) {
+            Some(Spec::System(manifest)) => manifest.limits.clone(),
+            _ => SystemLimits::default(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Register {
+    kept: tokio::sync::Mutex<Option<(Instant, Arc<Snapshot>)>>,
+}
+
+impl Register {
+    /// At most a second old.
+    pub(super) async fn snapshot(&self, store: &dyn Store) -> Result<Arc<Snapshot>, StoreError> {
+        let mut kept = self.kept.lock().await;
+        if let Some((at, snapshot)) = kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+            let _ = at;
+            return Ok(Arc::clone(snapshot));
+        }
+        let snapshot = Arc::new(read(store).await?);
+        *kept = Some((Instant::now(), Arc::clone(&snapshot)));
+        Ok(snapshot)
+    }
+}
+
+async fn read(store: &dyn Store) -> Result<Snapshot, StoreError> {
+    let mut snapshot = Snapshot::default();
+    for resource in store.resources(Kind::Policy).await? {
+        if let Spec::Policy(policy) = resource.spec {
+            snapshot.policies.insert(resource.name, (policy, resource.approved));
+        }
+    }
+    for resource in store.resources(Kind::Destination).await? {
+        if let Spec::Destination(destination) = resource.spec {
+            snapshot.destinations.insert(resource.name, (resource.id, destination));
+        }
+    }
+    for resource in store.resources(Kind::System).await? {
+        snapshot.systems.insert(resource.name.clone(), resource);
+    }
+    Ok(snapshot)
+}

@@ -1,0 +1,353 @@
+//! Turns due identities into open runs. Everything is read anew; what may not be opened becomes a finding, once, and hides nobody behind it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
+
+use super::findings::{self, Severity, about_identity};
+use super::opening::opening;
+use super::pass::PassReport;
+use super::register::{Holding, Snapshot};
+use super::{Shared, housekeeping, measure, record};
+use crate::domain::actor::{Actor, Approval};
+use crate::domain::identity::{Credential, Identity};
+use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
+use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
+use crate::domain::resource::{Autonomy, Spec};
+use crate::domain::workflow::{ControlCredential, RunKind, RunPlan, Trigger};
+use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
+
+const BATCH: u32 = 500;
+/// How long an identity that may not be opened is left alone before it is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Due for longer than this is overdue.
+const GRACE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Why a due identity was not opened.
+struct Held {
+    kind: &'static str,
+    severity: Severity,
+    text: String,
+}
+
+/// What is remembered between passes, so that a finding is not written each second. Losing it costs a few repeated questions.
+#[derive(Default)]
+pub(super) struct Memory {
+    held: HashMap<IdentityId, (Instant, &'static str)>,
+}
+
+/// What one pass knows of a system, read once.
+struct SystemFacts {
+    connector: Result<ConnectorFacts, String>,
+    control: Option<ControlCredential>,
+}
+
+pub(super) struct Scheduling<'a> {
+    shared: &'a Arc<Shared>,
+    memory: &'a mut Memory,
+    register: Arc<Snapshot>,
+    systems: HashMap<String, SystemFacts>,
+    approvals: HashMap<String, Result<(), String>>,
+    /// Frozen, or the breaker is open: due identities are looked at, none is opened.
+    standstill: Option<String>,
+}
+
+/// Opens what is due, page by page.
+pub(super) async fn open_due(
+    shared: &Arc<Shared>,
+    memory: &mut Memory,
+    standstill: Option<String>,
+    report: &mut PassReport,
+) -> Result<(), StoreError> {
+    let register = shared.register.snapshot(&*shared.store).await?;
+    let mut scheduling = Scheduling {
+        shared,
+        memory,
+        register,
+        systems: HashMap::new(),
+        approvals: HashMap::new(),
+        standstill,
+    };
+    let mut seen = HashSet::new();
+    let mut after = None;
+    loop {
+        let now = record::to_micros(shared.env.now());
+        let page = shared.store.due_identities(now, after, BATCH).await?;
+        after = page.last().map(|due| (due.due_at, due.id));
+        seen.extend(page.iter().map(|due| due.id));
+        scheduling.page(&page, now, report).await?;
+        if page.len() < BATCH as usize || shared.is_stopping() {
+            break;
+        }
+    }
+    // What is not due any more may be spoken about again when it is due the next time.
+    memory.held.retain(|id, _| seen.contains(id));
+    Ok(())
+}
+
+impl Scheduling<'_> {
+    async fn page(&mut self, page: &[DueIdentity], now: Timestamp, report: &mut PassReport) -> Result<(), StoreError> {
+        let moment = Instant::now();
+        let is_left_alone = |due: &DueIdentity| self.memory.held.get(&due.id).is_some_and(|(until, _)| moment < *until);
+        let due: HashMap<IdentityId, &DueIdentity> = page
+            .iter()
+            .filter(|due| !is_left_alone(due))
+            .map(|due| (due.id, due))
+            .collect();
+        report.due = report.due.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
+        let ids: Vec<IdentityId> = page
+            .iter()
+            .map(|due| due.id)
+            .filter(|id| due.contains_key(id))
+            .collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let identities = self.shared.store.identities_with(&ids).await?;
+        let mut credentials: HashMap<IdentityId, Vec<Credential>> = HashMap::new();
+        for credential in self.shared.store.credentials_of_many(&ids).await? {
+            credentials.entry(credential.identity).or_default().push(credential);
+        }
+        let mut commits = Vec::new();
+        let mut facts = Vec::new();
+        for identity in &identities {
+            let Some(due) = due.get(&identity.id) else { continue };
+            let credentials = credentials.get(&identity.id).map_or(&[][..], Vec::as_slice);
+            match self.prepare(identity, due, credentials, now).await? {
+                Ok(commit) => commits.push(commit),
+                Err(held) => facts.extend(self.hold(identity, due, held, now, report)),
+            }
+        }
+        housekeeping::commit_findings(self.shared, facts, now).await?;
+        self.open(commits, report).await
+    }
+
+    /// Side by side: the store stores them together, and one that is refused (its identity has a run by now) takes no other with it.
+    async fn open(&self, commits: Vec<Commit>, report: &mut PassReport) -> Result<(), StoreError> {
+        let mut opened: u32 = 0;
+        let answers = join_all(commits.into_iter().map(|commit| self.shared.store.commit(commit))).await;
+        for answer in answers {
+            if matches!(answer?, Committed::Stored { .. }) {
+                opened = opened.saturating_add(1);
+            }
+        }
+        report.opened = report.opened.saturating_add(opened);
+        if opened > 0 {
+            measure::opened(RunKind::Rotate, u64::from(opened));
+            self.shared.claim_bell.notify_one();
+        }
+        Ok(())
+    }
+
+    fn hold(
+        &mut self,
+        identity: &Identity,
+        due: &DueIdentity,
+        held: Held,
+        now: Timestamp,
+        report: &mut PassReport,
+    ) -> Vec<Fact> {
+        report.held = report.held.saturating_add(1);
+        let until = Instant::now() + LOOK_AGAIN;
+        let before = self.memory.held.insert(identity.id, (until, held.kind));
+        let mut facts = Vec::new();
+        if before.is_none_or(|(_, kind)| kind != held.kind) {
+            let wrong = about_identity(identity, held.kind, held.severity, held.text);
+            facts.push(findings::raised(&self.shared.env, now, wrong));
+            if now.duration_since(due.due_at) > GRACE {
+                let text = format!(
+                    "`{}` has been due since {} ({})",
+                    identity.name,
+                    due.due_at,
+                    due.reason.name()
+                );
+                let wrong = about_identity(identity, findings::OVERDUE, Severity::High, text);
+                facts.push(findings::raised(&self.shared.env, now, wrong));
+            }
+        }
+        facts
+    }
+
+    async fn prepare(
+        &mut self,
+        identity: &Identity,
+        due: &DueIdentity,
+        credentials: &[Credential],
+        now: Timestamp,
+    ) -> Result<Result<Commit, Held>, StoreError> {
+        if let Some(why) = &self.standstill {
+            return Ok(Err(Held {
+                kind: findings::OVERDUE,
+                severity: Severity::Medium,
+                text: format!("`{}` is due and nothing is opened: {why}", identity.name),
+            }));
+        }
+        let register = Arc::clone(&self.register);
+        let holding = register.policy_of(identity);
+        let approval = match may_open(identity, holding, now) {
+            Ok(approval) => approval,
+            Err(held) => return Ok(Err(held)),
+        };
+        if let Err(why) = self
+            .check_approval(holding.map_or("", |holding| holding.name), &approval)
+            .await
+        {
+            return Ok(Err(wanted(
+                identity,
+                &format!("the approval of its policy does not hold: {why}"),
+            )));
+        }
+        self.learn(&identity.spec.system).await?;
+        let plan = self.plan(identity, due, credentials, holding, approval, now);
+        Ok(plan.and_then(|plan| self.commit(plan)).map_err(|why| Held {
+            kind: findings::CANNOT_PLAN,
+            severity: Severity::High,
+            text: format!("`{}` is due and cannot be rotated: {why}", identity.name),
+        }))
+    }
+
+    fn plan(
+        &self,
+        identity: &Identity,
+        due: &DueIdentity,
+        credentials: &[Credential],
+        holding: Option<Holding<'_>>,
+        approval: Approval,
+        now: Timestamp,
+    ) -> Result<RunPlan, String> {
+        let name = &identity.spec.system;
+        let unregistered = || format!("system `{name}` is not registered");
+        let resource = self.register.system(name).ok_or_else(unregistered)?;
+        let Spec::System(system) = &resource.spec else {
+            return Err(unregistered());
+        };
+        let facts = self.systems.get(name).ok_or_else(unregistered)?;
+        let registered = Registered {
+            identity,
+            system_id: resource.id,
+            system,
+            policy: holding.map(|holding| holding.policy),
+            destinations: &self.register.destinations,
+            credentials,
+            control: facts.control.as_ref(),
+            connector: facts.connector.as_ref().map_err(Clone::clone)?,
+        };
+        let request = RunRequest {
+            kind: RunKind::Rotate,
+            trigger: Trigger::Schedule,
+            reason: due.reason,
+            initiator: Actor::Engine,
+            approval,
+            credential: None,
+            exception: None,
+        };
+        let env = &self.shared.env;
+        let drawn = Drawn {
+            run: RunId::from_uuid(env.draw_uuid()),
+            credential: CredentialId::from_uuid(env.draw_uuid()),
+            secret: SecretId::from_uuid(env.draw_uuid()),
+            now,
+        };
+        plan_run(&registered, request, drawn).map_err(|error| error.to_string())
+    }
+
+    fn commit(&self, plan: RunPlan) -> Result<Commit, String> {
+        let secret = match &plan.new {
+            Some(_) => Some(self.shared.prepare.seal_new(&plan)?),
+            None => None,
+        };
+        opening(plan, secret).map_err(|error| error.to_string())
+    }
+
+    async fn check_approval(&mut self, policy: &str, approval: &Approval) -> Result<(), String> {
+        if let Some(known) = self.approvals.get(policy) {
+            return known.clone();
+        }
+        let answer = self.shared.prepare.check_approval(approval).await;
+        self.approvals.insert(policy.to_owned(), answer.clone());
+        answer
+    }
+
+    async fn learn(&mut self, system: &str) -> Result<(), StoreError> {
+        if self.systems.contains_key(system) {
+            return Ok(());
+        }
+        let Some(resource) = self.register.system(system) else {
+            return Ok(());
+        };
+        let facts = SystemFacts {
+            connector: self.shared.prepare.connector_facts(resource).await,
+            control: control_of(self.shared, system).await?,
+        };
+        self.systems.insert(system.to_owned(), facts);
+        Ok(())
+    }
+}
+
+/// The standing approval under which the engine may rotate the identity by itself, or why it may not.
+fn may_open(identity: &Identity, holding: Option<Holding<'_>>, now: Timestamp) -> Result<Approval, Held> {
+    let Some(holding) = holding else {
+        return Err(wanted(identity, "no policy selects it"));
+    };
+    if identity.spec.expires <= now {
+        return Err(Held {
+            kind: findings::EXPIRED,
+            severity: Severity::High,
+            text: format!(
+                "`{}` has expired and gets no new credential: decommission it, or apply a manifest with a later expiry",
+                identity.name
+            ),
+        });
+    }
+    // A control identity is Keyfall's own and powerless; its rotation takes nothing from anybody.
+    if identity.spec.privileged {
+        return Err(wanted(
+            identity,
+            "it is privileged, and those are never rotated without a person",
+        ));
+    }
+    match holding.policy.autonomy {
+        Autonomy::Observe => Err(wanted(identity, "its policy only observes")),
+        Autonomy::Propose => Err(wanted(identity, "its policy proposes and waits to be asked")),
+        Autonomy::Approve => Err(wanted(identity, "its policy asks for approval of each run")),
+        Autonomy::Automatic => match holding.approved {
+            Some(approved) => Ok(Approval {
+                standing: true,
+                ..approved.clone()
+            }),
+            None => Err(wanted(identity, "its policy was not approved by anybody")),
+        },
+    }
+}
+
+fn wanted(identity: &Identity, why: &str) -> Held {
+    Held {
+        kind: findings::APPROVAL_WANTED,
+        severity: Severity::Medium,
+        text: format!(
+            "`{}` is due and {why}: run `keyfall rotate {}`",
+            identity.name, identity.name
+        ),
+    }
+}
+
+/// The powerless credential that shows that probes work, where the system has one.
+async fn control_of(shared: &Shared, system: &str) -> Result<Option<ControlCredential>, StoreError> {
+    let Some(control) = shared.store.control_identity(system).await? else {
+        return Ok(None);
+    };
+    let Some(current) = control.current else {
+        return Ok(None);
+    };
+    let credential = shared.store.credential(current).await?;
+    Ok(credential.and_then(|credential| {
+        Some(ControlCredential {
+            principal: credential.principal,
+            secret: credential.secret?,
+        })
+    }))
+}
