@@ -226,6 +226,42 @@ impl AuditRecord {
         }
     }
 
+    /// Whether [`AuditRecord::decode`] would read these bytes, without making the record: checking a whole log is bound by this.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub fn check(bytes: &[u8]) -> Result<(), RecordError> {
+        let mut input = Reader(bytes);
+        let version = input.byte("version")?;
+        if version != VERSION {
+            return Err(RecordError::Version { version });
+        }
+        input.str("id")?;
+        input.array::<8>("time")?;
+        input.optional("run", |input| input.str("run"))?;
+        input.optional("step", |input| input.str("step"))?;
+        input.str("action")?;
+        input.str("trigger")?;
+        PartyKind::from_byte(input.byte("initiator")?).ok_or(RecordError::Invalid { part: "initiator" })?;
+        input.str("initiator")?;
+        input.str("initiator")?;
+        input.skip_texts("approvers")?;
+        input.optional("plan digest", |input| input.array::<32>("plan digest"))?;
+        input.optional("rule", |input| input.str("rule"))?;
+        input.optional("identity", |input| input.str("identity"))?;
+        input.optional("system", |input| input.str("system"))?;
+        input.optional("permissions", |input| input.skip_texts("permissions"))?;
+        input.optional("permissions", |input| input.skip_texts("permissions"))?;
+        input.array::<4>("attempt")?;
+        input.optional("exception", Reader::exception)?;
+        input.optional("outcome", |input| input.str("outcome"))?;
+        input.str("details")?;
+        match input.0.len() {
+            0 => Ok(()),
+            extra => Err(RecordError::Long { extra }),
+        }
+    }
+
     /// The leaf that this record is in the log.
     #[must_use]
     pub fn leaf(&self) -> Hash {
@@ -259,7 +295,7 @@ impl Writer {
 
 struct Reader<'a>(&'a [u8]);
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn array<const N: usize>(&mut self, part: &'static str) -> Result<[u8; N], RecordError> {
         let (array, rest) = self.0.split_first_chunk().ok_or(RecordError::Short { part })?;
         self.0 = rest;
@@ -271,11 +307,22 @@ impl Reader<'_> {
         Ok(byte)
     }
 
-    fn text(&mut self, part: &'static str) -> Result<String, RecordError> {
+    fn str(&mut self, part: &'static str) -> Result<&'a str, RecordError> {
         let length = u32::from_be_bytes(self.array(part)?) as usize;
         let (text, rest) = self.0.split_at_checked(length).ok_or(RecordError::Short { part })?;
         self.0 = rest;
-        String::from_utf8(text.to_vec()).map_err(|_| RecordError::Invalid { part })
+        std::str::from_utf8(text).map_err(|_| RecordError::Invalid { part })
+    }
+
+    fn text(&mut self, part: &'static str) -> Result<String, RecordError> {
+        self.str(part).map(str::to_owned)
+    }
+
+    fn skip_texts(&mut self, part: &'static str) -> Result<(), RecordError> {
+        for _ in 0..u32::from_be_bytes(self.array(part)?) {
+            self.str(part)?;
+        }
+        Ok(())
     }
 
     fn texts(&mut self, part: &'static str) -> Result<Vec<String>, RecordError> {

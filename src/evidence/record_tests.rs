@@ -53,7 +53,8 @@ fn the_committed_vector_holds() {
 fn a_record_cut_anywhere_or_with_more_behind_it_is_refused() {
     let bytes = sample().encode();
     for end in 0..bytes.len() {
-        assert!(AuditRecord::decode(&bytes[..end]).is_err(), "cut at {end}");
+        let error = AuditRecord::decode(&bytes[..end]).expect_err("it was cut");
+        assert_eq!(AuditRecord::check(&bytes[..end]), Err(error), "cut at {end}");
     }
     let longer = [bytes.as_slice(), b"\0"].concat();
     assert_eq!(AuditRecord::decode(&longer), Err(RecordError::Long { extra: 1 }));
@@ -96,7 +97,9 @@ proptest! {
         let mut bytes = sample().encode();
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        if let Ok(record) = AuditRecord::decode(&bytes) {
+        let decoded = AuditRecord::decode(&bytes);
+        prop_assert_eq!(AuditRecord::check(&bytes), decoded.clone().map(drop));
+        if let Ok(record) = decoded {
             prop_assert_eq!(record.encode(), bytes);
         }
     }

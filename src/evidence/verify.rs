@@ -37,7 +37,7 @@ pub fn verify_log<B: AsRef<[u8]>>(
             );
             return Err(bad(why));
         };
-        AuditRecord::decode(record.as_ref()).map_err(|error| bad(error.to_string()))?;
+        AuditRecord::check(record.as_ref()).map_err(|error| bad(error.to_string()))?;
         let leaf = leaf_hash(record.as_ref());
         if stored.is_some_and(|stored| stored != leaf) {
             return Err(bad(
