@@ -82,6 +82,7 @@ pub enum Fact {
     },
     /// Inserted, or replaced by id. Keeps `state`, `current` and `due` of an existing row: those change by the facts below only.
     Identity(Identity),
+    /// A state that holds already is kept. One that the life does not allow refuses the whole commit.
     IdentityState {
         id: IdentityId,
         to: IdentityState,
@@ -94,11 +95,14 @@ pub enum Fact {
         id: IdentityId,
         due: Option<(Timestamp, DueReason)>,
     },
+    /// Inserted, or replaced by id. Keeps the state of an existing row: that changes by the facts below only.
     Credential(Credential),
+    /// A state that holds already is kept. One that the life does not allow refuses the whole commit.
     CredentialState {
         id: CredentialId,
         to: CredentialState,
     },
+    /// What the system answered. An intended credential is issued by it; any other keeps its state.
     CredentialIssued {
         id: CredentialId,
         principal: PrincipalRef,
@@ -132,7 +136,8 @@ pub enum Fact {
     },
     /// A run appears, with its first log entry in the same commit.
     RunOpened(RunRow),
-    /// The cached state of a run; the log entries of the same commit are the truth.
+    /// The cached state of a run; the log entries of the same commit are the truth. A status that is neither `open` nor `needs_operator`
+    /// closes the run at the instant of its last entry in this commit, and gives its lease back.
     RunProgress {
         run: RunId,
         status: String,
@@ -312,6 +317,22 @@ pub struct FindingRow {
     pub owner: String,
     pub raised_at: Timestamp,
     pub resolved_at: Option<Timestamp>,
+}
+
+impl FindingRow {
+    /// The first part of [`Self::page_key`] while the finding is open.
+    pub const OPEN: &'static str = "open";
+
+    /// The key by which a page goes on behind this row.
+    #[must_use]
+    pub fn page_key(&self) -> String {
+        let state = if self.resolved_at.is_none() {
+            Self::OPEN
+        } else {
+            "resolved"
+        };
+        format!("{state}:{}", self.id)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]

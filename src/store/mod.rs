@@ -6,8 +6,16 @@
 //! The log is the audit log and the event log of the runs in one: append-only, encoded bytes that are hashed as they are. Its positions are
 //! given by the store, without gaps, in the transaction that appends (SQLite) or by the holder of the sequencer's lease.
 
+mod check;
+mod commit;
+mod driver;
 mod fact;
 mod question;
+mod sql;
+mod sql_store;
+mod sqlite;
+#[cfg(test)]
+mod tests;
 
 use keyfall_sdk::BoxFuture;
 
@@ -20,10 +28,23 @@ pub use question::{
     StoredRun,
 };
 
+pub use sqlite::{Creation, StoreOptions, open_sqlite};
+
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
+use crate::domain::workflow::Event;
 use jiff::{SignedDuration, Timestamp};
+
+/// Reads the event out of an encoded log entry. The store keeps and hashes entries as they are and knows no encoding, so whoever opens it
+/// says how an event is found in one.
+pub type DecodeEvent = fn(&[u8]) -> std::result::Result<Event, String>;
+
+/// The setting that holds the store's own id: drawn when the store is made, the same in every copy and backup of it.
+pub const STORE_ID: &str = "store_id";
+
+/// The setting that holds the instant of the last backup that was written, in microseconds since the Unix epoch, UTC.
+pub const LAST_BACKUP_AT: &str = "last_backup_at";
 
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -41,6 +62,24 @@ pub enum StoreError {
     /// No room, or the disk failed. Nothing of this commit is stored.
     #[error("the store cannot write: {why}")]
     Unwritable { why: String },
+    /// The disk failed while a commit was made durable: whether it is stored shows when the store is opened again. Nothing more is accepted.
+    #[error(
+        "the store cannot say whether its last commit is durable: {why}. Restart the server: what is stored then is the truth"
+    )]
+    Doubtful { why: String },
+    /// A change of state that the life of an identity or a credential does not have. Nothing of the commit is stored.
+    #[error("{id} cannot change its state as the commit asks")]
+    IllegalTransition {
+        id: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A fact is about something that is not stored. Nothing of the commit is stored.
+    #[error("the commit changes {what} {id}, which is not there")]
+    Absent { what: &'static str, id: String },
+    /// Something else holds the place: a name, an id, the one open run of an identity. Nothing of the commit is stored.
+    #[error("the commit contradicts what is stored: {what}")]
+    Conflict { what: String },
     /// A stored text could not be read back as what it was written as.
     #[error("a stored {what} could not be read back: {why}")]
     Unreadable { what: &'static str, why: String },

@@ -9,7 +9,8 @@ use crate::domain::ids::RunId;
 use crate::domain::resource::IdentityKind;
 use crate::domain::workflow::{Event, RunKind};
 
-/// At most `limit` rows behind `after`, the sort key of the last row seen.
+/// At most `limit` rows behind `after`, the key of the last row seen: an identity's name, the id of a run, a plan or a receipt,
+/// `FindingRow::page_key` of a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     pub after: Option<String>,

@@ -1,0 +1,226 @@
+//! A commit, made ready on the caller's thread and carried out in one transaction: first every guard, then every fact, then the log.
+
+use jiff::Timestamp;
+
+use super::Result;
+use super::driver::{Tx, Verb};
+use super::fact::{Commit, Committed, Fact, Guard};
+use super::sql::{
+    Bound, Leaf, Op, credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret,
+};
+use crate::domain::ids::RunId;
+
+/// A commit with nothing left to encode or to hash.
+pub(crate) struct Prepared {
+    checks: Vec<Check>,
+    ops: Vec<Op>,
+    leaves: Vec<Leaf>,
+}
+
+/// A guard as a statement and what its answer must be.
+enum Check {
+    RunHeld {
+        run: RunId,
+        read: Bound,
+        node: String,
+        epoch: u64,
+    },
+    RunAt {
+        run: RunId,
+        read: Bound,
+        next_seq: u32,
+    },
+    SomeRow(Bound),
+    NoRow(Bound),
+    /// The number in the only row; 0 when there is none.
+    NumberIs(Bound, u64),
+    TextIs(Bound, Option<String>),
+    Below(Bound, u32),
+}
+
+impl Prepared {
+    /// `now` closes a run whose commit holds no event of it.
+    pub(crate) fn of(commit: Commit, now: Timestamp) -> Result<Self> {
+        let checks = commit.guards.iter().map(check).collect::<Result<_>>()?;
+        let mut ops = Vec::with_capacity(commit.facts.len());
+        for fact in &commit.facts {
+            add(&mut ops, fact, &commit, now)?;
+        }
+        Ok(Self {
+            checks,
+            ops,
+            leaves: commit.log.into_iter().map(Leaf::of).collect(),
+        })
+    }
+}
+
+fn check(guard: &Guard) -> Result<Check> {
+    Ok(match guard {
+        Guard::RunHeld { run, node, epoch } => Check::RunHeld {
+            run: *run,
+            read: run::lease(*run)?,
+            node: node.clone(),
+            epoch: *epoch,
+        },
+        Guard::RunAt { run, next_seq } => Check::RunAt {
+            run: *run,
+            read: run::lease(*run)?,
+            next_seq: *next_seq,
+        },
+        Guard::NoOpenRun { identity } => Check::NoRow(run::open_of(*identity)?),
+        Guard::PlanIs { plan, status } => {
+            Check::SomeRow(plan::STATUS.with([("id", plan.to_string().into()), ("status", status.name().into())])?)
+        }
+        Guard::ResourceAt { kind, name, version } => Check::NumberIs(
+            resource::VERSION_BY_NAME.with([("kind", (*kind).into()), ("name", name.as_str().into())])?,
+            u64::from(*version),
+        ),
+        Guard::IdentityAt { name, version } => Check::NumberIs(
+            identity::VERSION_BY_NAME.with([("name", name.as_str().into())])?,
+            u64::from(*version),
+        ),
+        Guard::SettingIs { key, value } => Check::TextIs(ledger::setting(key)?, value.clone()),
+        Guard::SpentBelow { scope, since, limit } => Check::Below(ledger::spent(scope, *since)?, *limit),
+    })
+}
+
+/// Every fact, by its noun. A new fact does not compile until it is stored somewhere.
+fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Result<()> {
+    match fact {
+        Fact::Resource(one) => ops.push(resource::put(one)?),
+        Fact::ResourceGone { id } => ops.push(resource::gone(*id)?),
+        Fact::Identity(one) => ops.push(identity::put(one)?),
+        Fact::IdentityState { id, to } => ops.push(identity::move_to(*id, *to)?),
+        Fact::IdentityCurrent { id, credential } => ops.push(identity::set_current(*id, *credential)?),
+        Fact::IdentityDue { id, due } => ops.push(identity::set_due(*id, *due)?),
+        Fact::Credential(one) => ops.push(credential::put(one)?),
+        Fact::CredentialState { id, to } => ops.push(credential::move_to(*id, to)?),
+        Fact::CredentialIssued { id, principal, key_id } => ops.extend(credential::issued(*id, principal, key_id)?),
+        Fact::CredentialProven { id, at } => ops.push(credential::proven(*id, *at)?),
+        Fact::CredentialSecret { id, secret } => ops.push(credential::set_secret(*id, *secret)?),
+        Fact::Secret(one) => ops.push(secret::insert(one)?),
+        Fact::SecretDestroyAt { id, at } => ops.push(secret::destroy_at(*id, *at)?),
+        Fact::SecretDestroyed { id, at } => ops.push(secret::destroy(*id, *at)?),
+        Fact::SecretRewrapped {
+            id,
+            kek_id,
+            wrapped_key,
+            wrap_nonce,
+        } => ops.push(secret::rewrap(*id, kek_id, wrapped_key, wrap_nonce)?),
+        Fact::RunOpened(_) | Fact::RunProgress { .. } | Fact::RunWake { .. } => add_run(ops, fact, commit, now)?,
+        Fact::Plan(one) => ops.push(plan::insert(one)?),
+        Fact::PlanStatus { plan, to, at } => ops.push(plan::set_status(*plan, *to, *at)?),
+        Fact::Approval(one) => ops.push(plan::approve(one)?),
+        Fact::Finding(one) => ops.push(finding::raise(one)?),
+        Fact::FindingResolved { kind, subject, at } => ops.push(finding::resolve(kind, subject, *at)?),
+        Fact::Receipt(one) => ops.push(receipt::insert(one)?),
+        Fact::Person(one) => ops.push(person::put(one)?),
+        Fact::PersonRetired { id, at } => ops.push(person::retire(*id, *at)?),
+        Fact::Token(one) => ops.push(person::add_token(one)?),
+        Fact::TokenRevoked { id, at } => ops.push(person::revoke_token(*id, *at)?),
+        Fact::Setting { key, value } => ops.push(ledger::set(key, value.as_deref())?),
+        Fact::Spent(one) => ops.extend(ledger::spend(one)?),
+        Fact::Settling(one) => ops.push(ledger::settled(one)?),
+    }
+    Ok(())
+}
+
+fn add_run(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Result<()> {
+    match fact {
+        Fact::RunOpened(one) => {
+            ops.push(run::opened(one)?);
+            ops.push(identity::run_opened(one.identity, one.id)?);
+        }
+        Fact::RunProgress {
+            run,
+            status,
+            step,
+            next_seq,
+            wake_at,
+            release,
+        } => {
+            ops.push(run::progress(&run::Progress {
+                run: *run,
+                status,
+                step: *step,
+                next_seq: *next_seq,
+                wake_at: *wake_at,
+                release: *release,
+                at: log::last_instant(&commit.log, *run).unwrap_or(now),
+            })?);
+            if !run::is_open(status) {
+                ops.push(identity::run_closed(*run)?);
+            }
+        }
+        Fact::RunWake { run, at } => ops.push(run::wake(*run, *at)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+impl Verb for Prepared {
+    type Output = Committed;
+    const DOING: &'static str = "committing";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Committed> {
+        let mut leases = Leases::default();
+        for (guard, check) in self.checks.iter().enumerate() {
+            if !holds(tx, check, &mut leases).await? {
+                return Ok(Committed::Refused { guard });
+            }
+        }
+        for op in &self.ops {
+            op.run(tx).await?;
+        }
+        let position = match self.leaves.is_empty() {
+            true => None,
+            false => Some(tx.append(&self.leaves).await?),
+        };
+        Ok(Committed::Stored { position })
+    }
+}
+
+/// The run that was looked at last: its guards come in pairs.
+#[derive(Default)]
+struct Leases(Option<(RunId, Option<run::Lease>)>);
+
+impl Leases {
+    async fn of<T: Tx>(&mut self, tx: &mut T, run: RunId, read: &Bound) -> Result<Option<&run::Lease>> {
+        if self.0.as_ref().is_none_or(|(known, _)| *known != run) {
+            let row = tx.query(read).await?.into_iter().next();
+            self.0 = Some((run, row.map(run::read_lease).transpose()?));
+        }
+        Ok(self.0.as_ref().and_then(|(_, lease)| lease.as_ref()))
+    }
+}
+
+async fn holds<T: Tx>(tx: &mut T, check: &Check, leases: &mut Leases) -> Result<bool> {
+    Ok(match check {
+        Check::RunHeld { run, read, node, epoch } => {
+            let now = tx.now();
+            leases.of(tx, *run, read).await?.is_some_and(|lease| {
+                !lease.closed
+                    && lease.epoch == *epoch
+                    && lease.node.as_deref() == Some(node)
+                    && lease.lease_until.is_some_and(|until| until > now)
+            })
+        }
+        Check::RunAt { run, read, next_seq } => {
+            let lease = leases.of(tx, *run, read).await?;
+            lease.is_some_and(|lease| lease.next_seq == *next_seq)
+        }
+        Check::SomeRow(bound) => !tx.query(bound).await?.is_empty(),
+        Check::NoRow(bound) => tx.query(bound).await?.is_empty(),
+        Check::NumberIs(bound, wanted) => only_number(tx, bound).await? == *wanted,
+        Check::TextIs(bound, wanted) => {
+            let row = tx.query(bound).await?.into_iter().next();
+            row.map(super::driver::only_text).transpose()? == *wanted
+        }
+        Check::Below(bound, limit) => only_number(tx, bound).await? < u64::from(*limit),
+    })
+}
+
+async fn only_number<T: Tx>(tx: &mut T, bound: &Bound) -> Result<u64> {
+    let row = tx.query(bound).await?.into_iter().next();
+    Ok(row.map(super::driver::only_number).transpose()?.unwrap_or(0))
+}

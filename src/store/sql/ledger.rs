@@ -1,0 +1,86 @@
+//! Settings, counters, budgets and measured settling times: texts, and rows to types and back.
+
+use jiff::Timestamp;
+
+use super::super::Result;
+use super::super::fact::{BudgetSpend, SettlingSample};
+use super::{Bound, Op, Row, Value, statements};
+
+statements! {
+    SETTING = "select value from settings where key = $key";
+    SET = "insert into settings (key, value) values ($key, $value) on conflict (key) do update set value = excluded.value";
+    UNSET = "delete from settings where key = $key";
+    COUNTED = "select state, amount from counters where subject = $subject and amount > 0 order by state";
+    COUNT = "insert into counters (subject, state, amount) values ($subject, $state, $by) \
+        on conflict (subject, state) do update set amount = counters.amount + excluded.amount";
+    SPENT = "select coalesce(sum(amount), 0) from spends where scope = $scope and at >= $since";
+    SPEND = "insert into spends (scope, at, amount) values ($scope, $at, $amount)";
+    FORGET_SPENDS = "delete from spends where scope = $scope and at < $before";
+    SETTLING = "select system, vantage, micros, at from settling where system = $system order by at desc, id desc limit $limit";
+    SETTLED = "insert into settling (system, vantage, micros, at) values ($system, $vantage, $micros, $at)";
+}
+
+pub(crate) fn set(key: &str, value: Option<&str>) -> Result<Op> {
+    let bound = match value {
+        Some(value) => SET.with([("key", key.into()), ("value", value.into())])?,
+        None => UNSET.with([("key", key.into())])?,
+    };
+    Ok(Op::Do(bound))
+}
+
+pub(crate) fn setting(key: &str) -> Result<Bound> {
+    SETTING.with([("key", key.into())])
+}
+
+pub(crate) fn spent(scope: &str, since: Timestamp) -> Result<Bound> {
+    SPENT.with([("scope", scope.into()), ("since", since.into())])
+}
+
+pub(crate) fn spend(spend: &BudgetSpend) -> Result<[Op; 2]> {
+    let before = spend.at.saturating_sub(spend.keep).unwrap_or(Timestamp::MIN);
+    Ok([
+        Op::Do(SPEND.with([
+            ("scope", spend.scope.as_str().into()),
+            ("at", spend.at.into()),
+            ("amount", spend.amount.into()),
+        ])?),
+        Op::Do(FORGET_SPENDS.with([("scope", spend.scope.as_str().into()), ("before", before.into())])?),
+    ])
+}
+
+pub(crate) fn settled(sample: &SettlingSample) -> Result<Op> {
+    Ok(Op::Do(SETTLED.with([
+        ("system", sample.system.as_str().into()),
+        ("vantage", sample.vantage.as_str().into()),
+        ("micros", sample.micros.into()),
+        ("at", sample.at.into()),
+    ])?))
+}
+
+pub(crate) fn count(subject: &'static str, state: &'static str, by: i64) -> Result<Bound> {
+    COUNT.with([
+        ("subject", Value::Name(subject)),
+        ("state", Value::Name(state)),
+        ("by", by.into()),
+    ])
+}
+
+pub(crate) fn counted(subject: &'static str) -> Result<Bound> {
+    COUNTED.with([("subject", Value::Name(subject))])
+}
+
+pub(crate) fn read_sample(row: Row) -> Result<SettlingSample> {
+    let mut columns = row.read("settling time");
+    Ok(SettlingSample {
+        system: columns.text()?,
+        vantage: columns.text()?,
+        micros: columns.number()?,
+        at: columns.time()?,
+    })
+}
+
+/// A name and how many.
+pub(crate) fn read_count(row: Row) -> Result<(String, u64)> {
+    let mut columns = row.read("count");
+    Ok((columns.text()?, columns.number()?))
+}

@@ -1,0 +1,493 @@
+//! The store's verbs and questions, written once over a driver.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::BoxFuture;
+
+use super::check;
+use super::commit::Prepared;
+use super::driver::{Driver, Execute, Reach, Select, Tx, Verb, first, only_number, only_text};
+use super::sql::{Bound, Row, Value};
+use super::sql::{credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret};
+use super::{
+    ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
+    LAST_BACKUP_AT, LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, ReceiptFilter, ReceiptRow,
+    Result, RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+};
+use crate::clock::Environment;
+use crate::domain::identity::{Credential, Identity};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
+use crate::domain::resource::{Kind, Resource};
+use crate::domain::workflow::Event;
+use crate::evidence::merkle::{Frontier, Hash, leaf_hash, node_hash};
+
+/// Figures of the review are counted no further than this.
+const FAR_ENOUGH: u32 = 100_000;
+
+pub(super) struct SqlStore<D> {
+    driver: D,
+    decode: DecodeEvent,
+    environment: Environment,
+}
+
+impl<D: Driver> SqlStore<D> {
+    pub(super) fn new(driver: D, decode: DecodeEvent, environment: Environment) -> Self {
+        Self {
+            driver,
+            decode,
+            environment,
+        }
+    }
+
+    async fn one<R: Send + 'static>(&self, bound: Result<Bound>, map: fn(Row) -> Result<R>) -> Result<Option<R>> {
+        let bounds = vec![bound?];
+        let found = self.driver.read(Select { bounds, map }, Reach::Point).await?;
+        Ok(first(found))
+    }
+
+    async fn some<R: Send + 'static>(&self, bound: Result<Bound>, map: fn(Row) -> Result<R>) -> Result<Vec<R>> {
+        self.each(vec![bound], map).await
+    }
+
+    /// The same statement for many keys, on one state of the store.
+    async fn each<R: Send + 'static>(&self, bounds: Vec<Result<Bound>>, map: fn(Row) -> Result<R>) -> Result<Vec<R>> {
+        let bounds = bounds.into_iter().collect::<Result<_>>()?;
+        self.driver.read(Select { bounds, map }, Reach::Range).await
+    }
+
+    fn decode(&self, bytes: &[u8]) -> Result<Event> {
+        (self.decode)(bytes).map_err(|why| StoreError::Unreadable { what: "log entry", why })
+    }
+
+    async fn events(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Event>>> {
+        let entries = self.driver.read(Events { runs }, Reach::Range).await?;
+        let decode = |entries: Vec<Vec<u8>>| entries.iter().map(|bytes| self.decode(bytes)).collect();
+        entries.into_iter().map(decode).collect()
+    }
+
+    async fn claim(&self, node: &str, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Claimed>> {
+        let bound = run::claim(node, now, lease, limit)?;
+        let map = run::read;
+        let claim = Select {
+            bounds: vec![bound],
+            map,
+        };
+        let mut rows = self.driver.write(claim).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        rows.sort_by_key(|row| (row.wake_at, row.id));
+        let events = self.events(rows.iter().map(|row| row.id).collect()).await?;
+        let claimed = |(row, events): (RunRow, _)| Claimed {
+            epoch: row.epoch,
+            row,
+            events,
+        };
+        Ok(rows.into_iter().zip(events).map(claimed).collect())
+    }
+
+    async fn stored_run(&self, id: RunId) -> Result<Option<StoredRun>> {
+        let Some(row) = self
+            .one(run::BY_ID.with([("id", Value::shown(&id))]), run::read)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let events = self.events(vec![id]).await?;
+        let events = events.into_iter().next().unwrap_or_default();
+        Ok(Some(StoredRun { row, events }))
+    }
+
+    async fn first_wake(&self) -> Result<Option<Timestamp>> {
+        let free = self.one(run::NEXT_FREE.with([]), run::read_instant).await?;
+        let lease_end = self.one(run::NEXT_LEASE_END.with([]), run::read_instant).await?;
+        Ok([free, lease_end].into_iter().flatten().min())
+    }
+
+    async fn under_other_keys(&self, kek_id: &str, limit: u32) -> Result<Vec<SecretRow>> {
+        let mut found = Vec::new();
+        for statement in [&secret::KEK_BEFORE, &secret::KEK_BEHIND] {
+            let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+            let bound = statement.with([("kek", kek_id.into()), ("limit", left.into())]);
+            found.extend(self.some(bound, secret::read).await?);
+        }
+        found.sort_by_key(|secret| secret.id);
+        Ok(found)
+    }
+
+    async fn look_over(&self, now: Timestamp) -> Result<Overview> {
+        let in_30_days = now.saturating_add(SignedDuration::from_hours(24 * 30)).unwrap_or(now);
+        let expiring = identity::COUNT_EXPIRING.with([("until", in_30_days.into()), ("limit", FAR_ENOUGH.into())]);
+        let last_backup = self.one(ledger::setting(LAST_BACKUP_AT), only_text).await?;
+        let last_backup = last_backup.and_then(|micros| micros.parse().ok());
+        Ok(Overview {
+            identities: self
+                .some(ledger::counted(identity::SUBJECT), ledger::read_count)
+                .await?,
+            credentials: self
+                .some(ledger::counted(credential::SUBJECT), ledger::read_count)
+                .await?,
+            open_runs: self.some(run::COUNT_OPEN.with([]), ledger::read_count).await?,
+            open_findings: self.some(finding::COUNT_OPEN.with([]), ledger::read_count).await?,
+            overdue: self.due_count(now, FAR_ENOUGH).await?,
+            expiring_in_30_days: first(self.some(expiring, only_number).await?).unwrap_or(0),
+            last_backup_at: last_backup.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
+        })
+    }
+
+    async fn due_count(&self, now: Timestamp, up_to: u32) -> Result<u64> {
+        let bound = identity::COUNT_DUE.with([("now", now.into()), ("limit", up_to.into())]);
+        Ok(first(self.some(bound, only_number).await?).unwrap_or(0))
+    }
+
+    async fn frontier(&self) -> Result<Frontier> {
+        let found = self.one(log::FRONTIER.with([]), log::read_frontier).await?;
+        found.ok_or_else(|| StoreError::Damaged {
+            what: "the log has no frontier".to_owned(),
+        })
+    }
+
+    async fn write_backup(&self, to: &Path) -> Result<()> {
+        let now = self.environment.now();
+        self.driver.backup(to).await?;
+        let micros = now.as_microsecond().to_string();
+        let bound = ledger::SET.with([("key", LAST_BACKUP_AT.into()), ("value", micros.into())])?;
+        self.driver.write(Execute { bound }).await.map(drop)
+    }
+
+    async fn check_everything(&self) -> Result<Vec<String>> {
+        let mut problems = self.driver.examine().await?;
+        problems.extend(check::log(&self.driver).await?);
+        problems.extend(check::runs(&self.driver, self.decode).await?);
+        problems.extend(check::register(&self.driver).await?);
+        Ok(problems)
+    }
+}
+
+/// The entries of runs, run by run, on one state of the store.
+struct Events {
+    runs: Vec<RunId>,
+}
+
+impl Verb for Events {
+    type Output = Vec<Vec<Vec<u8>>>;
+    const DOING: &'static str = "reading events";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Self::Output> {
+        let mut all = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let rows = tx.query(&log::events(*run)?).await?;
+            all.push(rows.into_iter().map(log::read_bytes).collect::<Result<_>>()?);
+        }
+        Ok(all)
+    }
+}
+
+struct Renew {
+    node: String,
+    runs: Vec<(RunId, u64)>,
+    until: Timestamp,
+}
+
+impl Verb for Renew {
+    type Output = Vec<RunId>;
+    const DOING: &'static str = "renewing leases";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<RunId>> {
+        let mut lost = Vec::new();
+        for (id, epoch) in &self.runs {
+            let bound = run::RENEW.with([
+                ("id", Value::shown(id)),
+                ("node", self.node.as_str().into()),
+                ("epoch", (*epoch).into()),
+                ("until", self.until.into()),
+                ("now", tx.now().into()),
+            ])?;
+            if tx.execute(&bound).await? == 0 {
+                lost.push(*id);
+            }
+        }
+        Ok(lost)
+    }
+}
+
+struct Nodes {
+    wanted: Vec<(u8, u64)>,
+}
+
+impl Verb for Nodes {
+    type Output = Vec<Hash>;
+    const DOING: &'static str = "reading the log's tree";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<Hash>> {
+        let mut found = Vec::with_capacity(self.wanted.len());
+        for (level, place) in &self.wanted {
+            let absent = || StoreError::Absent {
+                what: "node of the log's tree",
+                id: format!("{level}/{place}"),
+            };
+            let hash = if *level >= log::LOWEST_STORED {
+                let row = tx.query(&log::node(*level, *place)?).await?.into_iter().next();
+                log::read_hash(row.ok_or_else(absent)?)?
+            } else {
+                let count = 1_u32 << level;
+                let rows = tx.query(&log::from(place << level, count)?).await?;
+                let entries = rows.into_iter().map(log::read).collect::<Result<Vec<_>>>()?;
+                let leaves = entries.iter().map(|entry| leaf_hash(&entry.bytes)).collect();
+                root_of_complete(leaves, count as usize).ok_or_else(absent)?
+            };
+            found.push(hash);
+        }
+        Ok(found)
+    }
+}
+
+/// The root over `count` leaves, a power of two; `None` when some are missing.
+fn root_of_complete(mut hashes: Vec<Hash>, count: usize) -> Option<Hash> {
+    if hashes.len() != count {
+        return None;
+    }
+    while hashes.len() > 1 {
+        let pairs = hashes.chunks_exact(2);
+        hashes = pairs
+            .filter_map(|pair| match pair {
+                [left, right] => Some(node_hash(left, right)),
+                _ => None,
+            })
+            .collect();
+    }
+    hashes.into_iter().next()
+}
+
+impl<D: Driver> Store for SqlStore<D> {
+    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
+        Box::pin(async move {
+            let prepared = Prepared::of(commit, self.environment.now())?;
+            self.driver.write(prepared).await
+        })
+    }
+
+    fn claim_runs<'a>(
+        &'a self,
+        node: &'a str,
+        now: Timestamp,
+        lease: SignedDuration,
+        limit: u32,
+    ) -> BoxFuture<'a, Result<Vec<Claimed>>> {
+        Box::pin(self.claim(node, now, lease, limit))
+    }
+
+    fn renew_leases<'a>(
+        &'a self,
+        node: &'a str,
+        runs: &'a [(RunId, u64)],
+        until: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<RunId>>> {
+        Box::pin(self.driver.write(Renew {
+            node: node.to_owned(),
+            runs: runs.to_vec(),
+            until,
+        }))
+    }
+
+    fn release_leases<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(async move {
+            let bound = run::RELEASE_NODE.with([("node", node.into())])?;
+            let released = self.driver.write(Execute { bound }).await?;
+            Ok(u32::try_from(released).unwrap_or(u32::MAX))
+        })
+    }
+
+    fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>> {
+        Box::pin(self.first_wake())
+    }
+
+    fn due_identities(
+        &self,
+        now: Timestamp,
+        after: Option<(Timestamp, IdentityId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<DueIdentity>>> {
+        Box::pin(self.some(identity::due(now, after, limit), identity::read_due))
+    }
+
+    fn count_due(&self, now: Timestamp, up_to: u32) -> BoxFuture<'_, Result<u32>> {
+        Box::pin(async move { Ok(u32::try_from(self.due_count(now, up_to).await?).unwrap_or(u32::MAX)) })
+    }
+
+    fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>> {
+        Box::pin(self.stored_run(id))
+    }
+
+    fn runs<'a>(&'a self, filter: &'a RunFilter, page: Page) -> BoxFuture<'a, Result<Vec<RunRow>>> {
+        Box::pin(async move { self.some(run::list(filter, &page), run::read).await })
+    }
+
+    fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>> {
+        Box::pin(self.one(run::open_of(identity), run::read_id))
+    }
+
+    fn identity(&self, id: IdentityId) -> BoxFuture<'_, Result<Option<Identity>>> {
+        Box::pin(self.one(identity::BY_ID.with([("id", Value::shown(&id))]), identity::read))
+    }
+
+    fn identity_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Identity>>> {
+        Box::pin(self.one(identity::BY_NAME.with([("name", name.into())]), identity::read))
+    }
+
+    fn identities_with<'a>(&'a self, ids: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Identity>>> {
+        let by_id = |id| identity::BY_ID.with([("id", Value::shown(id))]);
+        Box::pin(self.each(ids.iter().map(by_id).collect(), identity::read))
+    }
+
+    fn identities_named<'a>(&'a self, names: &'a [String]) -> BoxFuture<'a, Result<Vec<Identity>>> {
+        let by_name = |name: &String| identity::BY_NAME.with([("name", name.as_str().into())]);
+        Box::pin(self.each(names.iter().map(by_name).collect(), identity::read))
+    }
+
+    fn identities<'a>(&'a self, filter: &'a IdentityFilter, page: Page) -> BoxFuture<'a, Result<Vec<Identity>>> {
+        Box::pin(async move { self.some(identity::list(filter, &page), identity::read).await })
+    }
+
+    fn control_identity<'a>(&'a self, system: &'a str) -> BoxFuture<'a, Result<Option<Identity>>> {
+        Box::pin(self.one(identity::CONTROL.with([("system", system.into())]), identity::read))
+    }
+
+    fn credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<Credential>>> {
+        Box::pin(self.one(credential::BY_ID.with([("id", Value::shown(&id))]), credential::read))
+    }
+
+    fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
+        Box::pin(self.some(credential::of(identity), credential::read))
+    }
+
+    fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>> {
+        Box::pin(async move {
+            let bounds = identities.iter().map(|id| credential::of(*id)).collect();
+            let mut found = self.each(bounds, credential::read).await?;
+            found.sort_by_key(|credential| (credential.created_at, credential.id));
+            Ok(found)
+        })
+    }
+
+    fn resource<'a>(&'a self, kind: Kind, name: &'a str) -> BoxFuture<'a, Result<Option<Resource>>> {
+        let bound = resource::BY_NAME.with([("kind", Value::Name(kind.name())), ("name", name.into())]);
+        Box::pin(self.one(bound, resource::read))
+    }
+
+    fn resources(&self, kind: Kind) -> BoxFuture<'_, Result<Vec<Resource>>> {
+        let bound = resource::BY_KIND.with([("kind", Value::Name(kind.name()))]);
+        Box::pin(self.some(bound, resource::read))
+    }
+
+    fn secret(&self, id: SecretId) -> BoxFuture<'_, Result<Option<SecretRow>>> {
+        Box::pin(self.one(secret::BY_ID.with([("id", Value::shown(&id))]), secret::read))
+    }
+
+    fn secret_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<SecretRow>>> {
+        Box::pin(self.one(secret::BY_NAME.with([("name", name.into())]), secret::read))
+    }
+
+    fn secrets_to_destroy(&self, now: Timestamp, limit: u32) -> BoxFuture<'_, Result<Vec<SecretId>>> {
+        let bound = secret::TO_DESTROY.with([("now", now.into()), ("limit", limit.into())]);
+        Box::pin(self.some(bound, secret::read_id))
+    }
+
+    fn secrets_not_under<'a>(&'a self, kek_id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<SecretRow>>> {
+        Box::pin(self.under_other_keys(kek_id, limit))
+    }
+
+    fn plan(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanRow>>> {
+        Box::pin(self.one(plan::BY_ID.with([("id", Value::shown(&id))]), plan::read))
+    }
+
+    fn plans(&self, status: Option<PlanStatus>, page: Page) -> BoxFuture<'_, Result<Vec<PlanRow>>> {
+        Box::pin(async move { self.some(plan::list(status, &page), plan::read).await })
+    }
+
+    fn approvals(&self, plan: PlanId) -> BoxFuture<'_, Result<Vec<ApprovalRow>>> {
+        let bound = plan::APPROVALS.with([("plan", Value::shown(&plan))]);
+        Box::pin(self.some(bound, plan::read_approval))
+    }
+
+    fn findings<'a>(&'a self, filter: &'a FindingFilter, page: Page) -> BoxFuture<'a, Result<Vec<FindingRow>>> {
+        Box::pin(async move { self.some(finding::list(filter, &page), finding::read).await })
+    }
+
+    fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptRow>>> {
+        Box::pin(self.one(receipt::BY_ID.with([("id", Value::shown(&id))]), receipt::read))
+    }
+
+    fn receipts<'a>(&'a self, filter: &'a ReceiptFilter, page: Page) -> BoxFuture<'a, Result<Vec<ReceiptRow>>> {
+        Box::pin(async move { self.some(receipt::list(filter, &page), receipt::read).await })
+    }
+
+    fn people(&self) -> BoxFuture<'_, Result<Vec<PersonRow>>> {
+        Box::pin(self.some(person::EVERYONE.with([]), person::read))
+    }
+
+    fn person(&self, id: PersonId) -> BoxFuture<'_, Result<Option<PersonRow>>> {
+        Box::pin(self.one(person::BY_ID.with([("id", Value::shown(&id))]), person::read))
+    }
+
+    fn token(&self, hash: [u8; 32]) -> BoxFuture<'_, Result<Option<TokenRow>>> {
+        let bound = person::TOKEN_BY_HASH.with([("hash", hash.to_vec().into())]);
+        Box::pin(self.one(bound, person::read_token))
+    }
+
+    fn setting<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.one(ledger::setting(key), only_text))
+    }
+
+    fn spent<'a>(&'a self, scope: &'a str, since: Timestamp) -> BoxFuture<'a, Result<u32>> {
+        Box::pin(async move {
+            let spent = self.one(ledger::spent(scope, since), only_number).await?.unwrap_or(0);
+            Ok(u32::try_from(spent).unwrap_or(u32::MAX))
+        })
+    }
+
+    fn settling<'a>(&'a self, system: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<SettlingSample>>> {
+        let bound = ledger::SETTLING.with([("system", system.into()), ("limit", limit.into())]);
+        Box::pin(self.some(bound, ledger::read_sample))
+    }
+
+    fn log(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<LogPage>>> {
+        Box::pin(self.some(log::from(from, limit), log::read))
+    }
+
+    fn log_state(&self) -> BoxFuture<'_, Result<LogState>> {
+        Box::pin(async move {
+            let frontier = self.frontier().await?;
+            Ok(LogState {
+                size: frontier.size(),
+                root: frontier.root(),
+            })
+        })
+    }
+
+    fn log_nodes<'a>(&'a self, nodes: &'a [(u8, u64)]) -> BoxFuture<'a, Result<Vec<[u8; 32]>>> {
+        let wanted = nodes.to_vec();
+        Box::pin(self.driver.read(Nodes { wanted }, Reach::Range))
+    }
+
+    fn overview(&self, now: Timestamp) -> BoxFuture<'_, Result<Overview>> {
+        Box::pin(self.look_over(now))
+    }
+
+    fn backup<'a>(&'a self, to: &'a Path) -> BoxFuture<'a, Result<()>> {
+        Box::pin(self.write_backup(to))
+    }
+
+    fn scrub(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.driver.scrub())
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<Vec<String>>> {
+        Box::pin(self.check_everything())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.driver.close())
+    }
+}

@@ -1,0 +1,346 @@
+//! Commits: all or nothing, one caller apart from the others, durable when answered.
+
+use std::sync::Arc;
+
+use super::support::{
+    cancel_requested, credential, decode, entry, environment, identity, note, open_at, opened, opened_with, path_in,
+    progress, reopen,
+};
+use crate::domain::identity::{CredentialState, IdentityState};
+use crate::domain::ids::IdentityId;
+use crate::store::{
+    Commit, Committed, Creation, Fact, Guard, Page, PlanStatus, STORE_ID, StoreError, StoreOptions, open_sqlite,
+};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn what_was_answered_is_there_after_a_restart() {
+    let test = opened().await;
+    let row = test.run("billing", 0).await;
+    let path = test.path();
+    let folder = test.folder;
+    drop(test.store);
+
+    let store = reopen(&path).await.unwrap();
+    let run = store.run(row.id).await.unwrap().unwrap();
+    assert_eq!(run.row, row);
+    assert_eq!(run.events.len(), 1);
+    assert_eq!(store.identity_named("billing").await.unwrap().unwrap().id, row.identity);
+    assert_eq!(store.open_run_of(row.identity).await.unwrap(), Some(row.id));
+    assert_eq!(store.log_state().await.unwrap().size, 1);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    drop(folder);
+}
+
+#[tokio::test]
+async fn a_guard_that_does_not_hold_stores_nothing_and_takes_no_position() {
+    let test = opened().await;
+    let row = test.run("billing", 0).await;
+    let refused = test
+        .store
+        .commit(Commit {
+            guards: vec![
+                Guard::RunAt {
+                    run: row.id,
+                    next_seq: 1,
+                },
+                Guard::RunAt {
+                    run: row.id,
+                    next_seq: 7,
+                },
+            ],
+            facts: vec![progress(&row, 2, "open", false)],
+            log: vec![entry(&row, &cancel_requested(1))],
+        })
+        .await
+        .unwrap();
+    assert_eq!(refused, Committed::Refused { guard: 1 });
+    assert_eq!(test.store.log_state().await.unwrap().size, 1);
+    assert_eq!(test.store.run(row.id).await.unwrap().unwrap().row.next_seq, 1);
+}
+
+/// Each guard once held and once not, on the same store.
+#[tokio::test]
+async fn every_guard_looks_at_what_it_names() {
+    let test = opened().await;
+    let row = test.run("billing", 0).await;
+    test.claim("node-1", 0, 10).await;
+    let other = IdentityId::from_uuid(Uuid::from_u128(404));
+    test.put(vec![Fact::Setting {
+        key: "freeze",
+        value: Some("on".to_owned()),
+    }])
+    .await;
+    let held = |epoch, node: &str| Guard::RunHeld {
+        run: row.id,
+        node: node.to_owned(),
+        epoch,
+    };
+    let setting = |value: Option<&str>| Guard::SettingIs {
+        key: "freeze",
+        value: value.map(str::to_owned),
+    };
+    let at_version = |name: &str, version| Guard::IdentityAt {
+        name: name.to_owned(),
+        version,
+    };
+    let resource = |version| Guard::ResourceAt {
+        kind: "System",
+        name: "orders-db".to_owned(),
+        version,
+    };
+    let below = |limit| Guard::SpentBelow {
+        scope: "destructive:p".to_owned(),
+        since: super::support::at(0),
+        limit,
+    };
+    let plan = Guard::PlanIs {
+        plan: super::support::approval().plan,
+        status: PlanStatus::Approved,
+    };
+    let cases = [
+        (held(1, "node-1"), true),
+        (held(0, "node-1"), false),
+        (held(1, "node-2"), false),
+        (
+            Guard::RunAt {
+                run: row.id,
+                next_seq: 1,
+            },
+            true,
+        ),
+        (Guard::NoOpenRun { identity: other }, true),
+        (Guard::NoOpenRun { identity: row.identity }, false),
+        (plan, false),
+        (resource(0), true),
+        (resource(1), false),
+        (at_version("billing", 1), true),
+        (at_version("billing", 0), false),
+        (at_version("nobody", 0), true),
+        (setting(Some("on")), true),
+        (setting(None), false),
+        (below(1), true),
+        (below(0), false),
+    ];
+    for (guard, holds) in cases {
+        let text = format!("{guard:?}");
+        let commit = Commit {
+            guards: vec![guard],
+            ..Commit::default()
+        };
+        let committed = test.store.commit(commit).await.unwrap();
+        assert_eq!(matches!(committed, Committed::Stored { .. }), holds, "{text}");
+    }
+}
+
+/// Many callers at once, so that they share groups; every third fails in one of three ways.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_caller_takes_nothing_of_its_neighbours_along() {
+    let test = Arc::new(opened().await);
+    let taken = test.identity("taken").await;
+    let mut tasks = Vec::new();
+    for number in 0..300_u128 {
+        let test = Arc::clone(&test);
+        let taken = taken.clone();
+        tasks.push(tokio::spawn(async move {
+            let id = IdentityId::from_uuid(Uuid::from_u128(10_000 + number));
+            let mut facts = vec![Fact::Identity(identity(id, &format!("name-{number}")))];
+            let mut guards = Vec::new();
+            match number % 9 {
+                0 => facts.push(Fact::Identity(identity(
+                    IdentityId::from_uuid(Uuid::from_u128(1 << 90)),
+                    "taken",
+                ))),
+                3 => facts.push(Fact::IdentityState {
+                    id: taken.id,
+                    to: IdentityState::Requested,
+                }),
+                6 => guards.push(Guard::IdentityAt {
+                    name: "taken".to_owned(),
+                    version: 9,
+                }),
+                _ => {}
+            }
+            let log = vec![note(&format!("entry {number}"))];
+            (number, id, test.store.commit(Commit { guards, facts, log }).await)
+        }));
+    }
+    let mut positions = Vec::new();
+    for task in tasks {
+        let (number, id, committed) = task.await.unwrap();
+        let stored = test.store.identity(id).await.unwrap().is_some();
+        match number % 9 {
+            0 => assert!(matches!(committed, Err(StoreError::Conflict { .. })), "{committed:?}"),
+            3 => assert!(
+                matches!(committed, Err(StoreError::IllegalTransition { .. })),
+                "{committed:?}"
+            ),
+            6 => assert!(
+                matches!(committed, Ok(Committed::Refused { guard: 0 })),
+                "{committed:?}"
+            ),
+            _ => match committed {
+                Ok(Committed::Stored {
+                    position: Some(position),
+                }) => positions.push(position),
+                other => panic!("{other:?}"),
+            },
+        }
+        assert_eq!(stored, number % 3 != 0, "{number}");
+    }
+    positions.sort_unstable();
+    assert_eq!(positions, (0..200).collect::<Vec<_>>());
+    assert_eq!(test.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_fact_about_something_that_is_not_there_refuses_the_commit() {
+    let test = opened().await;
+    let nobody = credential(77, IdentityId::from_uuid(Uuid::from_u128(5)));
+    let committed = test
+        .try_put(vec![
+            Fact::Setting {
+                key: "freeze",
+                value: Some("on".to_owned()),
+            },
+            Fact::CredentialState {
+                id: nobody.id,
+                to: CredentialState::Issued,
+            },
+        ])
+        .await;
+    assert!(
+        matches!(committed, Err(StoreError::Absent { what: "credential", .. })),
+        "{committed:?}"
+    );
+    assert_eq!(test.store.setting("freeze").await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_life_has_no_edge_that_the_domain_does_not_have() {
+    let test = opened().await;
+    let owner = test.identity("billing").await;
+    let one = credential(1, owner.id);
+    test.put(vec![Fact::Credential(one.clone())]).await;
+    let to = |to| Fact::CredentialState { id: one.id, to };
+    let skipped = test.try_put(vec![to(CredentialState::Active)]).await;
+    assert!(
+        matches!(skipped, Err(StoreError::IllegalTransition { .. })),
+        "{skipped:?}"
+    );
+    test.put(vec![to(CredentialState::Issued), to(CredentialState::Active)])
+        .await;
+    // A second attempt records the same state again.
+    test.put(vec![to(CredentialState::Active)]).await;
+    assert_eq!(
+        test.store.credential(one.id).await.unwrap().unwrap().state,
+        CredentialState::Active
+    );
+    let overview = test.store.overview(super::support::at(0)).await.unwrap();
+    assert_eq!(overview.credentials, [("active".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn the_second_server_on_one_file_is_refused_and_told_who_holds_it() {
+    let test = opened().await;
+    let error = reopen(&test.path()).await.err().unwrap().to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    test.store.close().await.unwrap();
+    assert!(matches!(test.store.setting("x").await, Err(StoreError::Closed)));
+    assert!(matches!(test.try_put(Vec::new()).await, Err(StoreError::Closed)));
+    reopen(&test.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_does_not_begin_an_empty_register_by_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    let missing = reopen(&path_in(folder.path())).await;
+    assert!(matches!(missing, Err(StoreError::Open { .. })));
+    assert!(!path_in(folder.path()).exists());
+
+    let test = opened().await;
+    let id = test.store.setting(STORE_ID).await.unwrap().unwrap();
+    test.store.close().await.unwrap();
+    let mut options = StoreOptions::new(decode);
+    options.store_id = Some(id.clone());
+    drop(open_at(&test.path(), options.clone()).await.unwrap());
+    options.store_id = Some("another".to_owned());
+    let error = open_at(&test.path(), options.clone()).await.err().unwrap().to_string();
+    assert!(error.contains(&id) && error.contains("another"), "{error}");
+    options.creation = Creation::Always;
+    assert!(matches!(
+        open_at(&test.path(), options).await,
+        Err(StoreError::Open { .. })
+    ));
+}
+
+#[tokio::test]
+async fn only_the_owner_can_read_the_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let test = opened().await;
+    test.identity("billing").await;
+    let mut seen = 0;
+    for file in std::fs::read_dir(test.folder.path()).unwrap() {
+        let file = file.unwrap();
+        assert_eq!(
+            file.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            file.path()
+        );
+        seen += 1;
+    }
+    assert_eq!(seen, 4, "the file, its log, its shared memory, its lock");
+}
+
+/// A full disk: the commit that finds no room is not stored, half or whole, and the next one works when there is room again.
+#[tokio::test]
+async fn a_full_store_refuses_the_commit_and_goes_on_when_there_is_room() {
+    let mut options = StoreOptions::new(decode);
+    options.most_pages = Some(120);
+    let test = opened_with(options).await;
+    let big = |number: u32| Commit {
+        facts: vec![Fact::Setting {
+            key: "mark",
+            value: Some(number.to_string()),
+        }],
+        log: vec![note(&"x".repeat(60_000))],
+        ..Commit::default()
+    };
+    let mut stored = 0;
+    let error = loop {
+        match test.store.commit(big(stored)).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100);
+    };
+    assert!(matches!(error, StoreError::Unwritable { .. }), "{error:?}");
+    assert_eq!(test.store.log_state().await.unwrap().size, u64::from(stored));
+    assert_eq!(
+        test.store.setting("mark").await.unwrap(),
+        Some((stored - 1).to_string())
+    );
+    test.put(vec![Fact::Setting {
+        key: "mark",
+        value: Some("small".to_owned()),
+    }])
+    .await;
+    test.store.close().await.unwrap();
+
+    let (_, environment) = environment();
+    let store = open_sqlite(&test.path(), StoreOptions::new(decode), environment)
+        .await
+        .unwrap();
+    assert!(
+        matches!(store.commit(big(0)).await, Ok(Committed::Stored { position: Some(at) }) if at == u64::from(stored))
+    );
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
+    assert!(
+        store
+            .identities(&Default::default(), Page::first(1))
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}

@@ -1,0 +1,4 @@
+//! What the store promises, tried on a real file. Each test opens a store of its own through the public door.
+
+mod commit;
+mod support;
