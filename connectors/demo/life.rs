@@ -59,6 +59,9 @@ impl Issue for DemoConnector {
                 .ok_or_else(|| absent(&call.principal))?;
             check_recorded(account, call)?;
             let key_id = put_key(provider, &faults, class, account, call, now)?;
+            if account.status() == PrincipalStatus::Disabled {
+                account.set_status(now, PrincipalStatus::Enabled);
+            }
             account.grants = access.grants;
             account.privileged = access.privileged;
             Ok(issued(account, key_id, call))

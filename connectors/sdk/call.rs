@@ -35,6 +35,7 @@ pub enum Placement {
 ///
 /// An existing account must be the one recorded (`principal.immutable_id`); another one of the same name is a `Conflict`.
 /// An account that exists although `immutable_id` is `None` is a `Conflict` too, unless it carries this call's marker.
+/// A disabled account without a credential (the idle one of two alternating accounts) is enabled by the same call.
 #[derive(Debug, Clone)]
 pub struct IssueCall {
     pub principal: PrincipalRef,
