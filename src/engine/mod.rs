@@ -21,6 +21,7 @@ mod facts;
 pub mod findings;
 pub mod freeze;
 mod gate;
+pub mod guard;
 mod housekeeping;
 mod lease;
 mod limits;
@@ -33,6 +34,9 @@ mod record;
 mod register;
 pub mod report;
 mod schedule;
+pub mod secrets;
+pub mod steps;
+pub mod systems;
 mod ticker;
 
 use std::sync::atomic::{AtomicBool, Ordering};

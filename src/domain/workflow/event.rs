@@ -168,6 +168,10 @@ pub enum Observation {
         credential: CredentialId,
         round: Round,
     },
+    /// Looking downstream showed that an issue call without an answer had taken effect.
+    IssueFound {
+        issued: Issued,
+    },
     ConsumerSeen {
         consumer: String,
     },

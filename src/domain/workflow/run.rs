@@ -322,6 +322,7 @@ impl Run {
             Observation::ProbeRound { credential, round } => {
                 self.progress.entry(*credential).or_default().rounds.push(round.clone());
             }
+            Observation::IssueFound { issued } => self.issued = Some(issued.clone()),
             Observation::ConsumerSeen { .. } | Observation::ConsumerAwaited { .. } | Observation::Note { .. } => {}
         }
     }

@@ -1,0 +1,516 @@
+//! The three things that hold for every connector call, whatever the connector: it has a deadline, it is traced, and what it says is free of
+//! the secrets that it was given. [`GuardedConnector`] is the only form in which steps see a connector.
+//!
+//! A call runs as a task of its own with owned inputs. When its time is up the engine stops waiting and the task goes on: a call that is
+//! dropped half-way leaves a state that nobody chose. What the caller is told then depends on what the call was: an effect may have happened
+//! (`Ambiguous`), a read has to be repeated (`Transient`), a login got no answer (`Inconclusive(Timeout)`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyfall_sdk::{
+    Acknowledgement, BoxFuture, CallContext, Confirmation, Connector, ConnectorError, DeliverCall, Delivered,
+    Descriptor, EndSessionsCall, ErrorKind, InconclusiveWhy, IssueCall, IssueObservation, Issued, PrincipalReading,
+    PrincipalRef, PrincipalState, ProbeCall, ProbeReading, Result, RevokeCall, Revoked, SecretValue, SessionsEnded,
+    Verdict,
+};
+use tracing::Instrument;
+
+use crate::domain::resource::SystemLimits;
+
+/// A connector behind deadline, trace and redaction. Cheap to clone.
+#[derive(Clone)]
+pub struct GuardedConnector {
+    inner: Arc<dyn Connector>,
+    system: Arc<str>,
+    limits: SystemLimits,
+    /// Never shown, whatever a connector writes into its errors.
+    admin_secret: Option<SecretValue>,
+}
+
+/// What it means that no answer came in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nature {
+    Effect,
+    Read,
+}
+
+impl Nature {
+    fn unanswered(self, operation: &str, system: &str, waited: Duration) -> ConnectorError {
+        let waited = waited.as_millis();
+        match self {
+            Self::Effect => ConnectorError::ambiguous(format!(
+                "{system} did not answer `{operation}` within {waited} ms; it may have happened, so it is looked at before it is repeated"
+            )),
+            Self::Read => ConnectorError::transient(format!(
+                "{system} did not answer `{operation}` within {waited} ms; nothing was changed by it"
+            )),
+        }
+    }
+
+    fn crashed(self, operation: &str, system: &str) -> ConnectorError {
+        let message =
+            format!("the connector of {system} failed inside `{operation}`; this is a defect of the connector");
+        match self {
+            Self::Effect => ConnectorError::protocol(message),
+            Self::Read => ConnectorError::transient(message),
+        }
+    }
+}
+
+type Ask<C, T> = for<'a> fn(&'a dyn Connector, &'a CallContext, &'a C) -> BoxFuture<'a, T>;
+
+impl GuardedConnector {
+    #[must_use]
+    pub fn new(
+        inner: Arc<dyn Connector>,
+        system: &str,
+        limits: SystemLimits,
+        admin_secret: Option<SecretValue>,
+    ) -> Self {
+        Self {
+            inner,
+            system: Arc::from(system),
+            limits,
+            admin_secret,
+        }
+    }
+
+    #[must_use]
+    pub fn descriptor(&self) -> &Descriptor {
+        self.inner.descriptor()
+    }
+
+    /// The name of the system or destination behind it.
+    #[must_use]
+    pub fn system(&self) -> &str {
+        &self.system
+    }
+
+    #[must_use]
+    pub fn limits(&self) -> &SystemLimits {
+        &self.limits
+    }
+
+    #[must_use]
+    pub fn can_suspend(&self) -> bool {
+        self.inner.suspend().is_some()
+    }
+
+    #[must_use]
+    pub fn can_count_sessions(&self) -> bool {
+        self.inner.sessions().is_some()
+    }
+
+    /// # Errors
+    /// As [`keyfall_sdk::Inventory::list`]; `Unsupported` where the connector lacks the ability. The same holds for every method here.
+    pub async fn list(&self, ctx: CallContext) -> Result<Vec<PrincipalState>> {
+        self.call(
+            "list",
+            Nature::Read,
+            ctx,
+            (),
+            Vec::new(),
+            |connector, ctx, ()| match connector.inventory() {
+                Some(ability) => ability.list(ctx),
+                None => lacks("list accounts"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn preflight(&self, ctx: CallContext) -> Result<Vec<String>> {
+        self.call(
+            "preflight",
+            Nature::Read,
+            ctx,
+            (),
+            Vec::new(),
+            |connector, ctx, ()| match connector.inventory() {
+                Some(ability) => ability.preflight(ctx),
+                None => lacks("check our own rights"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn read(&self, ctx: CallContext, principal: PrincipalRef) -> Result<PrincipalReading> {
+        self.call(
+            "read",
+            Nature::Read,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.inventory() {
+                Some(ability) => ability.read(ctx, principal),
+                None => lacks("read accounts"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn issue(&self, ctx: CallContext, call: IssueCall) -> Result<Issued> {
+        let secrets = vec![call.secret.clone()];
+        self.call(
+            "issue",
+            Nature::Effect,
+            ctx,
+            call,
+            secrets,
+            |connector, ctx, call| match connector.issue() {
+                Some(ability) => ability.issue(ctx, call),
+                None => lacks("issue credentials"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn observe(&self, ctx: CallContext, call: IssueCall) -> Result<IssueObservation> {
+        let secrets = vec![call.secret.clone()];
+        self.call(
+            "observe",
+            Nature::Read,
+            ctx,
+            call,
+            secrets,
+            |connector, ctx, call| match connector.issue() {
+                Some(ability) => ability.observe(ctx, call),
+                None => lacks("observe an issue"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn suspend(&self, ctx: CallContext, principal: PrincipalRef) -> Result<()> {
+        self.call(
+            "suspend",
+            Nature::Effect,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.suspend() {
+                Some(ability) => ability.suspend(ctx, principal),
+                None => lacks("disable accounts"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn resume(&self, ctx: CallContext, principal: PrincipalRef) -> Result<()> {
+        self.call(
+            "resume",
+            Nature::Effect,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.suspend() {
+                Some(ability) => ability.resume(ctx, principal),
+                None => lacks("enable accounts"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn strip(&self, ctx: CallContext, principal: PrincipalRef) -> Result<Vec<String>> {
+        self.call(
+            "strip",
+            Nature::Effect,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.entitle() {
+                Some(ability) => ability.strip(ctx, principal),
+                None => lacks("take rights away"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn revoke(&self, ctx: CallContext, call: RevokeCall) -> Result<Revoked> {
+        self.call(
+            "revoke",
+            Nature::Effect,
+            ctx,
+            call,
+            Vec::new(),
+            |connector, ctx, call| match connector.revoke() {
+                Some(ability) => ability.revoke(ctx, call),
+                None => lacks("revoke credentials"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn delete_principal(&self, ctx: CallContext, principal: PrincipalRef) -> Result<Revoked> {
+        self.call(
+            "delete",
+            Nature::Effect,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.revoke() {
+                Some(ability) => ability.delete_principal(ctx, principal),
+                None => lacks("delete accounts"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn count_sessions(&self, ctx: CallContext, principal: PrincipalRef) -> Result<u32> {
+        self.call(
+            "count_sessions",
+            Nature::Read,
+            ctx,
+            principal,
+            Vec::new(),
+            |connector, ctx, principal| match connector.sessions() {
+                Some(ability) => ability.count(ctx, principal),
+                None => lacks("count sessions"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn end_sessions(&self, ctx: CallContext, call: EndSessionsCall) -> Result<SessionsEnded> {
+        self.call(
+            "end_sessions",
+            Nature::Effect,
+            ctx,
+            call,
+            Vec::new(),
+            |connector, ctx, call| match connector.sessions() {
+                Some(ability) => ability.end(ctx, call),
+                None => lacks("end sessions"),
+            },
+        )
+        .await
+    }
+
+    /// Tries a credential. Has no error: what went wrong is a verdict.
+    pub async fn probe(&self, ctx: CallContext, call: ProbeCall) -> ProbeReading {
+        let secrets = vec![call.secret.clone()];
+        let vantage = call.vantage.clone();
+        let outcome = self
+            .call(
+                "probe",
+                Nature::Read,
+                ctx,
+                call,
+                secrets.clone(),
+                |connector, ctx, call| match connector.probe() {
+                    Some(ability) => Box::pin(async move { Ok(ability.probe(ctx, call).await) }),
+                    None => lacks("try credentials"),
+                },
+            )
+            .await;
+        match outcome {
+            Ok(reading) => ProbeReading {
+                verdict: self.redact_verdict(reading.verdict, &secrets),
+                endpoint: reading.endpoint,
+            },
+            Err(error) => ProbeReading {
+                verdict: verdict_of(&error),
+                endpoint: vantage,
+            },
+        }
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn deliver(&self, ctx: CallContext, call: DeliverCall) -> Result<Delivered> {
+        let secrets = vec![call.secret.clone()];
+        self.call(
+            "deliver",
+            Nature::Effect,
+            ctx,
+            call,
+            secrets,
+            |connector, ctx, call| match connector.deliver() {
+                Some(ability) => ability.deliver(ctx, call),
+                None => lacks("take deliveries"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn confirm(&self, ctx: CallContext, call: DeliverCall) -> Result<Confirmation> {
+        let secrets = vec![call.secret.clone()];
+        self.call(
+            "confirm",
+            Nature::Read,
+            ctx,
+            call,
+            secrets,
+            |connector, ctx, call| match connector.deliver() {
+                Some(ability) => ability.confirm(ctx, call),
+                None => lacks("take deliveries"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn acknowledged(
+        &self,
+        ctx: CallContext,
+        target: serde_json::Value,
+        consumer: String,
+    ) -> Result<Acknowledgement> {
+        let input = (target, consumer);
+        self.call(
+            "acknowledged",
+            Nature::Read,
+            ctx,
+            input,
+            Vec::new(),
+            |connector, ctx, (target, consumer)| match connector.deliver() {
+                Some(ability) => ability.acknowledged(ctx, target, consumer),
+                None => lacks("take deliveries"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn withdraw(&self, ctx: CallContext, target: serde_json::Value) -> Result<Revoked> {
+        self.call(
+            "withdraw",
+            Nature::Effect,
+            ctx,
+            target,
+            Vec::new(),
+            |connector, ctx, target| match connector.deliver() {
+                Some(ability) => ability.withdraw(ctx, target),
+                None => lacks("take deliveries"),
+            },
+        )
+        .await
+    }
+
+    async fn call<C, T>(
+        &self,
+        operation: &'static str,
+        nature: Nature,
+        ctx: CallContext,
+        input: C,
+        secrets: Vec<SecretValue>,
+        ask: Ask<C, Result<T>>,
+    ) -> Result<T>
+    where
+        C: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let span = tracing::debug_span!(
+            "connector_call",
+            system.name = %self.system,
+            connector = self.descriptor().kind,
+            operation,
+            run.id = %ctx.run,
+            run.step = %ctx.step,
+            attempt = ctx.attempt,
+        );
+        let time_left = ctx.time_left;
+        let inner = Arc::clone(&self.inner);
+        let began = tokio::time::Instant::now();
+        let task = tokio::spawn(async move { ask(&*inner, &ctx, &input).await }.instrument(span.clone()));
+        // Dropping the handle detaches the task: it is left to finish.
+        let outcome = match tokio::time::timeout(time_left, task).await {
+            Ok(Ok(outcome)) => outcome.map_err(|error| self.redact(error, &secrets)),
+            Ok(Err(_)) => Err(nature.crashed(operation, &self.system)),
+            Err(_) => Err(nature.unanswered(operation, &self.system, time_left)),
+        };
+        let label = outcome.as_ref().map_or_else(|error| kind_name(error.kind()), |_| "ok");
+        metrics::histogram!(
+            "keyfall_connector_call_seconds",
+            "connector" => self.descriptor().kind, "operation" => operation, "outcome" => label
+        )
+        .record(began.elapsed().as_secs_f64());
+        if let Err(error) = &outcome {
+            span.in_scope(|| tracing::debug!(error.kind = label, error.message = error.message(), "the call failed"));
+        }
+        outcome
+    }
+
+    fn redact(&self, error: ConnectorError, secrets: &[SecretValue]) -> ConnectorError {
+        let all: Vec<&SecretValue> = secrets.iter().chain(&self.admin_secret).collect();
+        error.redacted(&all)
+    }
+
+    fn redact_text(&self, text: String, secrets: &[SecretValue]) -> String {
+        self.redact(ConnectorError::protocol(text), secrets)
+            .message()
+            .to_owned()
+    }
+
+    fn redact_verdict(&self, verdict: Verdict, secrets: &[SecretValue]) -> Verdict {
+        match verdict {
+            Verdict::Accepted { principal } => Verdict::Accepted { principal },
+            Verdict::Refused { code } => Verdict::Refused {
+                code: self.redact_text(code, secrets),
+            },
+            Verdict::Inconclusive { why, detail } => Verdict::Inconclusive {
+                why,
+                detail: self.redact_text(detail, secrets),
+            },
+            Verdict::Untestable { why } => Verdict::Untestable {
+                why: self.redact_text(why, secrets),
+            },
+        }
+    }
+}
+
+fn lacks<'a, T: Send + 'a>(what: &'static str) -> BoxFuture<'a, Result<T>> {
+    Box::pin(async move { Err(ConnectorError::unsupported(format!("this connector cannot {what}"))) })
+}
+
+fn verdict_of(error: &ConnectorError) -> Verdict {
+    let detail = error.message().to_owned();
+    match error.kind() {
+        ErrorKind::Unsupported => Verdict::Untestable { why: detail },
+        _ => Verdict::Inconclusive {
+            why: InconclusiveWhy::Timeout,
+            detail,
+        },
+    }
+}
+
+/// For labels of metrics: a closed set of words.
+#[must_use]
+pub fn kind_name(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Transient => "transient",
+        ErrorKind::RateLimited { .. } => "rate_limited",
+        ErrorKind::Denied => "denied",
+        ErrorKind::NotFound => "not_found",
+        ErrorKind::Conflict => "conflict",
+        ErrorKind::Unsupported => "unsupported",
+        ErrorKind::Protocol => "protocol",
+        ErrorKind::Ambiguous => "ambiguous",
+    }
+}

@@ -1,0 +1,73 @@
+//! No death without a life: what is to be ended is tried first, at every vantage. A credential that is not accepted is no reason to stop a
+//! rotation; its death will then be at best `unprovable`, and that is said here already.
+
+use keyfall_sdk::{ErrorKind, ProbePurpose, Verdict};
+
+use super::attempt::{Attempt, Ended, fail};
+use super::probes::{self, Candidate};
+use crate::domain::workflow::{OldCredential, RunKind, StepOutput};
+
+/// Attempts after which a vantage that gives no clear answer is left as it is.
+const PATIENCE: u32 = 3;
+
+pub(super) async fn baseline(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let connector = at.system().await?;
+    for old in &at.plan().old {
+        let Some(secret) = secret_of(at, old).await? else {
+            continue;
+        };
+        let vantages = probes::untried(at, old.id);
+        let candidate = Candidate {
+            credential: old.id,
+            principal: old.principal.clone(),
+            secret,
+        };
+        let verdicts = probes::try_at(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
+        judge(at, old, &verdicts)?;
+    }
+    Ok(StepOutput::Nothing)
+}
+
+async fn secret_of(at: &mut Attempt<'_>, old: &OldCredential) -> Ended<Option<keyfall_sdk::SecretValue>> {
+    let secret = match old.secret {
+        Some(id) => at.secret_if_kept(id).await?,
+        None => None,
+    };
+    if secret.is_none() {
+        at.note(format!(
+            "the secret of {} is not ours, so it cannot be tried: its death will be at best unprovable",
+            old.id
+        ));
+    }
+    Ok(secret)
+}
+
+fn judge(at: &mut Attempt<'_>, old: &OldCredential, verdicts: &[(String, Verdict)]) -> Ended<()> {
+    if verdicts.iter().all(|(_, verdict)| verdict.is_accepted()) {
+        return Ok(());
+    }
+    let obstacles = probes::obstacles(verdicts);
+    if at.number < PATIENCE && verdicts.iter().any(|(_, verdict)| probes::may_pass(verdict)) {
+        return Err(fail(ErrorKind::Transient, obstacles));
+    }
+    if at.plan().kind == RunKind::TakeOver {
+        return Err(at.ask(
+            format!(
+                "the given secret is not accepted for {}: {obstacles}",
+                old.principal.name
+            ),
+            "give the right secret with a new `keyfall adopt --take-over`, and cancel this run",
+        ));
+    }
+    let everywhere = verdicts.len() == at.plan().proof.vantages.len();
+    let refused = verdicts.iter().all(|(_, verdict)| verdict.is_refused());
+    if everywhere && refused {
+        at.note(format!("{} is refused everywhere already: {obstacles}", old.id));
+    } else {
+        at.note(format!(
+            "{} is not accepted everywhere, so its death cannot be proven there: {obstacles}",
+            old.id
+        ));
+    }
+    Ok(())
+}

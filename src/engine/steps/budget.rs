@@ -1,0 +1,145 @@
+//! How many refused logins an account may still see: old and random attempts together, across all vantages, so that proving a death never
+//! locks an account. Kept in memory; what a run's own log says of rounds before a restart is counted in.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::Descriptor;
+
+use crate::domain::resource::SystemLimits;
+
+/// Refused logins that a window may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Allowance {
+    pub(super) refused: u32,
+    pub(super) per: SignedDuration,
+}
+
+/// The system's configured limit, and half of the threshold at which it locks accounts by itself.
+pub(super) fn allowances(limits: &SystemLimits, descriptor: &Descriptor) -> Vec<Allowance> {
+    let mut all = vec![Allowance {
+        refused: limits.refused_logins_per_minute,
+        per: SignedDuration::from_mins(1),
+    }];
+    all.extend(descriptor.lockout.map(|lockout| Allowance {
+        refused: lockout.failures / 2,
+        per: SignedDuration::try_from(lockout.window).unwrap_or(SignedDuration::MAX),
+    }));
+    all
+}
+
+/// What fits now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Room {
+    pub(super) refused: u32,
+    /// When there is more room; `None` when nothing is held against the account.
+    pub(super) more_at: Option<Timestamp>,
+}
+
+#[derive(Default)]
+pub(super) struct RefusalBudget(Mutex<HashMap<(String, String), VecDeque<Timestamp>>>);
+
+/// Accounts after which those without a recent refusal are forgotten.
+const MANY: usize = 4096;
+/// Refusals remembered for one account.
+const REMEMBERED: usize = 1024;
+
+impl RefusalBudget {
+    /// `recorded`: instants of refused logins that the run's own log holds, for the time before this process began.
+    pub(super) fn room(
+        &self,
+        system: &str,
+        principal: &str,
+        allowances: &[Allowance],
+        recorded: &[Timestamp],
+        now: Timestamp,
+    ) -> Room {
+        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<Timestamp> = accounts
+            .get(&(system.to_owned(), principal.to_owned()))
+            .map(|known| known.iter().copied().collect())
+            .unwrap_or_default();
+        drop(accounts);
+        let mut room = Room {
+            refused: u32::MAX,
+            more_at: None,
+        };
+        for allowance in allowances {
+            let since = now.saturating_sub(allowance.per).unwrap_or(Timestamp::MIN);
+            let inside = |all: &[Timestamp]| -> Vec<Timestamp> {
+                let mut inside: Vec<_> = all.iter().copied().filter(|at| *at > since).collect();
+                inside.sort_unstable();
+                inside
+            };
+            // Both lists tell of the same logins in part; the longer one is the safer answer.
+            let (here, logged) = (inside(&known), inside(recorded));
+            let spent = if logged.len() > here.len() { logged } else { here };
+            let left = allowance
+                .refused
+                .saturating_sub(u32::try_from(spent.len()).unwrap_or(u32::MAX));
+            room.refused = room.refused.min(left);
+            if let Some(first) = spent.first() {
+                let frees_at = first.saturating_add(allowance.per).unwrap_or(Timestamp::MAX);
+                room.more_at = Some(room.more_at.map_or(frees_at, |at| at.max(frees_at)));
+            }
+        }
+        room
+    }
+
+    pub(super) fn spend(&self, system: &str, principal: &str, refused: usize, now: Timestamp) {
+        if refused == 0 {
+            return;
+        }
+        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if accounts.len() > MANY {
+            let recent = now
+                .saturating_sub(SignedDuration::from_hours(24))
+                .unwrap_or(Timestamp::MIN);
+            accounts.retain(|_, known| known.back().is_some_and(|last| *last > recent));
+        }
+        let known = accounts.entry((system.to_owned(), principal.to_owned())).or_default();
+        known.extend(std::iter::repeat_n(now, refused));
+        let surplus = known.len().saturating_sub(REMEMBERED);
+        known.drain(..surplus);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Allowance, RefusalBudget};
+    use jiff::{SignedDuration, Timestamp};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn refusals_leave_the_window_one_after_the_other() {
+        let budget = RefusalBudget::default();
+        let allowances = [Allowance {
+            refused: 4,
+            per: SignedDuration::from_secs(60),
+        }];
+        let room = |now| budget.room("s", "p", &allowances, &[], at(now)).refused;
+        assert_eq!(room(0), 4);
+        budget.spend("s", "p", 2, at(0));
+        budget.spend("s", "p", 2, at(30));
+        assert_eq!(room(31), 0);
+        assert_eq!(room(60), 2);
+        assert_eq!(room(90), 4);
+        assert_eq!(budget.room("s", "p", &allowances, &[], at(31)).more_at, Some(at(60)));
+        assert_eq!(budget.room("s", "other", &allowances, &[], at(31)).refused, 4);
+    }
+
+    #[test]
+    fn what_the_log_tells_counts_where_memory_has_forgotten() {
+        let budget = RefusalBudget::default();
+        let allowances = [Allowance {
+            refused: 4,
+            per: SignedDuration::from_secs(60),
+        }];
+        let recorded = [at(10), at(10), at(11)];
+        assert_eq!(budget.room("s", "p", &allowances, &recorded, at(20)).refused, 1);
+    }
+}

@@ -1,0 +1,42 @@
+//! Deleting the accounts of an identity, each by the immutable id that was recorded.
+
+use keyfall_sdk::{ErrorKind, PrincipalRef};
+
+use super::super::guard::GuardedConnector;
+use super::accounts::all_principals;
+use super::attempt::{Attempt, Ended};
+use crate::domain::workflow::StepOutput;
+
+pub(super) async fn delete_accounts(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let connector = at.system().await?;
+    for principal in all_principals(at.run) {
+        delete_account(at, &connector, principal).await?;
+    }
+    Ok(StepOutput::Nothing)
+}
+
+pub(super) async fn delete_account(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    principal: PrincipalRef,
+) -> Ended<()> {
+    let name = principal.name.clone();
+    if principal.immutable_id.is_none() {
+        let reading = connector.read(at.ctx(&name), principal).await?;
+        if reading.is_absent() {
+            return Ok(());
+        }
+        return Err(at.ask(
+            format!("the account {name} exists, and no immutable id of it was recorded, so it may be somebody else's"),
+            "delete it by hand if it belongs to this identity",
+        ));
+    }
+    match connector.delete_principal(at.ctx(&name), principal).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(at.conflict_asks(
+            &error,
+            "delete the account by hand, or move away what still depends on it",
+        )),
+    }
+}

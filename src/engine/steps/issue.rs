@@ -1,0 +1,53 @@
+//! Making the new credential live. The secret was sealed and committed before this step began, so a repetition sends the same bytes.
+
+use keyfall_sdk::{ErrorKind, IssueCall, IssueClass, IssueObservation};
+
+use super::super::guard::GuardedConnector;
+use super::attempt::{Attempt, Ended, fail};
+use crate::domain::workflow::{NewCredential, StepOutput};
+
+pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let Some(new) = &at.plan().new else {
+        return Err(fail(
+            ErrorKind::Conflict,
+            "the plan of this run names no new credential",
+        ));
+    };
+    let connector = at.system().await?;
+    let call = issue_call(at, new).await?;
+    if at.observe_first {
+        match connector.observe(at.ctx(&new.principal.name), call.clone()).await? {
+            IssueObservation::Applied(issued) => return Ok(StepOutput::Issued { issued }),
+            IssueObservation::NotApplied => {}
+            IssueObservation::Unknown { why } => undecided(at, &connector, why)?,
+        }
+    }
+    let issued = connector.issue(at.ctx(&new.principal.name), call).await?;
+    Ok(StepOutput::Issued { issued })
+}
+
+/// What the connector was, or is to be, asked to make live.
+pub(super) async fn issue_call(at: &Attempt<'_>, new: &NewCredential) -> Ended<IssueCall> {
+    Ok(IssueCall {
+        principal: new.principal.clone(),
+        secret: at.secret(new.secret).await?,
+        placement: new.placement,
+        marker: at.run.id().to_string(),
+        access: at.plan().access.clone(),
+    })
+}
+
+/// Only where repeating is harmless by contract may an unknown outcome be repeated.
+fn undecided(at: &mut Attempt<'_>, connector: &GuardedConnector, why: String) -> Ended<()> {
+    match connector.descriptor().issue_class {
+        IssueClass::Repeatable => {
+            at.note(format!("the same call is repeated: {why}"));
+            Ok(())
+        }
+        IssueClass::CheckFirst => Err(fail(ErrorKind::Ambiguous, why)),
+        IssueClass::Once => Err(at.ask(
+            format!("an issue call got no answer, and this system cannot say what it made: {why}"),
+            "compare the account's credentials with the pre-image of this run and delete the one that nobody recorded",
+        )),
+    }
+}

@@ -1,0 +1,131 @@
+//! What each step of a run does downstream. A step is told by the run's own plan what to do and reports what it saw; it decides nothing that
+//! `domain` decides, writes nothing to the store, and may be begun again at any time.
+//!
+//! Connectors are reached through [`Systems`] only, secrets through [`OpenSecrets`] only. Not one step knows a connector by name.
+
+mod accounts;
+mod attempt;
+mod baseline;
+mod budget;
+mod compare;
+mod delete;
+mod deliver;
+mod disable_idle;
+mod intent;
+mod issue;
+mod listen;
+mod precheck;
+mod probes;
+mod promote;
+mod prove_dead;
+mod prove_new;
+mod quarantine;
+mod read_back;
+mod record;
+mod revoke;
+mod rounds;
+mod sessions;
+mod strip;
+#[cfg(test)]
+mod tests;
+mod unwind;
+mod uptake;
+mod withdraw;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{BoxFuture, IssueClass};
+
+use super::report::{Closing, PerformSteps, StepReport};
+use super::secrets::OpenSecrets;
+use super::systems::Systems;
+use crate::clock::Environment;
+use crate::domain::workflow::{Outcome, Run, Step};
+use attempt::Attempt;
+use budget::RefusalBudget;
+
+/// Times that the engine gives to downstream systems.
+#[derive(Debug, Clone, Copy)]
+pub struct StepSettings {
+    /// How long the answer to one call is waited for.
+    pub call_time: Duration,
+    /// How long after an issue call that was never answered its absence downstream is believed. Longer than `call_time`.
+    pub issue_grace: SignedDuration,
+}
+
+impl Default for StepSettings {
+    fn default() -> Self {
+        Self {
+            call_time: Duration::from_secs(10),
+            issue_grace: SignedDuration::from_secs(15),
+        }
+    }
+}
+
+/// The steps, carried out on real connectors.
+pub struct Steps {
+    systems: Arc<Systems>,
+    secrets: Arc<dyn OpenSecrets>,
+    env: Environment,
+    settings: StepSettings,
+    refusals: RefusalBudget,
+}
+
+impl Steps {
+    #[must_use]
+    pub fn new(systems: Arc<Systems>, secrets: Arc<dyn OpenSecrets>, env: Environment, settings: StepSettings) -> Self {
+        Self {
+            systems,
+            secrets,
+            env,
+            settings,
+            refusals: RefusalBudget::default(),
+        }
+    }
+}
+
+impl PerformSteps for Steps {
+    fn intent(&self, run: &Run, step: Step) -> serde_json::Value {
+        intent::intent(run, step)
+    }
+
+    fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport> {
+        Box::pin(async move {
+            let mut at = Attempt::new(self, run, step, attempt, observe_first);
+            let end = at.carry_out().await;
+            at.report(end)
+        })
+    }
+
+    fn time_limit(&self, run: &Run, step: Step) -> SignedDuration {
+        let plan = run.plan();
+        let accounts = plan.accounts.len().saturating_add(plan.old.len()).saturating_add(1);
+        // Calls that wait for one another; those side by side count once.
+        let calls = match step {
+            Step::Promote | Step::AwaitOverlap | Step::Tombstone => 1,
+            Step::IssueNew => 2,
+            Step::Deliver | Step::RestoreDelivery | Step::Withdraw => plan.deliveries.len().saturating_mul(2),
+            Step::AwaitUptake | Step::AwaitReturn => plan
+                .consumers
+                .len()
+                .saturating_mul(plan.deliveries.len().saturating_add(1)),
+            _ => accounts.saturating_mul(2),
+        };
+        let call_time = SignedDuration::try_from(self.settings.call_time).unwrap_or(SignedDuration::MAX);
+        call_time.saturating_mul(i32::try_from(calls.max(1)).unwrap_or(i32::MAX))
+    }
+
+    fn must_record_at_once(&self, run: &Run, step: Step) -> bool {
+        let class = self
+            .systems
+            .descriptor(&run.plan().connector)
+            .map(|descriptor| descriptor.issue_class);
+        step == Step::IssueNew && class != Some(IssueClass::Repeatable)
+    }
+
+    fn closing(&self, _run: &Run, _outcome: &Outcome, _at: Timestamp) -> Closing {
+        Closing::default()
+    }
+}

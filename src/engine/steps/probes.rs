@@ -1,0 +1,93 @@
+//! Trying credentials, many vantages side by side, and what is made of the answers before a revocation.
+
+use futures_util::future::join_all;
+use keyfall_sdk::{InconclusiveWhy, PrincipalRef, ProbeCall, ProbePurpose, ProbeReading, SecretValue, Verdict};
+
+use super::super::guard::GuardedConnector;
+use super::attempt::Attempt;
+use crate::domain::ids::CredentialId;
+use crate::domain::workflow::Observation;
+
+/// A credential to be tried.
+#[derive(Clone)]
+pub(super) struct Candidate {
+    pub(super) credential: CredentialId,
+    pub(super) principal: PrincipalRef,
+    pub(super) secret: SecretValue,
+}
+
+/// Tries one credential at the given vantages, keeps each answer as an observation, and counts the refused ones.
+pub(super) async fn try_at(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    candidate: &Candidate,
+    vantages: &[String],
+    purpose: ProbePurpose,
+) -> Vec<(String, Verdict)> {
+    let tries = vantages.iter().map(|vantage| {
+        let call = ProbeCall {
+            principal: candidate.principal.clone(),
+            secret: candidate.secret.clone(),
+            vantage: vantage.clone(),
+            purpose,
+        };
+        connector.probe(at.ctx(vantage), call)
+    });
+    let readings: Vec<ProbeReading> = join_all(tries).await;
+    let refused = readings.iter().filter(|reading| reading.verdict.is_refused()).count();
+    let now = at.now();
+    at.steps
+        .refusals
+        .spend(connector.system(), &candidate.principal.name, refused, now);
+    let mut verdicts = Vec::new();
+    for (vantage, reading) in vantages.iter().zip(readings) {
+        verdicts.push((vantage.clone(), reading.verdict.clone()));
+        at.see(Observation::Tried {
+            credential: candidate.credential,
+            vantage: vantage.clone(),
+            reading,
+        });
+    }
+    verdicts
+}
+
+/// Vantages at which this credential has not been accepted in this run.
+pub(super) fn untried(at: &Attempt<'_>, credential: CredentialId) -> Vec<String> {
+    let progress = at.run.progress(credential);
+    let accepted = |vantage: &String| progress.is_some_and(|progress| progress.baseline.contains_key(vantage));
+    let mut vantages = at.plan().proof.vantages.clone();
+    vantages.retain(|vantage| !accepted(vantage));
+    vantages
+}
+
+/// The answer may well be another one if the same is asked a little later.
+pub(super) fn may_pass(verdict: &Verdict) -> bool {
+    matches!(
+        verdict,
+        Verdict::Inconclusive {
+            why: InconclusiveWhy::Timeout
+                | InconclusiveWhy::Unreachable
+                | InconclusiveWhy::RateLimited
+                | InconclusiveWhy::ServerFault,
+            ..
+        }
+    )
+}
+
+/// One answer, for people.
+pub(super) fn describe(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Accepted { .. } => "accepted".to_owned(),
+        Verdict::Refused { code } => format!("refused ({code})"),
+        Verdict::Inconclusive { detail, .. } => format!("no clear answer ({detail})"),
+        Verdict::Untestable { why } => format!("cannot be tried ({why})"),
+    }
+}
+
+/// Answers that are not acceptances, one after the other, for people.
+pub(super) fn obstacles(verdicts: &[(String, Verdict)]) -> String {
+    let bad = verdicts.iter().filter(|(_, verdict)| !verdict.is_accepted());
+    bad.map(|(vantage, verdict)| format!("{vantage}: {}", describe(verdict)))
+        .collect::<Vec<_>>()
+        .join("; ")
+}

@@ -1,0 +1,58 @@
+//! A real login with the new credential at every vantage, before anybody is sent to it (P3).
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{ErrorKind, ProbePurpose, Verdict};
+
+use super::super::report::StepEnd;
+use super::accounts::new_principal;
+use super::attempt::{Attempt, Ended, fail};
+use super::probes::{self, Candidate};
+use crate::domain::workflow::StepOutput;
+
+/// Attempts behind the settling window, for a vantage that is merely slow.
+const PATIENCE: u32 = 4;
+/// The longest pause between two looks at a vantage that has not learned of the credential yet.
+const PAUSE: SignedDuration = SignedDuration::from_secs(2);
+
+pub(super) async fn prove_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let (Some(new), Some(principal)) = (&at.plan().new, new_principal(at.run)) else {
+        return Err(fail(
+            ErrorKind::Conflict,
+            "the plan of this run names no new credential",
+        ));
+    };
+    let connector = at.system().await?;
+    let candidate = Candidate {
+        credential: new.id,
+        principal,
+        secret: at.secret(new.secret).await?,
+    };
+    let vantages = probes::untried(at, new.id);
+    let verdicts = probes::try_at(at, &connector, &candidate, &vantages, ProbePurpose::ProveNew).await;
+    if verdicts.iter().all(|(_, verdict)| verdict.is_accepted()) {
+        return Ok(StepOutput::Nothing);
+    }
+    Err(not_yet(at, &verdicts))
+}
+
+/// Inside the settling window a refusal is what a late replica says. The wait is stored and not counted as a failure.
+fn not_yet(at: &Attempt<'_>, verdicts: &[(String, Verdict)]) -> StepEnd {
+    let why = format!(
+        "the new credential is not accepted everywhere yet: {}",
+        probes::obstacles(verdicts)
+    );
+    let now = at.now();
+    let settled_at = at
+        .began_at()
+        .saturating_add(at.plan().proof.settling)
+        .unwrap_or(Timestamp::MAX);
+    if now < settled_at {
+        let pause = at.plan().proof.interval.clamp(SignedDuration::from_millis(100), PAUSE);
+        let until = now.saturating_add(pause).unwrap_or(settled_at).min(settled_at);
+        return StepEnd::Wait { until, why };
+    }
+    if at.number < PATIENCE {
+        return fail(ErrorKind::Transient, why);
+    }
+    fail(ErrorKind::Conflict, why)
+}

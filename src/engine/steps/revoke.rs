@@ -1,0 +1,123 @@
+//! The point of no return: ending old credentials, each by the key id that was recorded and by nothing else (P5).
+
+use std::collections::BTreeMap;
+
+use keyfall_sdk::{ErrorKind, IssueCall, IssueObservation, KeyId, Placement, PrincipalRef, RevokeCall, Revoked};
+
+use super::super::guard::GuardedConnector;
+use super::attempt::{Attempt, Ended};
+use super::probes;
+use crate::domain::workflow::{OldCredential, RunKind, StepOutput};
+
+const BY_HAND: &str = "end that credential by hand in the system";
+
+pub(super) async fn revoke_old(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    new_is_proven(at)?;
+    let connector = at.system().await?;
+    let mut outcomes = BTreeMap::new();
+    for old in &at.plan().old {
+        let outcome = match key_of(at, &connector, old).await? {
+            Found::Key { principal, key_id } => revoke(at, &connector, principal, key_id).await?,
+            Found::Gone => Revoked::AlreadyGone,
+        };
+        outcomes.insert(old.id, outcome);
+    }
+    Ok(StepOutput::Revoked { outcomes })
+}
+
+pub(super) async fn revoke(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    principal: PrincipalRef,
+    key_id: KeyId,
+) -> Ended<Revoked> {
+    let about = key_id.0.clone();
+    match connector.revoke(at.ctx(&about), RevokeCall { principal, key_id }).await {
+        Ok(outcome) => Ok(outcome),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Revoked::AlreadyGone),
+        Err(error) => Err(at.conflict_asks(&error, BY_HAND)),
+    }
+}
+
+/// P3: nothing is taken away from consumers before its successor was let in everywhere.
+fn new_is_proven(at: &Attempt<'_>) -> Ended<()> {
+    let plan = at.plan();
+    let Some(new) = plan
+        .new
+        .as_ref()
+        .filter(|_| matches!(plan.kind, RunKind::Rotate | RunKind::EmergencyRotate))
+    else {
+        return Ok(());
+    };
+    let missing = probes::untried(at, new.id);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(at.ask(
+        format!(
+            "the new credential was never accepted at {}, so the old one is kept",
+            missing.join(", ")
+        ),
+        "cancel this run, which takes the new credential back",
+    ))
+}
+
+enum Found {
+    Key { principal: PrincipalRef, key_id: KeyId },
+    Gone,
+}
+
+/// The recorded key id; for a credential whose issue was never answered, the one that its own secret is found under.
+async fn key_of(at: &mut Attempt<'_>, connector: &GuardedConnector, old: &OldCredential) -> Ended<Found> {
+    if let Some(key_id) = &old.key_id {
+        return Ok(Found::Key {
+            principal: old.principal.clone(),
+            key_id: key_id.clone(),
+        });
+    }
+    let name = &old.principal.name;
+    let reading = connector.read(at.ctx(name), old.principal.clone()).await?;
+    let Some(state) = reading.states().next() else {
+        return Ok(Found::Gone);
+    };
+    let principal = PrincipalRef {
+        name: name.clone(),
+        immutable_id: old
+            .principal
+            .immutable_id
+            .clone()
+            .or_else(|| Some(state.immutable_id.clone())),
+    };
+    let secret = match old.secret {
+        Some(id) => at.secret_if_kept(id).await?,
+        None => None,
+    };
+    let Some(secret) = secret else {
+        return Err(unknown_key(at, old, "neither its key id nor its secret is recorded"));
+    };
+    let call = IssueCall {
+        principal,
+        secret,
+        placement: Placement::Alongside,
+        marker: at.run.id().to_string(),
+        access: at.plan().access.clone(),
+    };
+    match connector.observe(at.ctx(name), call).await? {
+        IssueObservation::Applied(issued) => Ok(Found::Key {
+            principal: issued.principal,
+            key_id: issued.key_id,
+        }),
+        IssueObservation::NotApplied => Ok(Found::Gone),
+        IssueObservation::Unknown { why } => Err(unknown_key(at, old, &why)),
+    }
+}
+
+fn unknown_key(at: &Attempt<'_>, old: &OldCredential, why: &str) -> super::super::report::StepEnd {
+    at.ask(
+        format!(
+            "which credential of {} is {} cannot be told: {why}",
+            old.principal.name, old.id
+        ),
+        BY_HAND,
+    )
+}

@@ -1,0 +1,99 @@
+//! Waiting until every consumer is seen on a credential: on the new one before the old goes, on the old one before the new goes.
+
+use jiff::Timestamp;
+use keyfall_sdk::PrincipalRef;
+
+use super::super::report::StepEnd;
+use super::accounts::new_principal;
+use super::attempt::{Attempt, Ended};
+use crate::domain::resource::SeenBy;
+use crate::domain::workflow::{ConsumerPlan, Observation, StepOutput};
+
+pub(super) async fn await_uptake(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let principal = new_principal(at.run);
+    let new = at.plan().new.as_ref().map(|new| new.id.to_string());
+    await_all(at, principal, new).await
+}
+
+pub(super) async fn await_return(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let old = at.plan().old.first();
+    let principal = old.map(|old| old.principal.clone());
+    await_all(at, principal, old.map(|old| old.id.to_string())).await
+}
+
+async fn await_all(
+    at: &mut Attempt<'_>,
+    principal: Option<PrincipalRef>,
+    credential: Option<String>,
+) -> Ended<StepOutput> {
+    let version = at.run.delivered_version().map(str::to_owned).or(credential);
+    let mut laggards = Vec::new();
+    let mut seen = Vec::new();
+    for consumer in &at.plan().consumers {
+        let there = match consumer.seen_by {
+            SeenBy::Acknowledgement => acknowledged(at, consumer, version.as_deref()).await?,
+            SeenBy::Sessions => has_session(at, principal.as_ref()).await?,
+        };
+        if there { &mut seen } else { &mut laggards }.push(consumer.name.clone());
+    }
+    if laggards.is_empty() {
+        for consumer in seen {
+            at.see(Observation::ConsumerSeen { consumer });
+        }
+        return Ok(StepOutput::Nothing);
+    }
+    let names = laggards.join(", ");
+    if let Some(exception) = &at.plan().exception {
+        let text = format!("not waited for, by approved exception ({exception}): {names}");
+        at.note(text);
+        return Ok(StepOutput::Nothing);
+    }
+    not_yet(at, laggards, &names)
+}
+
+fn not_yet(at: &mut Attempt<'_>, laggards: Vec<String>, names: &str) -> Ended<StepOutput> {
+    let timing = &at.plan().timing;
+    let now = at.now();
+    let ends_at = at
+        .began_at()
+        .saturating_add(timing.uptake_timeout)
+        .unwrap_or(Timestamp::MAX);
+    if now < ends_at {
+        let next = now.saturating_add(timing.uptake_interval).unwrap_or(ends_at);
+        return Err(StepEnd::Wait {
+            until: next.min(ends_at),
+            why: format!("not seen on the delivered credential yet: {names}"),
+        });
+    }
+    for consumer in laggards {
+        at.see(Observation::ConsumerAwaited { consumer });
+    }
+    Err(at.ask(
+        format!("consumers that have not taken up the delivered credential in time: {names}"),
+        "make them read their destination again (restart or reload them)",
+    ))
+}
+
+/// A consumer reads one of the places, and repeats there the version that it uses.
+async fn acknowledged(at: &Attempt<'_>, consumer: &ConsumerPlan, version: Option<&str>) -> Ended<bool> {
+    for delivery in &at.plan().deliveries {
+        let connector = at.destination(delivery)?;
+        let ctx = at.ctx(&consumer.name);
+        let answer = connector
+            .acknowledged(ctx, delivery.target.clone(), consumer.name.clone())
+            .await?;
+        if answer.version.is_some() && answer.version.as_deref() == version {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+async fn has_session(at: &Attempt<'_>, principal: Option<&PrincipalRef>) -> Ended<bool> {
+    let Some(principal) = principal else { return Ok(false) };
+    let connector = at.system().await?;
+    Ok(connector
+        .count_sessions(at.ctx(&principal.name), principal.clone())
+        .await?
+        > 0)
+}

@@ -1,0 +1,237 @@
+//! Connected systems and destinations. A connector is built from the kinds that were given at wiring, by the kind that the manifest names,
+//! and built again when the manifest changes. It is handed out only for the endpoints that a run was approved for (P11).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keyfall_sdk::{
+    AdminCredential, BoxFuture, ConnectorError, ConnectorKind, Descriptor, SecretValue, ServerGrants, SystemSpec,
+};
+
+use super::guard::GuardedConnector;
+use super::secrets::{OpenSecrets, SecretError};
+use crate::domain::digest::Digest;
+use crate::domain::resource::{Kind, Spec, SystemLimits, SystemManifest};
+use crate::store::{Store, StoreError};
+
+/// Why there is no connector to talk through.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemError {
+    #[error("the system `{0}` is not registered any more: apply its manifest, or cancel the run")]
+    Unknown(String),
+    #[error("this server has no connector called `{0}`")]
+    NoSuchKind(String),
+    #[error(
+        "the endpoints of `{system}` are not those that this run was approved for, so no secret is sent there: put the approved manifest back, or cancel the run and plan anew"
+    )]
+    OtherEndpoints { system: String },
+    #[error("the endpoints of `{system}` could not be hashed")]
+    Hash {
+        system: String,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("the admin credential of `{system}` could not be had")]
+    Admin {
+        system: String,
+        #[source]
+        source: SecretError,
+    },
+    #[error("the manifest of `{system}` could not be read")]
+    Read {
+        system: String,
+        #[source]
+        source: StoreError,
+    },
+    #[error("`{system}` could not be connected")]
+    Connect {
+        system: String,
+        #[source]
+        source: ConnectorError,
+    },
+}
+
+/// Where the manifests of systems are read.
+pub trait Catalog: Send + Sync {
+    /// The manifest with its version; `None` when no system has the name.
+    fn system<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(u32, SystemManifest)>, StoreError>>;
+}
+
+/// The catalog of the register.
+pub struct StoredCatalog(pub Arc<dyn Store>);
+
+impl Catalog for StoredCatalog {
+    fn system<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(u32, SystemManifest)>, StoreError>> {
+        Box::pin(async move {
+            let resource = self.0.resource(Kind::System, name).await?;
+            Ok(resource.and_then(|resource| match resource.spec {
+                Spec::System(manifest) => Some((resource.version, manifest)),
+                _ => None,
+            }))
+        })
+    }
+}
+
+struct Connected {
+    version: u32,
+    endpoints: Digest,
+    connector: GuardedConnector,
+}
+
+/// Everything that this server can talk to.
+pub struct Systems {
+    kinds: Vec<Arc<dyn ConnectorKind>>,
+    grants: ServerGrants,
+    catalog: Arc<dyn Catalog>,
+    secrets: Arc<dyn OpenSecrets>,
+    systems: Mutex<HashMap<String, Connected>>,
+    destinations: Mutex<HashMap<(String, String), GuardedConnector>>,
+}
+
+impl Systems {
+    #[must_use]
+    pub fn new(
+        kinds: Vec<Arc<dyn ConnectorKind>>,
+        grants: ServerGrants,
+        catalog: Arc<dyn Catalog>,
+        secrets: Arc<dyn OpenSecrets>,
+    ) -> Self {
+        Self {
+            kinds,
+            grants,
+            catalog,
+            secrets,
+            systems: Mutex::default(),
+            destinations: Mutex::default(),
+        }
+    }
+
+    /// What is known of a kind of connector before anything is connected.
+    #[must_use]
+    pub fn descriptor(&self, kind: &str) -> Option<&Descriptor> {
+        self.kind(kind).map(|kind| kind.descriptor())
+    }
+
+    fn kind(&self, name: &str) -> Option<&dyn ConnectorKind> {
+        self.kinds
+            .iter()
+            .find(|kind| kind.descriptor().kind == name)
+            .map(|kind| &**kind)
+    }
+
+    /// The system as its manifest has it, provided that its endpoints are the approved ones.
+    ///
+    /// # Errors
+    /// See [`SystemError`]; nothing was sent anywhere.
+    pub async fn approved(&self, name: &str, endpoints: Digest) -> Result<GuardedConnector, SystemError> {
+        let (connector, found) = self.connected(name).await?;
+        if found == endpoints {
+            return Ok(connector);
+        }
+        Err(SystemError::OtherEndpoints {
+            system: name.to_owned(),
+        })
+    }
+
+    /// The system as its manifest has it, for reading inventories and checking our own rights. With the digest of its endpoints.
+    ///
+    /// # Errors
+    /// See [`SystemError`].
+    pub async fn connected(&self, name: &str) -> Result<(GuardedConnector, Digest), SystemError> {
+        let system = || name.to_owned();
+        let found = self.catalog.system(name).await;
+        let found = found.map_err(|source| SystemError::Read {
+            system: system(),
+            source,
+        })?;
+        let (version, manifest) = found.ok_or_else(|| SystemError::Unknown(system()))?;
+        if let Some(known) = self.known(name, version) {
+            return Ok(known);
+        }
+        let endpoints = manifest.endpoint_digest().map_err(|source| SystemError::Hash {
+            system: system(),
+            source,
+        })?;
+        let admin = self.admin(name, &manifest).await?;
+        let shown = admin.as_ref().map(|admin| admin.secret.clone());
+        let connector = self.connect(name, &manifest.reach(), admin, manifest.limits.clone(), shown)?;
+        let connected = Connected {
+            version,
+            endpoints,
+            connector: connector.clone(),
+        };
+        let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        systems.insert(system(), connected);
+        Ok((connector, endpoints))
+    }
+
+    /// Forgets a connection, so that the next call reads the admin credential again.
+    pub fn forget(&self, name: &str) {
+        let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        systems.remove(name);
+    }
+
+    /// A destination by its kind. What differs between destinations of a kind is in the target that each call carries.
+    ///
+    /// # Errors
+    /// [`SystemError::NoSuchKind`] and [`SystemError::Connect`].
+    pub fn destination(&self, name: &str, kind: &str) -> Result<GuardedConnector, SystemError> {
+        let key = (name.to_owned(), kind.to_owned());
+        let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connector) = destinations.get(&key) {
+            return Ok(connector.clone());
+        }
+        let reach = SystemSpec {
+            connector: kind.to_owned(),
+            vantages: Vec::new(),
+            tls: keyfall_sdk::TlsMode::default(),
+            tls_ca: None,
+            options: serde_json::Value::Null,
+        };
+        let connector = self.connect(name, &reach, None, SystemLimits::default(), None)?;
+        destinations.insert(key, connector.clone());
+        Ok(connector)
+    }
+
+    fn known(&self, name: &str, version: u32) -> Option<(GuardedConnector, Digest)> {
+        let systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = systems.get(name).filter(|known| known.version == version)?;
+        Some((known.connector.clone(), known.endpoints))
+    }
+
+    async fn admin(&self, name: &str, manifest: &SystemManifest) -> Result<Option<AdminCredential>, SystemError> {
+        let Some(admin) = &manifest.admin else { return Ok(None) };
+        let secret = self.secrets.open_named(&admin.secret_ref).await;
+        let secret = secret.map_err(|source| SystemError::Admin {
+            system: name.to_owned(),
+            source,
+        })?;
+        Ok(Some(AdminCredential {
+            username: admin.username.clone(),
+            secret,
+        }))
+    }
+
+    fn connect(
+        &self,
+        name: &str,
+        reach: &SystemSpec,
+        admin: Option<AdminCredential>,
+        limits: SystemLimits,
+        admin_secret: Option<SecretValue>,
+    ) -> Result<GuardedConnector, SystemError> {
+        let kind = self
+            .kind(&reach.connector)
+            .ok_or_else(|| SystemError::NoSuchKind(reach.connector.clone()))?;
+        let connector = kind
+            .connect(reach, admin, &self.grants)
+            .map_err(|source| SystemError::Connect {
+                system: name.to_owned(),
+                source: match &admin_secret {
+                    Some(secret) => source.redacted(&[secret]),
+                    None => source,
+                },
+            })?;
+        Ok(GuardedConnector::new(connector, name, limits, admin_secret))
+    }
+}
