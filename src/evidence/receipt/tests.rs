@@ -269,6 +269,21 @@ fn an_honest_receipt_verifies_and_says_what_is_dead() {
     verify_receipt(&file, &world.keys(), None).unwrap();
 }
 
+/// A receipt is read for years: this one must verify for as long as its format is read.
+#[test]
+fn the_committed_receipt_verifies() {
+    let mut keys = include_str!("../testdata/receipt-v1.keys")
+        .lines()
+        .map(|line| line.parse().unwrap());
+    let keys = VerifierKeys {
+        origin: ORIGIN.to_owned(),
+        server: vec![keys.next().unwrap()],
+        approvers: Some(keys.collect()),
+    };
+    let verified = verify_receipt(include_bytes!("../testdata/receipt-v1.json"), &keys, None).unwrap();
+    assert_eq!(verified.dead, [CredentialId::from_uuid(uuid(3))]);
+}
+
 #[test]
 fn every_flipped_byte_of_the_file_is_seen() {
     let world = world();
