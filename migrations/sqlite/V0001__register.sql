@@ -50,7 +50,7 @@ create table identities (
 ) strict;
 create unique index identities_name on identities (name);
 create index identities_due on identities (due_at, id) where state = 'active' and open_run is null and due_at is not null;
-create index identities_expiry on identities (expires_at) where state <> 'decommissioned';
+create index identities_expiry on identities (expires_at, id) where state <> 'decommissioned';
 create index identities_system on identities (system, name);
 create index identities_environment on identities (environment, name);
 create index identities_owner on identities (owner, name);

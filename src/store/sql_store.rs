@@ -316,6 +316,15 @@ impl<D: Driver> Store for SqlStore<D> {
         Box::pin(async move { Ok(u32::try_from(self.due_count(now, up_to).await?).unwrap_or(u32::MAX)) })
     }
 
+    fn expiring_identities(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, IdentityId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, IdentityId)>>> {
+        Box::pin(self.some(identity::expiring(before, after, limit), identity::read_expiring))
+    }
+
     fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>> {
         Box::pin(self.stored_run(id))
     }

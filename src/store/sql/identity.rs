@@ -47,6 +47,10 @@ statements! {
         and due_at is not null and due_at <= $now and (due_at, id) > ($after_at, $after_id) order by due_at, id limit $limit";
     COUNT_DUE = "select count(*) from (select id from identities where state = 'active' and open_run is null \
         and due_at is not null and due_at <= $now order by due_at, id limit $limit) as due";
+    EXPIRING = "select id, expires_at from identities where state <> 'decommissioned' and expires_at < $before \
+        order by expires_at, id limit $limit";
+    EXPIRING_AFTER = "select id, expires_at from identities where state <> 'decommissioned' and expires_at < $before \
+        and (expires_at, id) > ($after_at, $after_id) order by expires_at, id limit $limit";
     COUNT_EXPIRING = "select count(*) from (select id from identities where state <> 'decommissioned' \
         and expires_at <= $until order by expires_at limit $limit) as expiring";
 }
@@ -195,6 +199,24 @@ pub(crate) fn due(now: Timestamp, after: Option<(Timestamp, IdentityId)>, limit:
             ("limit", limit.into()),
         ]),
     }
+}
+
+pub(crate) fn expiring(before: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Result<Bound> {
+    match after {
+        None => EXPIRING.with([("before", before.into()), ("limit", limit.into())]),
+        Some((at, id)) => EXPIRING_AFTER.with([
+            ("before", before.into()),
+            ("after_at", at.into()),
+            ("after_id", Value::shown(&id)),
+            ("limit", limit.into()),
+        ]),
+    }
+}
+
+pub(crate) fn read_expiring(row: Row) -> Result<(Timestamp, IdentityId)> {
+    let mut columns = row.read("expiring identity");
+    let id = columns.shown()?;
+    Ok((columns.time()?, id))
 }
 
 pub(crate) fn read(row: Row) -> Result<Identity> {
