@@ -28,11 +28,12 @@ impl Postgres {
             return Ok(Revoked::AlreadyGone);
         };
         let rows = seat.read(what, &holdings_of(&role)).await;
+        let superuser = seat.facts.superuser;
         seat.leave().await;
         let holdings = holdings(&rows?);
         check_heir(&role, &holdings)?;
 
-        let hand_over = hand_over(&role)?;
+        let hand_over = hand_over(&role, superuser)?;
         for holding in &holdings {
             match &holding.database {
                 Some(database) if !self.admin.is_admin_database(database) => {
@@ -118,13 +119,19 @@ fn check_heir(role: &Role, holdings: &[Holding]) -> Result<()> {
 }
 
 /// An account without a group role owns nothing by now; what it may make in the last moment falls to us, not into the void.
-fn hand_over(role: &Role) -> Result<String> {
+///
+/// Who is no superuser must be a member of both; the membership in the account lasts as long as the transaction.
+fn hand_over(role: &Role, superuser: bool) -> Result<String> {
     let account = identifier(&role.name)?;
     let heir = match &role.owner {
         Some(owner) => identifier(owner)?,
         None => "CURRENT_USER".to_owned(),
     };
+    let hand_over = format!("REASSIGN OWNED BY {account} TO {heir}; DROP OWNED BY {account}");
+    if superuser {
+        return Ok(hand_over);
+    }
     Ok(format!(
-        "REASSIGN OWNED BY {account} TO {heir}; DROP OWNED BY {account}"
+        "GRANT {account} TO CURRENT_USER; {hand_over}; REVOKE {account} FROM CURRENT_USER"
     ))
 }

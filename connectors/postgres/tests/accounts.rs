@@ -1,6 +1,6 @@
 //! Discovery, the rights of our own account, and what is never to be seen on the server.
 
-use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, ServerGrants};
+use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, RevokeCall, Revoked, ServerGrants};
 use serde_json::json;
 
 use super::super::admin::Deadline;
@@ -85,6 +85,50 @@ async fn a_weak_admin_role_is_told_what_it_lacks() {
         .delete_principal(&ctx(), &issued.principal)
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn an_admin_role_without_superuser_is_enough() {
+    let root = postgres();
+    let (helper, owner, account) = (name("helper"), name("owner"), name("acct"));
+    let verifier = postgres_protocol::password::scram_sha_256(secret("helper").expose_secret());
+    let make = format!(
+        "CREATE ROLE {helper} LOGIN CREATEROLE IN ROLE pg_signal_backend, pg_read_all_stats PASSWORD '{verifier}'; \
+         GRANT SELECT ON pg_authid TO {helper}"
+    );
+    sql(&root, &make).await;
+    super::settle(&root, &helper, &secret("helper"), keyfall_sdk::Verdict::is_accepted).await;
+    let credential = AdminCredential {
+        username: helper.clone(),
+        secret: secret("helper"),
+    };
+    let connector = Postgres::new(&spec(json!({})), Some(credential), &ServerGrants::default()).unwrap();
+    let missing = connector.inventory().unwrap().preflight(&ctx()).await.unwrap();
+    assert_eq!(missing, [""; 0]);
+    let issued = issue(&connector, &account, &secret("one"), json!({"owner": owner})).await;
+    super::settle(&connector, &account, &secret("one"), keyfall_sdk::Verdict::is_accepted).await;
+    // From 16 on, who makes a role may administer it without having its rights.
+    let modern = value(&root, "SELECT current_setting('server_version_num')::int >= 160000").await;
+    let inherit = if modern.as_deref() == Some("t") {
+        " WITH INHERIT TRUE"
+    } else {
+        ""
+    };
+    sql(&root, &format!("GRANT {owner} TO {helper}{inherit}")).await;
+    let revoke = RevokeCall {
+        principal: issued.principal.clone(),
+        key_id: issued.key_id.clone(),
+    };
+    let revoker = connector.revoke().unwrap();
+    assert_eq!(revoker.revoke(&ctx(), &revoke).await.unwrap(), Revoked::Revoked);
+    let deleted = revoker.delete_principal(&ctx(), &issued.principal).await;
+    assert_eq!(deleted.unwrap(), Revoked::Revoked);
+    drop(connector);
+    sql(
+        &root,
+        &format!("REVOKE SELECT ON pg_authid FROM {helper}; DROP ROLE {owner}, {helper}"),
+    )
+    .await;
 }
 
 #[tokio::test]
