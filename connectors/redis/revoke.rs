@@ -1,6 +1,8 @@
 //! Taking one password, or a whole user, off every control node. What is gone already is a success, and is saved again.
 
-use keyfall_sdk::{BoxFuture, CallContext, ConnectorError, KeyId, PrincipalRef, Result, Revoke, RevokeCall, Revoked};
+use keyfall_sdk::{
+    BoxFuture, CallContext, ConnectorError, ErrorKind, KeyId, PrincipalRef, Result, Revoke, RevokeCall, Revoked,
+};
 
 use super::acl::AclUser;
 use super::issue::{partial, read_everywhere};
@@ -90,9 +92,11 @@ async fn remove(session: &mut Session<'_>, user: &str, target: Option<&StoredHas
         cmd.arg("SETUSER").arg(user).arg(format!("!{}", hash.0));
         let outcome = session.write::<()>(&cmd, "ACL SETUSER to remove a password").await;
         if let Err(error) = outcome {
+            if error.kind() != ErrorKind::Unsupported {
+                return Err(error);
+            }
             // Redis reports a password that is not there as an error; somebody may have been quicker than us.
-            let gone = session.user(user).await?.is_none_or(|user| !user.holds(hash));
-            if !gone || error.kind().may_have_happened() {
+            if session.user(user).await?.is_some_and(|user| user.holds(hash)) {
                 return Err(error);
             }
         }

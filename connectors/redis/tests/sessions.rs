@@ -1,0 +1,76 @@
+//! Connections that outlive their password.
+
+use std::time::Duration;
+
+use keyfall_sdk::{EndSessionsCall, SessionsEnded};
+
+use super::server::{Server, connector, context, issue, recorded, revoke, unrecorded};
+
+const ONE: &str = "first-password-0123456789abcdef";
+
+async fn works(connection: &mut redis::aio::MultiplexedConnection) -> bool {
+    let answer: redis::RedisResult<Option<String>> = redis::cmd("GET").arg("cache:1").query_async(connection).await;
+    answer.is_ok()
+}
+
+fn end_call(spare_younger_than: Option<Duration>) -> EndSessionsCall {
+    EndSessionsCall {
+        principal: recorded(),
+        spare_younger_than,
+    }
+}
+
+#[tokio::test]
+async fn sessions_survive_a_revocation_and_are_ended() {
+    let (one, two) = (Server::start().await, Server::start().await);
+    let connector = connector(&[("primary", one.port), ("replica", two.port)]);
+    let issued = issue(&connector, unrecorded(), ONE).await;
+    let mut open = [
+        one.connection(Some(("app", ONE))).await,
+        one.connection(Some(("app", ONE))).await,
+        two.connection(Some(("app", ONE))).await,
+    ];
+    revoke(&connector, &issued).await.unwrap();
+    for connection in &mut open {
+        assert!(works(connection).await, "a revocation alone ends no session");
+    }
+    let sessions = connector.sessions().unwrap();
+    assert_eq!(sessions.count(&context(), &recorded()).await.unwrap(), 3);
+
+    let young = end_call(Some(Duration::from_secs(3_600)));
+    assert_eq!(
+        sessions.end(&context(), &young).await.unwrap(),
+        SessionsEnded { ended: 0, left: 0 }
+    );
+    assert!(works(&mut open[0]).await);
+    // Every age below one second may be too old for a limit of none.
+    let old = end_call(Some(Duration::ZERO));
+    assert_eq!(
+        sessions.end(&context(), &old).await.unwrap(),
+        SessionsEnded { ended: 3, left: 0 }
+    );
+    assert_eq!(
+        sessions.end(&context(), &end_call(None)).await.unwrap(),
+        SessionsEnded { ended: 0, left: 0 }
+    );
+    assert_eq!(sessions.count(&context(), &recorded()).await.unwrap(), 0);
+    for connection in &mut open {
+        assert!(!works(connection).await, "the session goes on");
+    }
+}
+
+#[tokio::test]
+async fn deleting_a_user_closes_its_sessions() {
+    let server = Server::start().await;
+    let connector = connector(&[("primary", server.port)]);
+    issue(&connector, unrecorded(), ONE).await;
+    let mut open = server.connection(Some(("app", ONE))).await;
+    assert!(works(&mut open).await);
+    connector
+        .revoke()
+        .unwrap()
+        .delete_principal(&context(), &recorded())
+        .await
+        .unwrap();
+    assert!(!works(&mut open).await);
+}
