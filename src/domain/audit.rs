@@ -91,6 +91,21 @@ pub fn event_of(bytes: &[u8]) -> Result<Option<Event>, UnreadableEvent> {
     Ok(Some(Event { seq, at, epoch, body }))
 }
 
+/// The event in the record of a run, for the store, which keeps the bytes and knows no encoding.
+///
+/// # Errors
+/// When there is none, with the whole chain of reasons as one text.
+pub fn decode_event(bytes: &[u8]) -> Result<Event, String> {
+    match event_of(bytes) {
+        Ok(Some(event)) => Ok(event),
+        Ok(None) => Err("the record belongs to no run".to_owned()),
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            Err(format!("{error}{}", cause.unwrap_or_default()))
+        }
+    }
+}
+
 /// Something that a person or the engine did outside of a run: a use case, a freeze, a finding.
 #[derive(Debug, Clone)]
 pub struct Act<'a> {

@@ -37,7 +37,6 @@ impl IdentityState {
     pub fn to(self, to: Self) -> Result<Self, IllegalIdentityState> {
         use IdentityState::{Active, Decommissioned, Decommissioning, Discovered, Quarantined, Requested};
         match (self, to) {
-            (from, to) if from == to => Ok(to),
             (Discovered, Requested | Active | Decommissioning)
             | (Requested, Active | Decommissioned)
             | (Active, Quarantined | Decommissioning)
@@ -168,7 +167,7 @@ impl CredentialState {
                     Self::Lost | Self::AliveAfterRevoke { .. } | Self::Unprovable { .. },
                     Self::Revoking
                 )
-                | (Self::Revoking, Self::Revoked { .. })
+                | (Self::Revoking, Self::Revoked { .. } | Self::NeverIssued)
                 | (
                     Self::Revoked { .. },
                     Self::Dead { .. } | Self::AliveAfterRevoke { .. } | Self::Unprovable { .. } | Self::Revoking

@@ -84,7 +84,14 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         subject: None,
         schedule: Schedule::default(),
     };
-    match driver.go().await {
+    let went = match driver.go().await {
+        Err(stop) if stop.is_contradiction() => {
+            tracing::error!(run.id = %id, error = &stop as &dyn std::error::Error, "what came of a step cannot be stored; a person is asked");
+            driver.contradicted(&stop).await
+        }
+        went => went,
+    };
+    match went {
         Ok(left) => left,
         Err(Stop::Lost) => {
             tracing::warn!(run.id = %id, "the lease was lost; nothing more is done about this run here");
@@ -274,7 +281,7 @@ impl Driver {
         }
     }
 
-    fn ask_operator(&mut self, step: Step, reason: String, manual_step: String) -> Result<(), Stop> {
+    pub(super) fn ask_operator(&mut self, step: Step, reason: String, manual_step: String) -> Result<(), Stop> {
         let finding = findings::needs_operator(&self.shared.env, &self.run, step, &reason, &manual_step, self.now());
         let asked = EventBody::NeedsOperator {
             step,
@@ -330,7 +337,7 @@ impl Driver {
         let closing = self.shared.steps.closing(&self.run, &outcome, at);
         let mut facts = closing.facts;
         facts.extend(findings::at_close(&self.shared.env, &self.run, &outcome, at));
-        facts.extend(self.later_after_unwinding(&outcome, at).await?);
+        facts.extend(self.later_after_unwinding(at).await?);
         let kind = self.run.plan().kind;
         let name = outcome.name();
         let opened_at = self.run.plan().timing.opened_at;

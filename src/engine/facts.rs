@@ -44,7 +44,7 @@ fn facts_of_change(plan: &RunPlan, change: RegisterChange, at: Timestamp, schedu
         RegisterChange::CredentialAdopted { id, reading } => adopted(plan, id, &reading, at).into_iter().collect(),
         RegisterChange::IdentityState { id, to } => {
             let mut facts = vec![Fact::IdentityState { id, to }];
-            if matches!(to, IdentityState::Decommissioning | IdentityState::Decommissioned) {
+            if to == IdentityState::Decommissioned {
                 facts.push(Fact::IdentityDue { id, due: None });
             }
             facts

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::clock::Environment;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{CredentialId, FindingId};
-use crate::domain::workflow::{Death, Outcome, Run, RunKind, RunPlan, Step};
+use crate::domain::workflow::{Death, Outcome, Path, Run, RunKind, RunPlan, Step};
 use crate::store::{Fact, FindingRow};
 
 pub const NEEDS_OPERATOR: &str = "needs_operator";
@@ -116,13 +116,11 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
             Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, subject, why))),
         }
     }
-    match outcome {
-        Outcome::Unwound { cause } => facts.push(raised(env, at, unwound(plan, cause))),
-        Outcome::Completed | Outcome::Unprovable { .. } | Outcome::AliveAfterRevoke { .. } => {
-            facts.push(resolved(RUN_UNWOUND, plan.identity_name.clone(), at));
-            for kind in [OVERDUE, APPROVAL_WANTED, CANNOT_PLAN] {
-                facts.push(resolved(kind, plan.identity_name.clone(), at));
-            }
+    if run.path() == Path::Unwinding {
+        facts.push(raised(env, at, unwound(plan, run.unwind_cause().unwrap_or("unknown"))));
+    } else {
+        for kind in [RUN_UNWOUND, OVERDUE, APPROVAL_WANTED, CANNOT_PLAN] {
+            facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
     }
     if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {

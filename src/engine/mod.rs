@@ -30,7 +30,6 @@ mod measure;
 mod opening;
 mod outbox;
 mod pass;
-pub mod prepare;
 mod record;
 mod register;
 pub mod report;
@@ -38,6 +37,8 @@ mod schedule;
 pub mod secrets;
 pub mod steps;
 pub mod systems;
+#[cfg(test)]
+mod tests;
 mod ticker;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,8 @@ pub struct EngineSettings {
     pub recheck: SignedDuration,
     /// How long the result of an effect may be known to this process alone.
     pub flush_after: Duration,
+    /// No bell is hung up. Passes are made all the same, more rarely.
+    pub without_bell: bool,
 }
 
 impl EngineSettings {
@@ -88,6 +91,7 @@ impl EngineSettings {
             clock_tolerance: SignedDuration::from_mins(5),
             recheck: SignedDuration::from_secs(5),
             flush_after: Duration::from_millis(100),
+            without_bell: false,
         }
     }
 }
@@ -162,7 +166,9 @@ impl Engine {
             plan_bell: Notify::new(),
             last_pass: Mutex::default(),
         });
-        if let Err(error) = ticker::start(Arc::clone(&shared)).await {
+        if !shared.settings.without_bell
+            && let Err(error) = ticker::start(Arc::clone(&shared)).await
+        {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "the bell does not ring; passes are made every few seconds without it"

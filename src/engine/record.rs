@@ -11,10 +11,9 @@ use super::facts::facts_of;
 use super::lease::renew;
 use super::outbox::{Extra, Flushed, Then};
 use super::register::Snapshot;
-use crate::domain::due::DueReason;
 use crate::domain::identity::Identity;
 use crate::domain::resource::Budget;
-use crate::domain::workflow::{Event, EventBody, IllegalEvent, Outcome, Run, RunKind, Trigger};
+use crate::domain::workflow::{Event, EventBody, IllegalEvent, Outcome, Path, Run, RunKind, RunStatus, Trigger};
 use crate::store::{Fact, Page, RunFilter, StoreError};
 
 /// Why a driver stops in the middle.
@@ -26,6 +25,20 @@ pub(super) enum Stop {
     Store(#[from] StoreError),
     #[error("the log of the run does not fold")]
     Illegal(#[from] IllegalEvent),
+}
+
+impl Stop {
+    /// Trying again would come to the same.
+    pub(super) fn is_contradiction(&self) -> bool {
+        match self {
+            Self::Illegal(_) => true,
+            Self::Store(error) => matches!(
+                error,
+                StoreError::IllegalTransition { .. } | StoreError::Absent { .. } | StoreError::Conflict { .. }
+            ),
+            Self::Lost => false,
+        }
+    }
 }
 
 /// What came of writing.
@@ -54,6 +67,8 @@ impl Subject {
 const MARGIN: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How often a result is offered to a store that fails, about a minute. Whoever takes the run afterwards looks before repeating.
+const OFFERS: u32 = 16;
 /// After an unwound rotation: 15 minutes, then twice as long each time, up to 32 hours.
 const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(15);
 const LONGEST_RETURN: SignedDuration = SignedDuration::from_hours(32);
@@ -98,7 +113,9 @@ impl Driver {
 
     async fn flush_with(&mut self, then: Then, facts: Vec<Fact>) -> Result<Written, Stop> {
         let mut pause = FIRST_PAUSE;
+        let mut offers: u32 = 0;
         loop {
+            offers = offers.saturating_add(1);
             let extra = Extra {
                 guards: Vec::new(),
                 facts: facts.clone(),
@@ -111,7 +128,7 @@ impl Driver {
                     return Ok(Written::Anew);
                 }
                 Err(StoreError::Failed { .. } | StoreError::Unwritable { .. })
-                    if self.outbox.exposed_since().is_some() && !self.lease.left().is_zero() =>
+                    if self.is_worth_offering() && offers < OFFERS =>
                 {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -119,6 +136,27 @@ impl Driver {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn is_worth_offering(&self) -> bool {
+        self.outbox.exposed_since().is_some() && !self.lease.left().is_zero() && !self.shared.is_stopping()
+    }
+
+    /// What came of a step cannot be stored, because it contradicts what is: a person is asked, so that it is not repeated for ever.
+    pub(super) async fn contradicted(&mut self, error: &Stop) -> Result<Left, Stop> {
+        self.outbox.take_pending(self.run.next_seq());
+        self.rebase().await?;
+        let Some(step) = self.run.step().filter(|_| *self.run.status() == RunStatus::Open) else {
+            return Ok(Left::Broken);
+        };
+        let reason = format!(
+            "what came of {} contradicts what is stored: {}",
+            step.name(),
+            chain(error)
+        );
+        let manual_step = "This is a defect of Keyfall. Compare what is downstream with `keyfall describe`, put right what differs, then retry or resume the run.";
+        self.ask_operator(step, reason, manual_step.to_owned())?;
+        Ok(self.leave_with(None, Vec::new()).await?.unwrap_or(Left::Broken))
     }
 
     /// Stores what is pending and gives the run up until then.
@@ -188,11 +226,11 @@ impl Driver {
         Ok(())
     }
 
-    /// An unwound scheduled rotation stays due, and comes back later each time: a failure consumes its back-off.
-    pub(super) async fn later_after_unwinding(&self, outcome: &Outcome, at: Timestamp) -> Result<Option<Fact>, Stop> {
+    /// A scheduled rotation that was taken back stays due, and comes back later each time: a failure consumes its back-off.
+    pub(super) async fn later_after_unwinding(&self, at: Timestamp) -> Result<Option<Fact>, Stop> {
         let plan = self.run.plan();
         let is_scheduled = plan.kind == RunKind::Rotate && plan.trigger == Trigger::Schedule;
-        if !is_scheduled || !matches!(outcome, Outcome::Unwound { .. }) {
+        if !is_scheduled || self.run.path() == Path::Forward {
             return Ok(None);
         }
         let filter = RunFilter {
@@ -201,23 +239,19 @@ impl Driver {
             ..RunFilter::default()
         };
         let runs = self.shared.store.runs(&filter, Page::first(9)).await?;
+        let completed = Outcome::Completed.name();
         let before = runs
             .iter()
             .filter(|row| row.id != plan.run)
-            .take_while(|row| row.status == outcome.name())
+            .take_while(|row| row.status != completed)
             .count();
         let doubled = 1_i32
             .checked_shl(u32::try_from(before).unwrap_or(u32::MAX).min(16))
             .unwrap_or(i32::MAX);
         let pause = FIRST_RETURN.saturating_mul(doubled).min(LONGEST_RETURN);
-        let reason = if plan.reason == DueReason::Requested {
-            DueReason::MaxAge
-        } else {
-            plan.reason
-        };
         Ok(Some(Fact::IdentityDue {
             id: plan.identity,
-            due: Some((at.saturating_add(pause).unwrap_or(Timestamp::MAX), reason)),
+            due: Some((at.saturating_add(pause).unwrap_or(Timestamp::MAX), plan.reason)),
         }))
     }
 }
@@ -225,4 +259,15 @@ impl Driver {
 /// The log keeps microseconds.
 pub(super) fn to_micros(at: Timestamp) -> Timestamp {
     Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
+/// An error and what it comes from, as one text.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
 }

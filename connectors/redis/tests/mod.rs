@@ -7,4 +7,3 @@ mod nodes;
 mod probe;
 mod server;
 mod sessions;
-mod tls;

@@ -66,7 +66,7 @@ pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
         EventBody::Started { step, .. } => started(plan, *step),
         EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
         EventBody::Unwinding { .. } => unwinding(run),
-        EventBody::Closed { .. } => closed(run, event.at),
+        EventBody::Closed { .. } => closed(run),
         _ => Vec::new(),
     }
 }
@@ -295,18 +295,24 @@ fn unwinding(run: &Run) -> Vec<RegisterChange> {
     changes
 }
 
-fn closed(run: &Run, _at: Timestamp) -> Vec<RegisterChange> {
+fn closed(run: &Run) -> Vec<RegisterChange> {
     let plan = run.plan();
-    // What was intended and never begun downstream has nothing to kill.
-    if run.path() == Path::Unwinding && !run.was_begun(Step::IssueNew) {
-        return plan
-            .new
-            .iter()
-            .map(|new| RegisterChange::CredentialState {
-                id: new.id,
-                to: CredentialState::NeverIssued,
-            })
-            .collect();
+    let mut changes = Vec::new();
+    if run.path() != Path::Unwinding {
+        return changes;
     }
-    Vec::new()
+    // What was intended and never begun downstream has nothing to kill.
+    if !run.was_begun(Step::IssueNew) {
+        changes.extend(plan.new.iter().map(|new| RegisterChange::CredentialState {
+            id: new.id,
+            to: CredentialState::NeverIssued,
+        }));
+    }
+    if plan.kind == RunKind::Decommission {
+        changes.push(RegisterChange::IdentityState {
+            id: plan.identity,
+            to: IdentityState::Active,
+        });
+    }
+    changes
 }

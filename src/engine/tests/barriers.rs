@@ -1,0 +1,152 @@
+//! P6, P9: what holds a destructive step back, and that nothing else is held back with it.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::dying::{Cut, DyingStore};
+use super::world::{World, until};
+use crate::domain::identity::CredentialState;
+use crate::domain::workflow::Step;
+use crate::engine::freeze::{Freeze, lifted};
+use crate::engine::opening;
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+async fn freeze(world: &World) {
+    let freeze = Freeze {
+        reason: "drill".to_owned(),
+        by: "ada".to_owned(),
+        at: world.env.now(),
+    };
+    world.put(vec![freeze.fact()]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_holds_before_the_revocation_and_lets_the_run_be_cancelled() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Promote);
+    let engine = world.start().await;
+    until("it promotes", || async {
+        world.steps.has_called(Step::Promote).then_some(())
+    })
+    .await;
+    freeze(&world).await;
+    world.steps.open_gate(Step::Promote);
+    let held = until("the run rests before the revocation", || async {
+        let run = world.run_of(&live).await?;
+        (run.row.step.as_deref() == Some("revoke_old") && run.row.node.is_none()).then_some(run)
+    })
+    .await;
+    assert!(world.steps.is_live(live.credential));
+    assert!(!world.steps.has_called(Step::RevokeOld));
+    let folded = crate::domain::workflow::Run::replay(&held.events).unwrap();
+    assert!(!folded.is_past_pivot(), "a held step has not begun");
+
+    world.put(vec![lifted()]).await;
+    engine.ring();
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+    assert!(!world.steps.is_live(live.credential));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_scheduled_opens_under_a_freeze() {
+    let world = World::new().await;
+    freeze(&world).await;
+    let live = world.due("app", HOUR).await;
+    let engine = world.start().await;
+    until("it is spoken about", || async {
+        (!world.open_findings().await.is_empty()).then_some(())
+    })
+    .await;
+    assert!(world.run_of(&live).await.is_none());
+    assert_eq!(
+        engine.status().last_pass.frozen.map(|freeze| freeze.by),
+        Some("ada".to_owned())
+    );
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_is_never_exceeded_also_when_a_node_dies_between() {
+    let world = World::with_policy(json!({ "budget": { "destructive": 2, "per": "1h" } })).await;
+    let mut all = Vec::new();
+    for number in 0..5 {
+        all.push(world.due(&format!("app-{number}"), HOUR).await);
+    }
+    let dying = DyingStore::new(Arc::clone(&world.store), 14, Cut::AfterCommit);
+    let first = world.start_on(Arc::clone(&dying) as _).await;
+    until("the first process died", || async { dying.is_dead().then_some(()) }).await;
+    first.shutdown().await;
+    let second = world.start().await;
+    until("two are through and three wait", || async {
+        let mut waiting = 0;
+        for live in &all {
+            let run = world.run_of(live).await?;
+            waiting += usize::from(run.row.step.as_deref() == Some("revoke_old") && run.row.status == "open");
+        }
+        (waiting == 3).then_some(())
+    })
+    .await;
+    until("those two are dead", || async {
+        let mut dead = 0;
+        for live in &all {
+            dead += usize::from(matches!(
+                world.state_of(live.credential).await,
+                CredentialState::Dead { .. }
+            ));
+        }
+        (dead == 2).then_some(())
+    })
+    .await;
+    assert_eq!(
+        world
+            .store
+            .spent("destructive:daily", world.env.now() - HOUR)
+            .await
+            .unwrap(),
+        2
+    );
+    let kinds: Vec<_> = world.open_findings().await.into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, ["budget_spent"]);
+    second.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_that_does_not_hold_any_more_stops_before_anything_is_taken_away() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Promote);
+    let engine = world.start().await;
+    until("it promotes", || async {
+        world.steps.has_called(Step::Promote).then_some(())
+    })
+    .await;
+    world.steps.refuse_approvals("the approver was retired");
+    world.steps.open_gate(Step::Promote);
+    world.until_status(&live, "needs_operator").await;
+    engine.shutdown().await;
+    assert!(world.steps.is_live(live.credential));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_has_one_open_run() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Precheck);
+    let engine = world.start().await;
+    let run = until("a run is open", || async { world.run_of(&live).await }).await;
+    let mut plan = crate::domain::workflow::Run::replay(&run.events)
+        .unwrap()
+        .plan()
+        .clone();
+    plan.run = crate::domain::ids::RunId::from_uuid(world.env.draw_uuid());
+    let second = opening(plan, None).unwrap();
+    let answer = world.store.commit(second).await.unwrap();
+    assert_eq!(answer, crate::store::Committed::Refused { guard: 0 });
+    world.steps.open_gate(Step::Precheck);
+    engine.shutdown().await;
+}

@@ -1,0 +1,10 @@
+//! The engine on the real store, with scripted steps at its own seam: what is durable when, what a crash at each commit leaves, what holds
+//! a destructive step back. Real connectors are tried in `steps` and in the tests of the whole binary.
+
+mod barriers;
+mod crash;
+mod dying;
+mod runs;
+mod schedule;
+mod script;
+mod world;

@@ -1,0 +1,127 @@
+//! What opens by itself, what only becomes a finding, and what makes the breaker open.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::world::{World, settings, until};
+use crate::engine::EngineSettings;
+use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};
+use crate::store::{Page, RunFilter};
+
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+fn nervous() -> EngineSettings {
+    EngineSettings {
+        breaker: BreakerSettings {
+            at_least: 3,
+            percent: 10,
+        },
+        ..settings()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_opens_on_a_suspicious_due_set_and_stays_open_over_a_restart() {
+    let world = World::new().await;
+    for number in 0..5 {
+        world.due(&format!("app-{number}"), HOUR).await;
+    }
+    for _ in 0..2 {
+        let engine = world.start_with(Arc::clone(&world.store), nervous()).await;
+        until("the breaker is open", || async { engine.status().last_pass.breaker }).await;
+        engine.shutdown().await;
+        let runs = world.store.runs(&RunFilter::default(), Page::first(10)).await.unwrap();
+        assert_eq!(runs, vec![]);
+    }
+    assert!(world.store.setting(BREAKER).await.unwrap().is_some());
+
+    let until_when = world.env.now() + HOUR;
+    world
+        .put(rearmed(Allowance {
+            due: 5,
+            until: until_when,
+        }))
+        .await;
+    let engine = world.start_with(Arc::clone(&world.store), nervous()).await;
+    until("all are rotated", || async {
+        let filter = RunFilter {
+            status: Some("completed".to_owned()),
+            ..RunFilter::default()
+        };
+        let runs = world.store.runs(&filter, Page::first(10)).await.ok()?;
+        (runs.len() == 5).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_asks_opens_nothing_and_says_so_once() {
+    let world = World::with_policy(json!({ "autonomy": "approve" })).await;
+    let live = world.due("app", SignedDuration::from_mins(1)).await;
+    let engine = world.start().await;
+    until("it is wanted", || async {
+        (engine.status().last_pass.held > 0).then_some(())
+    })
+    .await;
+    let size = until("the finding is there", || async {
+        let findings = world.open_findings().await;
+        (findings == [("approval_wanted".to_owned(), "app".to_owned())]).then_some(())?;
+        Some(world.store.log_state().await.unwrap().size)
+    })
+    .await;
+    engine.ring();
+    let seen = engine.status().last_pass.at;
+    until("another pass was made", || async {
+        (engine.status().last_pass.at > seen).then_some(())
+    })
+    .await;
+    assert_eq!(world.store.log_state().await.unwrap().size, size);
+    assert!(world.run_of(&live).await.is_none());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_due_at_once_are_all_rotated() {
+    let world = World::with_policy(json!({ "budget": { "destructive": 1000, "per": "1h" } })).await;
+    let mut all = Vec::new();
+    for number in 0..150 {
+        all.push(world.due(&format!("app-{number}"), HOUR).await);
+    }
+    let engine = world.start().await;
+    until("all are completed", || async {
+        let filter = RunFilter {
+            status: Some("completed".to_owned()),
+            ..RunFilter::default()
+        };
+        let runs = world.store.runs(&filter, Page::first(200)).await.ok()?;
+        (runs.len() == all.len()).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
+    assert_eq!(world.steps.violations(), Vec::<String>::new());
+    assert!(all.iter().all(|live| !world.steps.is_live(live.credential)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn passes_go_on_without_a_bell() {
+    let world = World::new().await;
+    let engine = world
+        .start_with(
+            Arc::clone(&world.store),
+            EngineSettings {
+                without_bell: true,
+                ..settings()
+            },
+        )
+        .await;
+    until("a first pass was made", || async {
+        (engine.status().last_pass.took.as_nanos() > 0).then_some(())
+    })
+    .await;
+    let live = world.due("app", HOUR).await;
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+}

@@ -1,0 +1,355 @@
+//! Steps that do what the test says, on a downstream that remembers what is live. Repeating an effect changes nothing, as with a real one.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{
+    BoxFuture, Confirmation, ErrorKind, Issued, KeyId, PrincipalReading, PrincipalRef, ProbeReading, Revoked,
+    SessionsEnded, Verdict,
+};
+
+use crate::clock::Environment;
+use crate::domain::actor::Approval;
+use crate::domain::digest::Digest;
+use crate::domain::ids::CredentialId;
+use crate::domain::planner::ConnectorFacts;
+use crate::domain::proof::{ControlPlane, Round, Standing, judge};
+use crate::domain::resource::Resource;
+use crate::domain::workflow::{Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput};
+use crate::engine::report::{Closing, PerformSteps, PrepareRuns, StepEnd, StepReport};
+use crate::store::{SecretRow, Store};
+
+/// What the test asks of one attempt at a step.
+#[derive(Debug, Clone)]
+pub(super) enum Ask {
+    Fail(ErrorKind),
+    /// The effect happens, and its answer is lost.
+    LoseAnswer,
+    Panic,
+}
+
+/// One call of a step, as it arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Called {
+    pub(super) step: Step,
+    pub(super) observe_first: bool,
+}
+
+#[derive(Default)]
+struct Downstream {
+    live: BTreeSet<CredentialId>,
+    /// What was ever made live by a step.
+    issued: BTreeSet<CredentialId>,
+    called: Vec<Called>,
+    asked: BTreeMap<&'static str, VecDeque<Ask>>,
+    violations: Vec<String>,
+    approval: Option<String>,
+}
+
+/// Steps that come to rest inside of their call until their gate is opened.
+type Gates = tokio::sync::watch::Sender<BTreeSet<&'static str>>;
+
+pub(super) struct Script {
+    env: Environment,
+    /// Where the intent is looked for when an effect arrives.
+    store: Arc<dyn Store>,
+    downstream: Mutex<Downstream>,
+    closed_gates: Gates,
+}
+
+impl Script {
+    pub(super) fn new(env: Environment, store: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self {
+            env,
+            store,
+            downstream: Mutex::default(),
+            closed_gates: Gates::new(BTreeSet::new()),
+        })
+    }
+
+    pub(super) fn close_gate(&self, step: Step) {
+        self.closed_gates.send_modify(|gates| _ = gates.insert(step.name()));
+    }
+
+    pub(super) fn open_gate(&self, step: Step) {
+        self.closed_gates.send_modify(|gates| _ = gates.remove(step.name()));
+    }
+
+    pub(super) fn has_called(&self, step: Step) -> bool {
+        self.called().iter().any(|one| one.step == step)
+    }
+
+    pub(super) fn ask(&self, step: Step, ask: Ask) {
+        let mut downstream = self.downstream.lock().unwrap();
+        downstream.asked.entry(step.name()).or_default().push_back(ask);
+    }
+
+    pub(super) fn is_live(&self, id: CredentialId) -> bool {
+        self.downstream.lock().unwrap().live.contains(&id)
+    }
+
+    pub(super) fn live(&self) -> BTreeSet<CredentialId> {
+        self.downstream.lock().unwrap().live.clone()
+    }
+
+    pub(super) fn make_live(&self, id: CredentialId) {
+        self.downstream.lock().unwrap().live.insert(id);
+    }
+
+    pub(super) fn called(&self) -> Vec<Called> {
+        self.downstream.lock().unwrap().called.clone()
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.downstream.lock().unwrap().violations.clone()
+    }
+
+    /// From here on approvals do not hold, for this reason.
+    pub(super) fn refuse_approvals(&self, why: &str) {
+        self.downstream.lock().unwrap().approval = Some(why.to_owned());
+    }
+
+    /// P1: the last event that is durable when an effect arrives is its intent.
+    async fn check_intent(&self, run: &Run, step: Step) {
+        let stored = self.store.run(run.id()).await.unwrap().unwrap();
+        let last = stored.events.last().map(|event| &event.body);
+        if !matches!(last, Some(EventBody::Started { step: intended, .. }) if *intended == step) {
+            let violation = format!("{} arrived and the last durable event was {last:?}", step.name());
+            self.downstream.lock().unwrap().violations.push(violation);
+        }
+    }
+
+    fn effect(&self, run: &Run, step: Step) {
+        let mut downstream = self.downstream.lock().unwrap();
+        let new = run.plan().new.as_ref().map(|new| new.id);
+        match step {
+            Step::IssueNew => {
+                downstream.live.extend(new);
+                downstream.issued.extend(new);
+            }
+            Step::RevokeNew => {
+                if let Some(new) = new {
+                    downstream.live.remove(&new);
+                }
+            }
+            Step::RevokeOld => {
+                for old in &run.plan().old {
+                    downstream.live.remove(&old.id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn was_ever_live(&self, plan: &RunPlan) -> bool {
+        let downstream = self.downstream.lock().unwrap();
+        plan.new.as_ref().is_some_and(|new| downstream.issued.contains(&new.id))
+    }
+
+    fn report(&self, run: &Run, step: Step) -> StepReport {
+        let now = self.env.now();
+        let plan = run.plan();
+        match step {
+            Step::Baseline => plan
+                .old
+                .iter()
+                .fold(StepReport::done(StepOutput::Nothing), |report, old| {
+                    report.seeing(tried(old.id))
+                }),
+            Step::ProveNew => plan
+                .new
+                .iter()
+                .fold(StepReport::done(StepOutput::Nothing), |report, new| {
+                    report.seeing(tried(new.id))
+                }),
+            Step::IssueNew => StepReport::done(StepOutput::Issued { issued: issued(plan) }),
+            Step::Deliver => StepReport::done(StepOutput::Delivered {
+                version: "1".to_owned(),
+                places: vec!["place".to_owned()],
+                confirmed: Confirmation::Matches,
+            }),
+            Step::RevokeOld => StepReport::done(StepOutput::Revoked {
+                outcomes: plan.old.iter().map(|old| (old.id, Revoked::Revoked)).collect(),
+            }),
+            Step::RevokeNew if !self.was_ever_live(plan) => StepReport::done(StepOutput::NeverIssued),
+            Step::ProveNewDead if run.was_never_issued() => StepReport::done(StepOutput::Nothing),
+            Step::RevokeNew => StepReport::done(StepOutput::Revoked {
+                outcomes: plan.new.iter().map(|new| (new.id, Revoked::Revoked)).collect(),
+            }),
+            Step::EndSessions | Step::EndNewSessions => StepReport::done(StepOutput::SessionsEnded {
+                ended: SessionsEnded { ended: 1, left: 0 },
+            }),
+            Step::ProveDead => self.deaths(run, plan.old.iter().map(|old| old.id).collect(), now),
+            Step::ProveNewDead => self.deaths(run, plan.new.iter().map(|new| new.id).collect(), now),
+            Step::ReadBack => StepReport::done(StepOutput::Read {
+                reading: PrincipalReading { places: Vec::new() },
+            }),
+            _ => StepReport::done(StepOutput::Nothing),
+        }
+    }
+
+    fn deaths(&self, run: &Run, ids: Vec<CredentialId>, now: Timestamp) -> StepReport {
+        let mut report = StepReport::done(StepOutput::Nothing);
+        let mut deaths = BTreeMap::new();
+        for id in ids {
+            let mut progress = run.progress(id).cloned().unwrap_or_default();
+            let round = round(self.is_live(id), now);
+            progress.rounds.push(round.clone());
+            report = report.seeing(Observation::ProbeRound { credential: id, round });
+            let death = match judge(&run.plan().proof, &progress, now) {
+                Standing::Proven(proof) => Death::Proven { proof },
+                Standing::Alive { since } => Death::Alive { since },
+                Standing::Unprovable { best, why } => Death::Unprovable { best, why },
+                Standing::Probe { at } => {
+                    report.end = StepEnd::Wait {
+                        until: at,
+                        why: "settling".to_owned(),
+                    };
+                    return report;
+                }
+            };
+            deaths.insert(id, death);
+        }
+        report.end = StepEnd::Done(StepOutput::Proofs { deaths });
+        report
+    }
+}
+
+fn issued(plan: &RunPlan) -> Issued {
+    Issued {
+        principal: PrincipalRef {
+            name: "app".to_owned(),
+            immutable_id: Some("1".to_owned()),
+        },
+        key_id: KeyId(plan.new.as_ref().map(|new| new.id.to_string()).unwrap_or_default()),
+        created_principal: false,
+    }
+}
+
+fn tried(credential: CredentialId) -> Observation {
+    Observation::Tried {
+        credential,
+        vantage: "primary".to_owned(),
+        reading: ProbeReading {
+            verdict: accepted(),
+            endpoint: "here".to_owned(),
+        },
+    }
+}
+
+fn accepted() -> Verdict {
+    Verdict::Accepted {
+        principal: "app".to_owned(),
+    }
+}
+
+fn round(is_live: bool, now: Timestamp) -> Round {
+    let refused = || Verdict::Refused { code: "no".to_owned() };
+    Round {
+        vantage: "primary".to_owned(),
+        endpoint: "here".to_owned(),
+        began_at: now,
+        ended_at: now,
+        old: if is_live { accepted() } else { refused() },
+        positive: Some(accepted()),
+        negative: refused(),
+        control_plane: ControlPlane::CredentialGone,
+    }
+}
+
+fn failed(kind: ErrorKind) -> StepReport {
+    StepReport {
+        observations: Vec::new(),
+        end: StepEnd::Failed(StepError {
+            kind,
+            message: "as the test asked".to_owned(),
+            code: None,
+        }),
+    }
+}
+
+impl PerformSteps for Script {
+    fn intent(&self, _run: &Run, step: Step) -> serde_json::Value {
+        serde_json::json!({ "step": step.name() })
+    }
+
+    fn perform<'a>(
+        &'a self,
+        run: &'a Run,
+        step: Step,
+        _attempt: u32,
+        observe_first: bool,
+    ) -> BoxFuture<'a, StepReport> {
+        Box::pin(async move {
+            if step.has_effect() {
+                self.check_intent(run, step).await;
+            }
+            let ask = {
+                let mut downstream = self.downstream.lock().unwrap();
+                downstream.called.push(Called { step, observe_first });
+                downstream.asked.get_mut(step.name()).and_then(VecDeque::pop_front)
+            };
+            let mut gates = self.closed_gates.subscribe();
+            gates.wait_for(|gates| !gates.contains(step.name())).await.unwrap();
+            match ask {
+                None => {
+                    self.effect(run, step);
+                    self.report(run, step)
+                }
+                Some(Ask::Fail(kind)) => failed(kind),
+                Some(Ask::LoseAnswer) => {
+                    self.effect(run, step);
+                    failed(ErrorKind::Ambiguous)
+                }
+                Some(Ask::Panic) => panic!("as the test asked"),
+            }
+        })
+    }
+
+    fn time_limit(&self, _run: &Run, _step: Step) -> SignedDuration {
+        SignedDuration::from_secs(5)
+    }
+
+    fn must_record_at_once(&self, _run: &Run, _step: Step) -> bool {
+        false
+    }
+
+    fn closing(&self, _run: &Run, _outcome: &Outcome, _at: Timestamp) -> Closing {
+        Closing::default()
+    }
+}
+
+impl PrepareRuns for Script {
+    fn connector_facts<'a>(&'a self, _system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>> {
+        Box::pin(async {
+            Ok(ConnectorFacts {
+                strategies: vec![keyfall_sdk::Strategy::DualSlot],
+                settling: SignedDuration::ZERO,
+                settling_source: "documented".to_owned(),
+                measured: None,
+            })
+        })
+    }
+
+    fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String> {
+        let new = plan.new.as_ref().ok_or("nothing to seal")?;
+        Ok(super::world::secret_row(new.secret, self.env.now()))
+    }
+
+    fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {
+        let answer = self.downstream.lock().unwrap().approval.clone();
+        Box::pin(async move { answer.map_or(Ok(()), Err) })
+    }
+}
+
+/// An approval that nobody checks here.
+pub(super) fn approval(env: &Environment) -> Approval {
+    Approval {
+        plan: crate::domain::ids::PlanId::from_uuid(env.draw_uuid()),
+        plan_digest: Digest::of(b"approved"),
+        approvers: Vec::new(),
+        standing: false,
+        solo: true,
+    }
+}
