@@ -29,23 +29,23 @@ statements! {
     STATE = "select state from identities where id = $id";
     VERSION_BY_NAME = "select version from identities where name = $name";
     INSERT = "insert into identities (id, name, version, labels, spec, state, current_credential, due_at, due_reason, \
-        is_control, approved, created_at, kind, system, environment, owner, expires_at, open_run) \
+        is_control, approved, created_at, kind, system, environment, owner, expires_at, is_active, open_run) \
         values ($id, $name, $version, $labels, $spec, $state, $current, $due_at, $due_reason, \
-        $is_control, $approved, $created_at, $kind, $system, $environment, $owner, $expires_at, null)";
+        $is_control, $approved, $created_at, $kind, $system, $environment, $owner, $expires_at, $is_active, null)";
     REPLACE = "update identities set name = $name, version = $version, labels = $labels, spec = $spec, \
         is_control = $is_control, approved = $approved, kind = $kind, system = $system, environment = $environment, \
         owner = $owner, expires_at = $expires_at where id = $id";
-    SET_STATE = "update identities set state = $state where id = $id";
+    SET_STATE = "update identities set state = $state, is_active = $is_active where id = $id";
     SET_CURRENT = "update identities set current_credential = $current where id = $id";
     SET_DUE = "update identities set due_at = $due_at, due_reason = $due_reason where id = $id";
     RUN_OPENED = "update identities set open_run = $run where id = $id";
     RUN_CLOSED = "update identities set open_run = null where id = (select identity from runs where id = $run) \
         and open_run = $run";
-    DUE = "select id, due_at, due_reason from identities where state = 'active' and open_run is null \
+    DUE = "select id, due_at, due_reason from identities where is_active = 1 and open_run is null \
         and due_at is not null and due_at <= $now order by due_at, id limit $limit";
-    DUE_AFTER = "select id, due_at, due_reason from identities where state = 'active' and open_run is null \
+    DUE_AFTER = "select id, due_at, due_reason from identities where is_active = 1 and open_run is null \
         and due_at is not null and due_at <= $now and (due_at, id) > ($after_at, $after_id) order by due_at, id limit $limit";
-    COUNT_DUE = "select count(*) from (select id from identities where state = 'active' and open_run is null \
+    COUNT_DUE = "select count(*) from (select id from identities where is_active = 1 and open_run is null \
         and due_at is not null and due_at <= $now order by due_at, id limit $limit) as due";
     EXPIRING = "select id, expires_at from identities where state <> 'decommissioned' and expires_at < $before \
         order by expires_at, id limit $limit";
@@ -139,6 +139,7 @@ pub(crate) fn put(identity: &Identity) -> Result<Op> {
         ("environment", spec.environment.as_str().into()),
         ("owner", spec.owner.as_str().into()),
         ("expires_at", spec.expires.into()),
+        ("is_active", may_be_due(identity.state)),
     ])?;
     Ok(Op::Put {
         update,
@@ -148,12 +149,21 @@ pub(crate) fn put(identity: &Identity) -> Result<Op> {
     })
 }
 
+/// Only what is active is ever due.
+fn may_be_due(state: IdentityState) -> Value {
+    (state == IdentityState::Active).into()
+}
+
 pub(crate) fn move_to(id: IdentityId, to: IdentityState) -> Result<Op> {
     Ok(Op::MoveIdentity {
         id: id.to_string(),
         read: STATE.with([("id", Value::shown(&id))])?,
         to,
-        write: SET_STATE.with([("id", Value::shown(&id)), ("state", Value::Name(to.name()))])?,
+        write: SET_STATE.with([
+            ("id", Value::shown(&id)),
+            ("state", Value::Name(to.name())),
+            ("is_active", may_be_due(to)),
+        ])?,
     })
 }
 

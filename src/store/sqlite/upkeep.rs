@@ -50,10 +50,16 @@ fn write_copy(from: &Path, to: &Path) -> Result<()> {
     connection.execute("vacuum into ?1", [target]).map(drop).map_err(failed)
 }
 
+/// Figures for the planner that cost the same for any size. They are a comfort: without room for them the store works on.
+fn tune(connection: &Connection) {
+    let _ = connection.execute_batch("pragma analysis_limit = 400; pragma optimize;");
+}
+
 /// Moves the whole write-ahead log into the file and empties it. Deleted bytes were overwritten when they were deleted (`secure_delete`), so
 /// that no copy of them is left afterwards.
 pub(super) fn scrub(connection: &Connection) -> Result<()> {
     let failed = |source| classify("emptying the write-ahead log", &source);
+    tune(connection);
     let busy: bool = connection
         .query_row("pragma wal_checkpoint(truncate)", [], |row| row.get(0))
         .map_err(failed)?;
@@ -64,13 +70,6 @@ pub(super) fn scrub(connection: &Connection) -> Result<()> {
         });
     }
     Ok(())
-}
-
-/// Leaves a file without a write-ahead log, and figures for the planner that cost the same for any size.
-pub(super) fn end(connection: &Connection) -> Result<()> {
-    // The planner's figures are a comfort: without room for them the store still ends well.
-    let _ = connection.execute_batch("pragma analysis_limit = 400; pragma optimize;");
-    scrub(connection)
 }
 
 /// What is wrong with the file's pages, indexes and references.

@@ -179,13 +179,13 @@ impl Thread {
                 }
                 Some(Message::Close(reply)) => {
                     self.waiting.close();
-                    let _ = reply.send(upkeep::end(self.session.connection()));
+                    let _ = reply.send(upkeep::scrub(self.session.connection()));
                     return;
                 }
                 Some(Message::Job(_)) | None => {}
             }
         }
-        let _ = upkeep::end(self.session.connection());
+        let _ = upkeep::scrub(self.session.connection());
     }
 
     fn commit(&mut self, jobs: &mut Vec<Box<dyn Job>>) {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::support::{
-    cancel_requested, credential, decode, entry, environment, identity, note, open_at, opened, opened_with, path_in,
-    progress, reopen,
+    Opened, approval, at, cancel_requested, credential, decode, entry, environment, identity, note, open_at, opened,
+    opened_with, path_in, progress, reopen,
 };
 use crate::domain::identity::{CredentialState, IdentityState};
 use crate::domain::ids::IdentityId;
@@ -59,23 +59,51 @@ async fn a_guard_that_does_not_hold_stores_nothing_and_takes_no_position() {
     assert_eq!(test.store.run(row.id).await.unwrap().unwrap().row.next_seq, 1);
 }
 
-/// Each guard once held and once not, on the same store.
+async fn each(test: &Opened, cases: impl IntoIterator<Item = (Guard, bool)>) {
+    for (guard, holds) in cases {
+        let text = format!("{guard:?}");
+        let commit = Commit {
+            guards: vec![guard],
+            ..Commit::default()
+        };
+        let committed = test.store.commit(commit).await.unwrap();
+        assert_eq!(matches!(committed, Committed::Stored { .. }), holds, "{text}");
+    }
+}
+
 #[tokio::test]
-async fn every_guard_looks_at_what_it_names() {
+async fn guards_of_runs_look_at_what_they_name() {
     let test = opened().await;
     let row = test.run("billing", 0).await;
     test.claim("node-1", 0, 10).await;
-    let other = IdentityId::from_uuid(Uuid::from_u128(404));
-    test.put(vec![Fact::Setting {
-        key: "freeze",
-        value: Some("on".to_owned()),
-    }])
-    .await;
     let held = |epoch, node: &str| Guard::RunHeld {
         run: row.id,
         node: node.to_owned(),
         epoch,
     };
+    let run_at = |next_seq| Guard::RunAt { run: row.id, next_seq };
+    let free = |identity| Guard::NoOpenRun { identity };
+    let cases = [
+        (held(1, "node-1"), true),
+        (held(0, "node-1"), false),
+        (held(1, "node-2"), false),
+        (run_at(1), true),
+        (run_at(2), false),
+        (free(IdentityId::from_uuid(Uuid::from_u128(404))), true),
+        (free(row.identity), false),
+    ];
+    each(&test, cases).await;
+}
+
+#[tokio::test]
+async fn guards_of_the_register_look_at_what_they_name() {
+    let test = opened().await;
+    test.identity("billing").await;
+    test.put(vec![Fact::Setting {
+        key: "freeze",
+        value: Some("on".to_owned()),
+    }])
+    .await;
     let setting = |value: Option<&str>| Guard::SettingIs {
         key: "freeze",
         value: value.map(str::to_owned),
@@ -91,26 +119,14 @@ async fn every_guard_looks_at_what_it_names() {
     };
     let below = |limit| Guard::SpentBelow {
         scope: "destructive:p".to_owned(),
-        since: super::support::at(0),
+        since: at(0),
         limit,
     };
     let plan = Guard::PlanIs {
-        plan: super::support::approval().plan,
+        plan: approval().plan,
         status: PlanStatus::Approved,
     };
     let cases = [
-        (held(1, "node-1"), true),
-        (held(0, "node-1"), false),
-        (held(1, "node-2"), false),
-        (
-            Guard::RunAt {
-                run: row.id,
-                next_seq: 1,
-            },
-            true,
-        ),
-        (Guard::NoOpenRun { identity: other }, true),
-        (Guard::NoOpenRun { identity: row.identity }, false),
         (plan, false),
         (resource(0), true),
         (resource(1), false),
@@ -122,15 +138,7 @@ async fn every_guard_looks_at_what_it_names() {
         (below(1), true),
         (below(0), false),
     ];
-    for (guard, holds) in cases {
-        let text = format!("{guard:?}");
-        let commit = Commit {
-            guards: vec![guard],
-            ..Commit::default()
-        };
-        let committed = test.store.commit(commit).await.unwrap();
-        assert_eq!(matches!(committed, Committed::Stored { .. }), holds, "{text}");
-    }
+    each(&test, cases).await;
 }
 
 /// Many callers at once, so that they share groups; every third fails in one of three ways.
@@ -236,7 +244,7 @@ async fn a_life_has_no_edge_that_the_domain_does_not_have() {
         test.store.credential(one.id).await.unwrap().unwrap().state,
         CredentialState::Active
     );
-    let overview = test.store.overview(super::support::at(0)).await.unwrap();
+    let overview = test.store.overview(at(0)).await.unwrap();
     assert_eq!(overview.credentials, [("active".to_owned(), 1)]);
 }
 

@@ -1,4 +1,11 @@
 //! What the store promises, tried on a real file. Each test opens a store of its own through the public door.
 
 mod commit;
+mod damage;
+mod facts;
+mod log;
+mod plans;
+mod questions;
+mod runs;
+mod secrets;
 mod support;
