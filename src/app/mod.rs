@@ -1,51 +1,181 @@
 //! The use cases: what a person or a program may ask of Keyfall, one file each. This is the only place that authorises, and every use case
 //! that changes something writes its audit record in the commit of the change.
 //!
-//! A use case knows the domain, the store's contract and a handle of the engine. It knows no HTTP, no terminal and no SQL.
+//! A use case knows the domain, the store's contract and the engine's openings. It knows no HTTP, no terminal and no SQL.
 
 mod access;
+mod acting;
+mod applying;
+mod approving;
+mod backups;
+mod checking;
+mod doctor;
+mod error;
+mod kek;
+mod log;
 pub mod manifest;
+mod opening;
+mod people;
+pub mod planning;
+mod plans;
+mod receipts;
+mod register;
+mod review;
+mod runs;
+mod secrets;
+mod stopping;
 mod views;
+mod wording;
+mod world;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyfall_sdk::{ConnectorKind, ServerGrants};
 
 pub use access::{Caller, Refusal, Role, Verb, allow};
+pub use acting::{AdoptAsk, Asked, RotateAsk};
+pub use approving::{SOLO, Signed};
+pub use error::AppError;
+pub use kek::{KEK_CHECK, KEK_ID};
+pub use people::{EnrolAsk, IssuedToken, first_people};
+pub use receipts::ReceiptQuery;
+pub use register::{FindingQuery, IdentityQuery, PageQuery};
+pub use runs::RunQuery;
 pub use views::{
-    ApprovalView, AuditView, CredentialView, DoctorLine, EventView, FindingView, IdentityView, PersonView, PlanView,
-    ReceiptView, ResourceView, ReviewView, RunView, SecretView, StatusView,
+    AccountView, ApprovalView, AuditView, BackupView, CredentialView, DoctorLine, EventView, FindingView, IdentityView,
+    KekView, PersonView, PlanView, ReceiptView, ResourceView, ReviewView, RunView, SecretView, StatusView,
 };
 
-/// Why a use case did not do what was asked. The text says what to do next; the code is stable.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    #[error("{0}")]
-    NotAllowed(#[from] Refusal),
-    #[error("there is no {what} `{name}`")]
-    NotFound { what: &'static str, name: String },
-    /// Manifests or parameters that are wrong; each problem names its place.
-    #[error("{}", problems.join("\n"))]
-    Invalid { problems: Vec<String> },
-    /// The state does not allow it; the text says which would.
-    #[error("{why}")]
-    Conflict { why: String },
-    #[error("everything destructive is frozen: {why}. `keyfall unfreeze` asks for its end")]
-    Frozen { why: String },
-    #[error("the store did not answer")]
-    Store(#[from] crate::store::StoreError),
-    #[error("{what}")]
-    Internal { what: String },
+use crate::clock::Environment;
+use crate::domain::actor::Approval;
+use crate::domain::audit::{Act, encode_act};
+use crate::engine::report::PrepareRuns;
+use crate::engine::systems::Systems;
+use crate::evidence::keys::SigningKey;
+use crate::sealing::Keyring;
+use crate::store::{Commit, Committed, LogEntry, Store};
+
+/// What the app asks of the running engine.
+pub trait Bell: Send + Sync {
+    /// A pass is wanted now. Losing a ring loses nothing: the next pass reads the same store.
+    fn ring(&self);
+    /// When the last pass ended.
+    fn last_pass_at(&self) -> Option<Timestamp>;
 }
 
-impl AppError {
-    /// For `problem+json` and exit codes.
+/// What the server's own configuration says.
+#[derive(Debug, Clone)]
+pub struct AppSettings {
+    pub node: String,
+    /// The log's name in checkpoints, for ever.
+    pub origin: String,
+    pub backup_directory: PathBuf,
+    pub grants: ServerGrants,
+}
+
+/// Everything that a use case works with.
+pub struct App {
+    store: Arc<dyn Store>,
+    env: Environment,
+    bell: Arc<dyn Bell>,
+    keys: Arc<Keyring>,
+    signing: Arc<SigningKey>,
+    kinds: Vec<Arc<dyn ConnectorKind>>,
+    systems: Arc<Systems>,
+    prepare: Arc<dyn PrepareRuns>,
+    settings: AppSettings,
+}
+
+/// The parts that the wiring brings together.
+pub struct AppParts {
+    pub store: Arc<dyn Store>,
+    pub env: Environment,
+    pub bell: Arc<dyn Bell>,
+    pub keys: Arc<Keyring>,
+    pub signing: Arc<SigningKey>,
+    pub kinds: Vec<Arc<dyn ConnectorKind>>,
+    pub systems: Arc<Systems>,
+    pub prepare: Arc<dyn PrepareRuns>,
+    pub settings: AppSettings,
+}
+
+/// What a use case did, for its audit record.
+struct Deed<'a> {
+    action: &'a str,
+    identity: Option<&'a str>,
+    system: Option<&'a str>,
+    approval: Option<&'a Approval>,
+    outcome: &'a str,
+    details: serde_json::Value,
+}
+
+impl<'a> Deed<'a> {
+    fn new(action: &'a str, details: serde_json::Value) -> Self {
+        Self {
+            action,
+            identity: None,
+            system: None,
+            approval: None,
+            outcome: "done",
+            details,
+        }
+    }
+}
+
+impl App {
     #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotAllowed(_) => "not_allowed",
-            Self::NotFound { .. } => "not_found",
-            Self::Invalid { .. } => "invalid",
-            Self::Conflict { .. } => "conflict",
-            Self::Frozen { .. } => "frozen",
-            Self::Store(_) => "store",
-            Self::Internal { .. } => "internal",
+    pub fn new(parts: AppParts) -> Self {
+        let AppParts {
+            store,
+            env,
+            bell,
+            keys,
+            signing,
+            kinds,
+            systems,
+            prepare,
+            settings,
+        } = parts;
+        Self {
+            store,
+            env,
+            bell,
+            keys,
+            signing,
+            kinds,
+            systems,
+            prepare,
+            settings,
+        }
+    }
+
+    fn entry(&self, caller: &Caller, at: Timestamp, deed: Deed<'_>) -> LogEntry {
+        let actor = caller.actor();
+        let bytes = encode_act(Act {
+            id: format!("act_{}", self.env.draw_uuid().simple()),
+            at,
+            action: deed.action,
+            by: &actor,
+            trigger: "request",
+            identity: deed.identity,
+            system: deed.system,
+            approval: deed.approval,
+            exception: None,
+            outcome: deed.outcome,
+            details: deed.details,
+        });
+        LogEntry { run: None, at, bytes }
+    }
+
+    /// Stores a commit, or says that what it was based on has changed meanwhile.
+    async fn store(&self, commit: Commit, changed: &str) -> Result<(), AppError> {
+        match self.store.commit(commit).await? {
+            Committed::Stored { .. } => Ok(()),
+            Committed::Refused { .. } => Err(AppError::Conflict {
+                why: changed.to_owned(),
+            }),
         }
     }
 }

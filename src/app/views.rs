@@ -186,8 +186,8 @@ pub struct ReviewView {
     /// Accounts downstream that nobody registered, by system.
     pub unregistered: BTreeMap<String, Vec<String>>,
     pub needs_operator: Vec<String>,
-    /// Asked, proven dead, proven dead within the objective.
-    pub revocations: (u64, u64, u64),
+    /// Credentials that were asked to die, and those of them that are proven dead.
+    pub revocations: (u64, u64),
     pub findings: Vec<FindingView>,
 }
 
@@ -208,4 +208,31 @@ pub struct DoctorLine {
     pub check: String,
     pub ok: bool,
     pub text: String,
+}
+
+/// An account as the system shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AccountView {
+    pub name: String,
+    pub immutable_id: String,
+    pub status: String,
+    pub privileged: bool,
+    pub credentials: usize,
+    pub sessions: Option<u32>,
+    pub grants: Vec<String>,
+    /// The identity that it belongs to; `None`: nobody registered it.
+    pub identity: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BackupView {
+    pub path: String,
+    pub at: Timestamp,
+    pub log_size: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KekView {
+    pub kek: String,
+    pub rewrapped: u64,
 }

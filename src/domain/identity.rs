@@ -37,6 +37,7 @@ impl IdentityState {
     pub fn to(self, to: Self) -> Result<Self, IllegalIdentityState> {
         use IdentityState::{Active, Decommissioned, Decommissioning, Discovered, Quarantined, Requested};
         match (self, to) {
+            (from, to) if from == to => Ok(to),
             (Discovered, Requested | Active | Decommissioning)
             | (Requested, Active | Decommissioned)
             | (Active, Quarantined | Decommissioning)

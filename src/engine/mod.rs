@@ -30,6 +30,7 @@ mod measure;
 mod opening;
 mod outbox;
 mod pass;
+pub mod prepare;
 mod record;
 mod register;
 pub mod report;

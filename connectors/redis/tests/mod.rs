@@ -7,3 +7,4 @@ mod nodes;
 mod probe;
 mod server;
 mod sessions;
+mod tls;

@@ -25,12 +25,15 @@ pub(super) enum Keeps {
     AclFile,
     ConfigFile,
     Nothing,
+    /// In the ACL file, and the server speaks TLS on a second port.
+    AclFileAndTls,
 }
 
 pub(super) struct Server {
     child: Child,
     folder: tempfile::TempDir,
     pub(super) port: u16,
+    pub(super) tls_port: u16,
     keeps: Keeps,
 }
 
@@ -56,12 +59,21 @@ impl Server {
             folder.path().display()
         );
         match keeps {
-            Keeps::AclFile => {
+            Keeps::AclFile | Keeps::AclFileAndTls => {
                 std::fs::write(path("users.acl"), format!("{admin}user default off -@all\n")).unwrap();
                 config.push_str(&format!("aclfile {}\n", path("users.acl")));
             }
             Keeps::ConfigFile => config.push_str(&format!("{admin}user default off -@all\n")),
             Keeps::Nothing => {}
+        }
+        let tls_port = free_port();
+        if keeps == Keeps::AclFileAndTls {
+            make_certificate(&path("tls.key"), &path("tls.crt"));
+            config.push_str(&format!(
+                "tls-port {tls_port}\ntls-auth-clients no\ntls-key-file {key}\ntls-cert-file {certificate}\n",
+                key = path("tls.key"),
+                certificate = path("tls.crt")
+            ));
         }
         std::fs::write(path("redis.conf"), config).unwrap();
         let child = spawn(&folder, port, keeps);
@@ -69,6 +81,7 @@ impl Server {
             child,
             folder,
             port,
+            tls_port,
             keeps,
         };
         if keeps == Keeps::Nothing {
@@ -86,6 +99,11 @@ impl Server {
         }
         server.admin().await;
         server
+    }
+
+    /// The certificate that the TLS port shows, in PEM.
+    pub(super) fn certificate(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("tls.crt")).unwrap()
     }
 
     /// Kills the server and starts it again on the same files.
@@ -162,6 +180,19 @@ fn program() -> PathBuf {
             let cli = PathBuf::from(crate::testing::servers().text("KEYFALL_REDIS_CLI"));
             cli.with_file_name("redis-server")
         })
+}
+
+/// A certificate for 127.0.0.1 that is its own authority.
+fn make_certificate(key: &str, certificate: &str) {
+    let arguments = format!(
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=keyfall-test \
+         -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout {key} -out {certificate}"
+    );
+    let output = Command::new("openssl")
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 pub(super) fn free_port() -> u16 {

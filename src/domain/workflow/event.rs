@@ -87,6 +87,20 @@ pub enum EventBody {
 }
 
 impl EventBody {
+    /// The step that the event is about; `None` for those about the run as a whole.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        match self {
+            Self::Started { step, .. }
+            | Self::Succeeded { step, .. }
+            | Self::Failed { step, .. }
+            | Self::Observed { step, .. }
+            | Self::Waiting { step, .. }
+            | Self::NeedsOperator { step, .. } => Some(*step),
+            _ => None,
+        }
+    }
+
     /// For tables and audit records.
     #[must_use]
     pub fn name(&self) -> &'static str {

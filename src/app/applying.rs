@@ -1,0 +1,257 @@
+//! Carrying an approved plan out: one commit with every change, every run that it opens and the approval itself, or nothing.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::opening::Cause;
+use super::stopping::{lift, rearm};
+use super::world::World;
+use super::{App, AppError, Caller, Deed};
+use crate::domain::actor::Approval;
+use crate::domain::due::DueReason;
+use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::plan::{Action, Change, ChangeTarget, Plan};
+use crate::domain::resource::{Kind, Resource, Spec};
+use crate::domain::workflow::{RunKind, Trigger};
+use crate::store::{Commit, Fact, Guard, PersonRow, PlanRow, PlanStatus};
+
+/// What a plan's application works on.
+pub(super) struct Application<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) approval: &'a Approval,
+    pub(super) world: World,
+    pub(super) now: Timestamp,
+    pub(super) commit: Commit,
+    pub(super) runs: Vec<String>,
+}
+
+impl App {
+    /// Answers the runs that were opened.
+    pub(super) async fn apply(
+        &self,
+        caller: &Caller,
+        row: &PlanRow,
+        plan: &Plan,
+        approval: &Approval,
+        mut commit: Commit,
+    ) -> Result<Vec<String>, AppError> {
+        let now = self.env.now();
+        commit.guards.push(Guard::PlanIs {
+            plan: row.id,
+            status: PlanStatus::Proposed,
+        });
+        commit.facts.push(Fact::PlanStatus {
+            plan: row.id,
+            to: PlanStatus::Applied,
+            at: now,
+        });
+        let mut deed = Deed::new("plan_applied", json!({ "plan": row.id, "digest": row.digest }));
+        deed.approval = Some(approval);
+        commit.log.push(self.entry(caller, now, deed));
+        let world = World::read(&*self.store).await?.with(&plan.changes, approval);
+        let mut work = Application {
+            plan,
+            approval,
+            world,
+            now,
+            commit,
+            runs: Vec::new(),
+        };
+        for change in &plan.changes {
+            self.apply_change(&mut work, change).await?;
+        }
+        for action in &plan.actions {
+            self.apply_action(&mut work, action).await?;
+        }
+        let Application { commit, runs, .. } = work;
+        let changed = format!("what plan {} was made on has changed meanwhile; plan again", row.id);
+        self.store(commit, &changed).await?;
+        self.bell.ring();
+        Ok(runs)
+    }
+
+    async fn apply_change(&self, work: &mut Application<'_>, change: &Change) -> Result<(), AppError> {
+        let version = change.from_version.saturating_add(1);
+        let approved = Some(work.approval.clone());
+        match (&change.target, &change.after) {
+            (ChangeTarget::Identity(id), Spec::Identity(spec)) => {
+                work.commit.guards.push(Guard::IdentityAt {
+                    name: change.name.clone(),
+                    version: change.from_version,
+                });
+                work.commit.facts.push(Fact::Identity(Identity {
+                    id: *id,
+                    name: change.name.clone(),
+                    version,
+                    labels: change.labels.clone(),
+                    spec: spec.clone(),
+                    state: IdentityState::Requested,
+                    current: None,
+                    due: None,
+                    is_control: change.is_control,
+                    approved,
+                    created_at: work.now,
+                }));
+            }
+            (ChangeTarget::Resource(id), spec) => {
+                let kind = spec.kind().name();
+                work.commit.guards.push(Guard::ResourceAt {
+                    kind,
+                    name: change.name.clone(),
+                    version: change.from_version,
+                });
+                work.commit.facts.push(Fact::Resource(Resource {
+                    id: *id,
+                    name: change.name.clone(),
+                    version,
+                    labels: change.labels.clone(),
+                    spec: spec.clone(),
+                    approved,
+                }));
+                if spec.kind() == Kind::System {
+                    self.follow_endpoints(work, change).await?;
+                }
+            }
+            (ChangeTarget::Identity(_), _) => {
+                return Err(AppError::Internal {
+                    what: "a plan gives an identity the spec of something else".to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The approval of changed endpoints is what allows secrets to travel there: each is sealed anew for them, in the same commit (P11).
+    async fn follow_endpoints(&self, work: &mut Application<'_>, change: &Change) -> Result<(), AppError> {
+        let (Some(Spec::System(before)), Spec::System(after)) = (&change.before, &change.after) else {
+            return Ok(());
+        };
+        let digest = |system: &crate::domain::resource::SystemManifest| {
+            system
+                .endpoint_digest()
+                .map_err(|error| AppError::internal("endpoints could not be hashed", &error))
+        };
+        let (old, new) = (digest(before)?, digest(after)?);
+        if old == new {
+            return Ok(());
+        }
+        for identity in self.identities_of_system(&change.name).await? {
+            if let Some(run) = self.store.open_run_of(identity.id).await? {
+                let why = format!(
+                    "{run} of {} is under way; let it end or cancel it before the endpoints change",
+                    identity.name
+                );
+                return Err(AppError::Conflict { why });
+            }
+            work.commit.guards.push(Guard::NoOpenRun { identity: identity.id });
+            for credential in self.store.credentials_of(identity.id).await? {
+                let Some(id) = credential.secret else { continue };
+                work.commit
+                    .facts
+                    .extend(self.resealed(id, new, work.now).await?.map(Fact::Secret));
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_action(&self, work: &mut Application<'_>, action: &Action) -> Result<(), AppError> {
+        let cause = match action {
+            Action::Provision { .. } => Cause {
+                trigger: Trigger::Apply,
+                ..Cause::requested(RunKind::Provision)
+            },
+            Action::Rotate { exception, .. } => Cause {
+                exception: exception.clone(),
+                ..Cause::requested(RunKind::Rotate)
+            },
+            Action::EmergencyRotate { reason, breaks, .. } => Cause {
+                trigger: Trigger::BreakGlass,
+                reason: DueReason::Compromised,
+                exception: Some(format!("{reason}; may break: {}", breaks.join(", "))),
+                ..Cause::requested(RunKind::EmergencyRotate)
+            },
+            Action::Revoke { credential, .. } => Cause {
+                credential: Some(*credential),
+                ..Cause::requested(RunKind::Revoke)
+            },
+            Action::Decommission { .. } => Cause::requested(RunKind::Decommission),
+            other => return self.apply_settlement(work, other).await,
+        };
+        let identity = self.subject(work, action).await?;
+        self.open(work, identity, cause).await
+    }
+
+    /// The identity that an action is about: as the plan itself registers it, or as it is registered.
+    async fn subject(&self, work: &Application<'_>, action: &Action) -> Result<Identity, AppError> {
+        let (Action::Provision { identity, .. }
+        | Action::Rotate { identity, .. }
+        | Action::EmergencyRotate { identity, .. }
+        | Action::Revoke { identity, .. }
+        | Action::Decommission { identity, .. }) = action
+        else {
+            return Err(AppError::Internal {
+                what: format!("{} is about no identity", action.verb()),
+            });
+        };
+        let in_plan = work.commit.facts.iter().find_map(|fact| match fact {
+            Fact::Identity(one) if one.id == *identity => Some(one.clone()),
+            _ => None,
+        });
+        match in_plan {
+            Some(identity) => Ok(identity),
+            None => self.registered(*identity).await,
+        }
+    }
+
+    /// What is done by the commit itself, or begins by reading.
+    async fn apply_settlement(&self, work: &mut Application<'_>, action: &Action) -> Result<(), AppError> {
+        match action {
+            Action::Adopt { identity, account, .. } => {
+                self.take_in(work, *identity, account, None, RunKind::Adopt).await
+            }
+            Action::TakeOver {
+                identity,
+                account,
+                secret,
+                ..
+            } => self.take_in(work, *identity, account, *secret, RunKind::TakeOver).await,
+            Action::Enrol {
+                person,
+                name,
+                roles,
+                public_key,
+            } => {
+                let by = work.approval.approvers.first();
+                work.commit.facts.push(Fact::Person(PersonRow {
+                    id: *person,
+                    name: name.clone(),
+                    roles: roles.clone(),
+                    public_key: public_key.clone(),
+                    enrolled_by: by.map(|one| one.person),
+                    enrolment_signature: by.map(|one| one.signature.clone().into_bytes()),
+                    enrolled_at: work.now,
+                    retired_at: None,
+                }));
+                Ok(())
+            }
+            Action::Retire { person, .. } => {
+                work.commit.facts.push(Fact::PersonRetired {
+                    id: *person,
+                    at: work.now,
+                });
+                Ok(())
+            }
+            Action::Unfreeze { .. } => {
+                lift(&mut work.commit, work.now);
+                Ok(())
+            }
+            Action::RearmBreaker { .. } => {
+                rearm(&mut work.commit, work.now);
+                Ok(())
+            }
+            other => Err(AppError::Internal {
+                what: format!("{} opens a run", other.verb()),
+            }),
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Whether manifests can be carried out at all. Everything that can be known to fail is refused here, with the manifest's file and line, not in
+//! the night. Reads what is registered and asks connectors what they accept; contacts no system.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use keyfall_sdk::{Connector, ConnectorKind, SystemSpec};
+
+use super::planning::{Means, Present};
+use crate::domain::due::check_rule;
+use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::plan::Manifest;
+use crate::domain::planner::merged;
+use crate::domain::resource::{
+    DeliverySpec, DestinationSpec, IdentitySpec, Kind, PolicySpec, Selector, Spec, SystemManifest,
+};
+
+/// The manifests of one request.
+pub(super) type Given = BTreeMap<(Kind, String), Manifest>;
+
+/// # Errors
+/// All problems of all manifests.
+pub(super) fn check(given: &Given, present: &Present, means: &Means<'_>) -> Result<(), Vec<String>> {
+    let mut checks = Checks {
+        present,
+        means,
+        problems: Vec::new(),
+    };
+    for manifest in given.values() {
+        checks.check(manifest, given);
+    }
+    if checks.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(checks.problems)
+    }
+}
+
+/// The kind of connector of this name, among those that the server has.
+pub(super) fn kind_named<'a>(means: &'a Means<'_>, name: &str) -> Option<&'a Arc<dyn ConnectorKind>> {
+    means.kinds.iter().find(|kind| kind.descriptor().kind == name)
+}
+
+struct Checks<'a> {
+    present: &'a Present,
+    means: &'a Means<'a>,
+    problems: Vec<String>,
+}
+
+impl Checks<'_> {
+    fn problem(&mut self, manifest: &Manifest, at: &str, text: &str) {
+        let (kind, name) = (manifest.spec.kind().name(), &manifest.name);
+        self.problems
+            .push(format!("{}: {kind} `{name}`: {at}: {text}", manifest.origin));
+    }
+
+    fn check(&mut self, manifest: &Manifest, given: &Given) {
+        match &manifest.spec {
+            Spec::Owner(_) => {}
+            Spec::System(spec) => self.check_system(manifest, spec, given),
+            Spec::Destination(spec) => self.check_destination(manifest, spec, given),
+            Spec::Policy(spec) => self.check_policy(manifest, spec, given),
+            Spec::Identity(spec) => self.check_identity(manifest, spec, given),
+        }
+    }
+
+    fn spec_of<'s>(&'s self, kind: Kind, name: &str, given: &'s Given) -> Option<&'s Spec> {
+        let key = (kind, name.to_owned());
+        given
+            .get(&key)
+            .map(|one| &one.spec)
+            .or_else(|| self.present.resources.get(&key).map(|one| &one.spec))
+    }
+
+    fn check_owner(&mut self, manifest: &Manifest, owner: &str, given: &Given) {
+        if self.spec_of(Kind::Owner, owner, given).is_none() {
+            let text = format!("owner `{owner}` is not registered; add a manifest of kind Owner with this name");
+            self.problem(manifest, "owner", &text);
+        }
+    }
+
+    fn unknown_connector(&mut self, manifest: &Manifest, name: &str) {
+        let known = self
+            .means
+            .kinds
+            .iter()
+            .map(|kind| kind.descriptor().kind)
+            .collect::<Vec<_>>()
+            .join(", ");
+        self.problem(
+            manifest,
+            "connector",
+            &format!("unknown connector `{name}`; this server has {known}"),
+        );
+    }
+
+    fn check_system(&mut self, manifest: &Manifest, spec: &SystemManifest, given: &Given) {
+        self.check_owner(manifest, &spec.owner, given);
+        let Some(kind) = kind_named(self.means, &spec.connector).cloned() else {
+            return self.unknown_connector(manifest, &spec.connector);
+        };
+        if kind.descriptor().strategies.is_empty() {
+            self.problem(
+                manifest,
+                "connector",
+                "this connector is a destination; write a manifest of kind Destination",
+            );
+        }
+        let names: BTreeSet<_> = spec.vantages.iter().map(|one| &one.name).collect();
+        if names.len() < spec.vantages.len() {
+            self.problem(manifest, "vantages", "two vantages have the same name");
+        }
+        for problem in kind.check(&spec.reach(), self.means.grants) {
+            self.problem(manifest, &problem.at, &problem.message);
+        }
+        if spec.settling.is_some_and(|settling| settling < documented(&kind)) {
+            let text = format!(
+                "the documented window is {:#}; it can only be widened",
+                documented(&kind)
+            );
+            self.problem(manifest, "settling", &text);
+        }
+        if spec.limits.concurrency == 0
+            || spec.limits.calls_per_second == 0
+            || spec.limits.refused_logins_per_minute == 0
+        {
+            self.problem(manifest, "limits", "each limit must be at least 1");
+        }
+        let before = self.present.resources.get(&(Kind::System, manifest.name.clone()));
+        if let Some(Spec::System(before)) = before.map(|one| &one.spec)
+            && before.connector != spec.connector
+        {
+            self.problem(
+                manifest,
+                "connector",
+                "a system keeps its connector; register another system and move identities to it",
+            );
+        }
+    }
+
+    fn check_destination(&mut self, manifest: &Manifest, spec: &DestinationSpec, given: &Given) {
+        self.check_owner(manifest, &spec.owner, given);
+        if self.destination_connector(&spec.connector).is_none() {
+            self.unknown_connector(manifest, &spec.connector);
+        }
+    }
+
+    fn check_policy(&mut self, manifest: &Manifest, spec: &PolicySpec, given: &Given) {
+        self.check_owner(manifest, &spec.owner, given);
+        if let Err(bad) = check_rule(&spec.rotation) {
+            self.problem(manifest, "rotation", &bad.to_string());
+        }
+        if spec.selector == Selector::default() {
+            self.problem(
+                manifest,
+                "selector",
+                "an empty selector holds for nothing; name environments, systems, kinds, identities or labels",
+            );
+        }
+        if spec.proof.refusals == 0 {
+            self.problem(
+                manifest,
+                "proof.refusals",
+                "at least one refusal is needed; 3 is the default",
+            );
+        }
+        if spec.budget.destructive == 0 || !spec.budget.per.is_positive() {
+            self.problem(
+                manifest,
+                "budget",
+                "a budget of nothing lets nothing be retired; use `keyfall freeze` to stop",
+            );
+        }
+    }
+
+    fn check_identity(&mut self, manifest: &Manifest, spec: &IdentitySpec, given: &Given) {
+        self.check_owner(manifest, &spec.owner, given);
+        if spec.expires <= self.means.now {
+            self.problem(
+                manifest,
+                "expires",
+                "lies in the past; write when this identity is to be reviewed or to end",
+            );
+        }
+        let Some(Spec::System(system)) = self.spec_of(Kind::System, &spec.system, given).cloned() else {
+            let text = format!(
+                "system `{}` is not registered; add a manifest of kind System with this name",
+                spec.system
+            );
+            return self.problem(manifest, "system", &text);
+        };
+        if system.environment != spec.environment {
+            let text = format!(
+                "is `{}`, but system `{}` belongs to `{}`",
+                spec.environment, spec.system, system.environment
+            );
+            self.problem(manifest, "environment", &text);
+        }
+        self.check_access(manifest, spec, &system);
+        for delivery in &spec.deliver_to {
+            self.check_delivery(manifest, spec, delivery, given);
+        }
+        if let Some(before) = self.present.identities.get(&manifest.name) {
+            self.check_unmoved(manifest, spec, &before.clone());
+        }
+        let same = |other: &&Identity| {
+            other.spec.system == spec.system && other.spec.account == spec.account && other.name != manifest.name
+        };
+        if let Some(other) = self.present.identities.values().find(same) {
+            let text = format!(
+                "account `{}` of `{}` belongs to identity `{}`",
+                spec.account, spec.system, other.name
+            );
+            self.problem(manifest, "account", &text);
+        }
+    }
+
+    fn check_unmoved(&mut self, manifest: &Manifest, spec: &IdentitySpec, before: &Identity) {
+        if before.state == IdentityState::Decommissioned {
+            self.problem(
+                manifest,
+                "name",
+                "this identity was decommissioned and its name is not given again; choose another",
+            );
+        }
+        for (at, moved) in [
+            ("system", before.spec.system != spec.system),
+            ("account", before.spec.account != spec.account),
+            ("strategy", before.spec.strategy != spec.strategy),
+        ] {
+            if moved {
+                self.problem(
+                    manifest,
+                    at,
+                    "cannot change; decommission this identity and register another",
+                );
+            }
+        }
+    }
+
+    fn check_access(&mut self, manifest: &Manifest, spec: &IdentitySpec, system: &SystemManifest) {
+        let Some(kind) = kind_named(self.means, &system.connector).cloned() else {
+            return;
+        };
+        if let Some(strategy) = spec.strategy
+            && !kind.descriptor().strategies.contains(&strategy)
+        {
+            let text = format!(
+                "connector `{}` can do {:?}",
+                system.connector,
+                kind.descriptor().strategies
+            );
+            self.problem(manifest, "strategy", &text);
+        }
+        if let Ok(connector) = kind.connect(&system.reach(), None, self.means.grants) {
+            let problems = connector
+                .issue()
+                .map(|issue| issue.check_access(&spec.access))
+                .unwrap_or_default();
+            for problem in problems {
+                self.problem(manifest, "access", &problem);
+            }
+        }
+    }
+
+    fn check_delivery(&mut self, manifest: &Manifest, spec: &IdentitySpec, delivery: &DeliverySpec, given: &Given) {
+        let name = &delivery.destination;
+        let Some(Spec::Destination(destination)) = self.spec_of(Kind::Destination, name, given).cloned() else {
+            let text =
+                format!("destination `{name}` is not registered; add a manifest of kind Destination with this name");
+            return self.problem(manifest, "deliverTo", &text);
+        };
+        if destination.environment != spec.environment {
+            let text = format!(
+                "destination `{name}` belongs to `{}`, not to `{}`",
+                destination.environment, spec.environment
+            );
+            self.problem(manifest, "deliverTo", &text);
+        }
+        let Some(connector) = self.destination_connector(&destination.connector) else {
+            return;
+        };
+        let target = merged(&destination.defaults, &delivery.target);
+        let problems = connector
+            .deliver()
+            .map(|deliver| deliver.check_target(&target))
+            .unwrap_or_default();
+        for problem in problems {
+            self.problem(manifest, &format!("deliverTo {name}"), &problem);
+        }
+    }
+
+    fn destination_connector(&self, name: &str) -> Option<Arc<dyn Connector>> {
+        let connector = kind_named(self.means, name)?
+            .connect(&destination_reach(name), None, self.means.grants)
+            .ok()?;
+        connector.deliver().is_some().then_some(connector)
+    }
+}
+
+fn documented(kind: &Arc<dyn ConnectorKind>) -> SignedDuration {
+    SignedDuration::try_from(kind.descriptor().settling.documented).unwrap_or(SignedDuration::MAX)
+}
+
+/// A destination has no endpoints of its own: its roots and commands are the server's.
+fn destination_reach(connector: &str) -> SystemSpec {
+    SystemSpec {
+        connector: connector.to_owned(),
+        vantages: Vec::new(),
+        tls: keyfall_sdk::TlsMode::default(),
+        tls_ca: None,
+        options: serde_json::Value::Null,
+    }
+}

@@ -1,0 +1,120 @@
+//! Whether this server can do its work: each check says what it looked at and, when it failed, what to do.
+
+use std::time::Duration;
+
+use keyfall_sdk::CallContext;
+
+use super::{App, AppError, Caller, DoctorLine, Verb, allow};
+use crate::domain::resource::{Kind, Spec};
+use crate::engine::breaker::{BREAKER, Tripped};
+use crate::engine::freeze::{FREEZE, Freeze};
+
+/// How long a system may take to answer a question that a person waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The context of a call that belongs to no run.
+pub(super) fn context(step: &str) -> CallContext {
+    CallContext {
+        run: "none".to_owned(),
+        step: step.to_owned(),
+        attempt: 1,
+        idempotency_key: String::new(),
+        time_left: PATIENCE,
+    }
+}
+
+impl App {
+    /// # Errors
+    /// When the caller may not read.
+    pub async fn doctor(&self, caller: &Caller) -> Result<Vec<DoctorLine>, AppError> {
+        allow(caller, Verb::Read)?;
+        let mut lines = vec![self.check_store().await, self.check_kek().await];
+        lines.extend(self.check_switches().await);
+        for system in self.store.resources(Kind::System).await? {
+            if let Spec::System(manifest) = system.spec {
+                if let Some(admin) = manifest.admin {
+                    lines.push(self.check_secret(&system.name, &admin.secret_ref).await);
+                }
+                lines.push(self.check_system(&system.name).await);
+            }
+        }
+        Ok(lines)
+    }
+
+    async fn check_store(&self) -> DoctorLine {
+        match self.store.check().await {
+            Ok(problems) if problems.is_empty() => line("store", true, "structure, log and states agree"),
+            Ok(problems) => line("store", false, &problems.join("; ")),
+            Err(error) => line("store", false, &error.to_string()),
+        }
+    }
+
+    async fn check_kek(&self) -> DoctorLine {
+        let active = self.keys.active_id();
+        match self.store.secrets_not_under(&active.0, 1).await {
+            Ok(rows) if rows.is_empty() => line("key", true, &format!("every secret is sealed under {}", active.0)),
+            Ok(_) => line(
+                "key",
+                false,
+                &format!("some secrets are not yet under {}; run `keyfall kek rotate`", active.0),
+            ),
+            Err(error) => line("key", false, &error.to_string()),
+        }
+    }
+
+    async fn check_switches(&self) -> Vec<DoctorLine> {
+        let freeze = self
+            .store
+            .setting(FREEZE)
+            .await
+            .ok()
+            .flatten()
+            .map(|value| Freeze::of_setting(&value).reason);
+        let breaker = self
+            .store
+            .setting(BREAKER)
+            .await
+            .ok()
+            .flatten()
+            .map(|value| Tripped::of_setting(&value).why);
+        let show = |check: &str, reason: Option<String>, verb: &str| match reason {
+            None => line(check, true, "nothing holds"),
+            Some(reason) => line(check, false, &format!("{reason}; `keyfall {verb}` asks for its end")),
+        };
+        vec![show("freeze", freeze, "unfreeze"), show("breaker", breaker, "rearm")]
+    }
+
+    async fn check_secret(&self, system: &str, name: &str) -> DoctorLine {
+        let check = format!("secret {name}");
+        match self.store.secret_named(name).await {
+            Ok(Some(_)) => line(&check, true, &format!("set, for {system}")),
+            Ok(None) => line(
+                &check,
+                false,
+                &format!("not set; run `keyfall secret set {name}`, or {system} cannot be administered"),
+            ),
+            Err(error) => line(&check, false, &error.to_string()),
+        }
+    }
+
+    async fn check_system(&self, system: &str) -> DoctorLine {
+        let check = format!("system {system}");
+        let (connector, _) = match self.systems.connected(system).await {
+            Ok(found) => found,
+            Err(error) => return line(&check, false, &error.to_string()),
+        };
+        match connector.preflight(context("doctor")).await {
+            Ok(missing) if missing.is_empty() => line(&check, true, "reached, and our own rights suffice"),
+            Ok(missing) => line(&check, false, &missing.join("; ")),
+            Err(error) => line(&check, false, &error.to_string()),
+        }
+    }
+}
+
+fn line(check: &str, ok: bool, text: &str) -> DoctorLine {
+    DoctorLine {
+        check: check.to_owned(),
+        ok,
+        text: text.to_owned(),
+    }
+}

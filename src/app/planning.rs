@@ -1,0 +1,263 @@
+//! From manifests to a plan: what would change, and what that does downstream. Pure but for the ids that it draws; the use case stores the
+//! plan. Manifests that cannot be carried out never come this far (`checking.rs`).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{ConnectorKind, ServerGrants, Strategy};
+
+use super::checking::{Given, check, kind_named};
+use crate::clock::Environment;
+use crate::domain::identity::Identity;
+use crate::domain::ids::{IdentityId, PlanId, ResourceId};
+use crate::domain::plan::{Action, Change, ChangeTarget, Manifest};
+use crate::domain::planner::account_names;
+use crate::domain::resource::{IdentityKind, IdentitySpec, Kind, Resource, Spec, SystemManifest};
+
+/// How long a control identity is registered for; its end is a finding like any other's.
+const CONTROL_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+/// What is registered, as far as these manifests touch it.
+#[derive(Debug, Clone, Default)]
+pub struct Present {
+    pub resources: BTreeMap<(Kind, String), Resource>,
+    pub identities: BTreeMap<String, Identity>,
+    /// Names given to `keyfall secret set`.
+    pub secrets: BTreeSet<String>,
+}
+
+/// What the server brings.
+pub struct Means<'a> {
+    pub kinds: &'a [Arc<dyn ConnectorKind>],
+    pub grants: &'a ServerGrants,
+    pub env: &'a Environment,
+    pub now: Timestamp,
+}
+
+/// The changes with what follows from them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Draft {
+    pub changes: Vec<Change>,
+    pub actions: Vec<Action>,
+    pub consequences: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+/// Compares manifests with what is registered.
+///
+/// # Errors
+/// All problems at once, each with its place.
+pub fn draft(manifests: Vec<Manifest>, present: &Present, means: &Means<'_>) -> Result<Draft, Vec<String>> {
+    // The map is sorted by kind in the order in which things name one another.
+    let given: Given = manifests
+        .into_iter()
+        .map(|manifest| ((manifest.spec.kind(), manifest.name.clone()), manifest))
+        .collect();
+    check(&given, present, means)?;
+    let mut work = Work {
+        present,
+        means,
+        draft: Draft::default(),
+    };
+    for manifest in given.into_values() {
+        work.change(manifest);
+    }
+    Ok(work.draft)
+}
+
+struct Work<'a> {
+    present: &'a Present,
+    means: &'a Means<'a>,
+    draft: Draft,
+}
+
+impl Work<'_> {
+    fn change(&mut self, manifest: Manifest) {
+        match manifest.spec {
+            Spec::Identity(_) => self.change_identity(manifest, false),
+            _ => self.change_resource(manifest),
+        }
+    }
+
+    fn change_resource(&mut self, manifest: Manifest) {
+        let before = self
+            .present
+            .resources
+            .get(&(manifest.spec.kind(), manifest.name.clone()));
+        if before.is_some_and(|before| before.spec == manifest.spec && before.labels == manifest.labels) {
+            return;
+        }
+        let id = before.map_or_else(|| ResourceId::from_uuid(self.means.env.draw_uuid()), |before| before.id);
+        let change = Change {
+            kind: manifest.spec.kind(),
+            name: manifest.name.clone(),
+            from_version: before.map_or(0, |before| before.version),
+            target: ChangeTarget::Resource(id),
+            labels: manifest.labels,
+            before: before.map(|before| before.spec.clone()),
+            after: manifest.spec.clone(),
+            is_control: false,
+        };
+        self.draft.changes.push(change);
+        match manifest.spec {
+            Spec::System(system) => self.system_follows(&manifest.name, &system),
+            Spec::Policy(policy) => self.draft.consequences.push(format!(
+                "policy {}: approving it is the standing approval of every rotation inside its bounds ({:?})",
+                manifest.name, policy.autonomy
+            )),
+            _ => {}
+        }
+    }
+
+    fn system_follows(&mut self, name: &str, system: &SystemManifest) {
+        let before = match self
+            .present
+            .resources
+            .get(&(Kind::System, name.to_owned()))
+            .map(|one| &one.spec)
+        {
+            Some(Spec::System(before)) => Some(before),
+            _ => None,
+        };
+        if before.is_some_and(|before| before.reach() != system.reach()) {
+            let text = format!(
+                "system {name}: its endpoints change; from approval on, its secrets may travel to the ones shown here"
+            );
+            self.draft.warnings.push(text);
+        }
+        if let Some(admin) = &system.admin
+            && !self.present.secrets.contains(&admin.secret_ref)
+        {
+            let reference = &admin.secret_ref;
+            let text = format!(
+                "system {name}: secret `{reference}` is not set; run `keyfall secret set {reference}` before it is needed"
+            );
+            self.draft.warnings.push(text);
+        }
+        if before.is_none() {
+            self.change_identity(
+                control_identity(name, system, kind_named(self.means, &system.connector), self.means.now),
+                true,
+            );
+        }
+    }
+
+    fn change_identity(&mut self, manifest: Manifest, is_control: bool) {
+        let Spec::Identity(spec) = &manifest.spec else { return };
+        let before = self.present.identities.get(&manifest.name);
+        if before.is_some_and(|before| before.spec == *spec && before.labels == manifest.labels) {
+            return;
+        }
+        let id = before.map_or_else(|| IdentityId::from_uuid(self.means.env.draw_uuid()), |before| before.id);
+        if before.is_none() {
+            self.draft.actions.push(Action::Provision {
+                identity: id,
+                name: manifest.name.clone(),
+            });
+            let text = provisioning_text(&manifest.name, spec, is_control);
+            self.draft.consequences.push(text);
+        }
+        if spec.privileged {
+            self.draft
+                .warnings
+                .push(format!("identity {}: has privileged access", manifest.name));
+        }
+        if spec.strategy == Some(Strategy::InPlace) && !is_control {
+            let text = format!(
+                "identity {}: holds one value; each rotation leaves a gap between the change and its delivery",
+                manifest.name
+            );
+            self.draft.warnings.push(text);
+        }
+        self.draft.changes.push(Change {
+            kind: Kind::Identity,
+            from_version: before.map_or(0, |before| before.version),
+            target: ChangeTarget::Identity(id),
+            before: before.map(|before| Spec::Identity(before.spec.clone())),
+            name: manifest.name,
+            labels: manifest.labels,
+            after: manifest.spec,
+            is_control,
+        });
+    }
+}
+
+/// The powerless account of Keyfall's own whose login is the positive control where no other credential lives.
+fn control_identity(
+    system: &str,
+    manifest: &SystemManifest,
+    kind: Option<&Arc<dyn ConnectorKind>>,
+    now: Timestamp,
+) -> Manifest {
+    let strategies = kind.map(|kind| kind.descriptor().strategies).unwrap_or_default();
+    let strategy = strategies
+        .iter()
+        .copied()
+        .find(|one| *one == Strategy::InPlace)
+        .or_else(|| strategies.first().copied());
+    let spec = IdentitySpec {
+        kind: IdentityKind::Bot,
+        system: system.to_owned(),
+        environment: manifest.environment.clone(),
+        owner: manifest.control_owner.clone().unwrap_or_else(|| manifest.owner.clone()),
+        expires: now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX),
+        account: "keyfall_control".to_owned(),
+        strategy,
+        access: manifest.control_access.clone().unwrap_or(serde_json::Value::Null),
+        privileged: false,
+        deliver_to: Vec::new(),
+        consumers: Vec::new(),
+        purpose: "Shows that a probe works, when another credential's refusal is to be believed.".to_owned(),
+    };
+    Manifest {
+        name: control_name(system),
+        labels: BTreeMap::new(),
+        spec: Spec::Identity(spec),
+        origin: "keyfall".to_owned(),
+    }
+}
+
+/// The control identity's name.
+#[must_use]
+pub fn control_name(system: &str) -> String {
+    format!("keyfall-control.{system}")
+}
+
+fn provisioning_text(name: &str, spec: &IdentitySpec, is_control: bool) -> String {
+    let strategy = spec.strategy.unwrap_or(Strategy::AlternatingAccounts);
+    let account = account_names(&spec.account, strategy)
+        .into_iter()
+        .next()
+        .unwrap_or_default();
+    if is_control {
+        return format!(
+            "{}: account {account} is created, without any right, as Keyfall's own control identity",
+            spec.system
+        );
+    }
+    let places = spec
+        .deliver_to
+        .iter()
+        .map(|one| one.destination.as_str())
+        .collect::<Vec<_>>()
+        .join(", ");
+    let delivered = if places.is_empty() {
+        "delivered nowhere".to_owned()
+    } else {
+        format!("delivered to {places}")
+    };
+    format!(
+        "{}: an account for {name} is created ({account}), proven by a login, its secret {delivered}",
+        spec.system
+    )
+}
+
+/// A plan that nobody decides on ends by itself.
+pub const PLAN_LIFE: SignedDuration = SignedDuration::from_hours(24);
+
+/// An id for the plan.
+#[must_use]
+pub fn draw_plan_id(env: &Environment) -> PlanId {
+    PlanId::from_uuid(env.draw_uuid())
+}

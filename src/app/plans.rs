@@ -1,0 +1,222 @@
+//! Making plans and looking at them. A plan is stored as the bytes that its digest was taken over, and a person signs that digest.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::manifest::{ManifestFile, read};
+use super::planning::{Draft, Means, PLAN_LIFE, Present, control_name, draft, draw_plan_id};
+use super::register::{PageQuery, page};
+use super::wording::{action_line, diff_lines};
+use super::{App, AppError, ApprovalView, Caller, Deed, PlanView, Verb, allow};
+use crate::domain::ids::PlanId;
+use crate::domain::plan::{Manifest, Plan};
+use crate::domain::resource::{Kind, Spec};
+use crate::store::{Commit, Fact, PlanRow, PlanStatus};
+
+impl App {
+    /// Compares manifests with what is registered and stores the plan, unless there is nothing to do: then the plan is empty and has no id.
+    ///
+    /// # Errors
+    /// All problems of all manifests at once, each with its file and line.
+    pub async fn plan_manifests(
+        &self,
+        caller: &Caller,
+        reason: String,
+        files: Vec<ManifestFile>,
+    ) -> Result<PlanView, AppError> {
+        allow(caller, Verb::Plan)?;
+        let manifests = read(&files).map_err(|problems| AppError::Invalid { problems })?;
+        let present = self.present(&manifests).await?;
+        let now = self.env.now();
+        let means = Means {
+            kinds: &self.kinds,
+            grants: &self.settings.grants,
+            env: &self.env,
+            now,
+        };
+        let draft = draft(manifests, &present, &means).map_err(|problems| AppError::Invalid { problems })?;
+        self.propose(caller, reason, draft, now, Vec::new()).await
+    }
+
+    /// Stores a plan with what must be stored beside it (a secret for a takeover).
+    pub(super) async fn propose(
+        &self,
+        caller: &Caller,
+        reason: String,
+        draft: Draft,
+        now: Timestamp,
+        mut facts: Vec<Fact>,
+    ) -> Result<PlanView, AppError> {
+        let plan = Plan {
+            id: draw_plan_id(&self.env),
+            requester: caller.person,
+            requester_name: caller.name.clone(),
+            reason,
+            created_at: now,
+            expires_at: now.saturating_add(PLAN_LIFE).unwrap_or(Timestamp::MAX),
+            changes: draft.changes,
+            actions: draft.actions,
+            consequences: draft.consequences,
+            warnings: draft.warnings,
+            approvals_needed: 1,
+        };
+        let content = plan
+            .to_bytes()
+            .map_err(|error| AppError::internal("the plan could not be written", &error))?;
+        let row = PlanRow {
+            id: plan.id,
+            status: PlanStatus::Proposed,
+            digest: Plan::digest_of(&content),
+            requester: caller.person,
+            approvals_needed: plan.approvals_needed,
+            content,
+            created_at: now,
+            expires_at: plan.expires_at,
+            decided_at: None,
+        };
+        if plan.is_empty() {
+            return Ok(view(&row, &plan, Vec::new(), Vec::new()));
+        }
+        let details = json!({ "plan": plan.id, "digest": row.digest, "reason": plan.reason });
+        facts.push(Fact::Plan(row.clone()));
+        let log = vec![self.entry(caller, now, Deed::new("plan_proposed", details))];
+        self.store(
+            Commit {
+                guards: Vec::new(),
+                facts,
+                log,
+            },
+            "the plan could not be stored",
+        )
+        .await?;
+        Ok(view(&row, &plan, Vec::new(), Vec::new()))
+    }
+
+    /// # Errors
+    /// When there is no such plan.
+    pub async fn plan(&self, caller: &Caller, id: &str) -> Result<PlanView, AppError> {
+        allow(caller, Verb::Read)?;
+        let (row, plan) = self.stored_plan(id).await?;
+        self.plan_view(&row, &plan, Vec::new()).await
+    }
+
+    /// The latest first.
+    ///
+    /// # Errors
+    /// When the status is none.
+    pub async fn plans(
+        &self,
+        caller: &Caller,
+        status: Option<&str>,
+        query: PageQuery,
+    ) -> Result<Vec<PlanView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let known = |name: &str| {
+            let names = PlanStatus::ALL.map(PlanStatus::name).join(", ");
+            let found = PlanStatus::ALL.into_iter().find(|status| status.name() == name);
+            found.ok_or_else(|| AppError::invalid(format!("`{name}` is no status of a plan; known are {names}")))
+        };
+        let status = status.map(known).transpose()?;
+        let mut views = Vec::new();
+        for row in self.store.plans(status, page(query)).await? {
+            let plan = parse(&row)?;
+            views.push(self.plan_view(&row, &plan, Vec::new()).await?);
+        }
+        Ok(views)
+    }
+
+    /// Exactly the bytes whose digest is signed.
+    ///
+    /// # Errors
+    /// When there is no such plan.
+    pub async fn plan_content(&self, caller: &Caller, id: &str) -> Result<Vec<u8>, AppError> {
+        allow(caller, Verb::Read)?;
+        Ok(self.stored_plan(id).await?.0.content)
+    }
+
+    pub(super) async fn stored_plan(&self, id: &str) -> Result<(PlanRow, Plan), AppError> {
+        let missing = || AppError::NotFound {
+            what: "plan",
+            name: id.to_owned(),
+        };
+        let id: PlanId = id.parse().map_err(|_| missing())?;
+        let row = self.store.plan(id).await?.ok_or_else(missing)?;
+        let plan = parse(&row)?;
+        Ok((row, plan))
+    }
+
+    pub(super) async fn plan_view(&self, row: &PlanRow, plan: &Plan, runs: Vec<String>) -> Result<PlanView, AppError> {
+        let people = self.store.people().await?;
+        let name = |id| {
+            people
+                .iter()
+                .find(|one| one.id == id)
+                .map_or_else(|| "?".to_owned(), |one| one.name.clone())
+        };
+        let approvals = self.store.approvals(row.id).await?;
+        let approvals = approvals.into_iter().map(|one| ApprovalView {
+            person: name(one.person),
+            approve: one.approve,
+            reason: one.reason,
+            at: one.at,
+        });
+        Ok(view(row, plan, approvals.collect(), runs))
+    }
+
+    /// What is registered under the names that these manifests use.
+    async fn present(&self, manifests: &[Manifest]) -> Result<Present, AppError> {
+        let mut present = Present::default();
+        for kind in [Kind::Owner, Kind::System, Kind::Destination, Kind::Policy] {
+            for resource in self.store.resources(kind).await? {
+                present.resources.insert((kind, resource.name.clone()), resource);
+            }
+        }
+        let mut names = BTreeSet::new();
+        for manifest in manifests {
+            match &manifest.spec {
+                Spec::Identity(_) => drop(names.insert(manifest.name.clone())),
+                Spec::System(system) => {
+                    names.insert(control_name(&manifest.name));
+                    if let Some(admin) = &system.admin
+                        && self.store.secret_named(&admin.secret_ref).await?.is_some()
+                    {
+                        present.secrets.insert(admin.secret_ref.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let names: Vec<_> = names.into_iter().collect();
+        for identity in self.store.identities_named(&names).await? {
+            present.identities.insert(identity.name.clone(), identity);
+        }
+        Ok(present)
+    }
+}
+
+fn parse(row: &PlanRow) -> Result<Plan, AppError> {
+    serde_json::from_slice(&row.content).map_err(|error| AppError::internal("a stored plan could not be read", &error))
+}
+
+fn view(row: &PlanRow, plan: &Plan, approvals: Vec<ApprovalView>, runs: Vec<String>) -> PlanView {
+    let empty = plan.is_empty();
+    PlanView {
+        id: if empty { String::new() } else { row.id.to_string() },
+        status: row.status.name().to_owned(),
+        digest: row.digest.to_string(),
+        requester: plan.requester_name.clone(),
+        reason: plan.reason.clone(),
+        created_at: row.created_at,
+        expires_at: row.expires_at,
+        approvals_needed: row.approvals_needed,
+        approvals,
+        diff: plan.changes.iter().flat_map(diff_lines).collect(),
+        actions: plan.actions.iter().map(action_line).collect(),
+        consequences: plan.consequences.clone(),
+        warnings: plan.warnings.clone(),
+        runs,
+        empty,
+    }
+}

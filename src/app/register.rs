@@ -1,0 +1,358 @@
+//! Looking at what is registered, and at what exists downstream that is not.
+
+use std::collections::BTreeMap;
+
+use keyfall_sdk::PrincipalState;
+
+use super::world::World;
+use super::{
+    AccountView, App, AppError, Caller, CredentialView, FindingView, IdentityView, ResourceView, StatusView, Verb,
+    allow,
+};
+use crate::domain::identity::{Credential, CredentialState, Identity};
+use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
+use crate::engine::breaker::{BREAKER, Tripped};
+use crate::engine::freeze::{FREEZE, Freeze};
+use crate::store::{FindingFilter, FindingRow, IdentityFilter, Page};
+
+/// Behind `after`, at most `limit` (100 when not given, 1,000 at the most).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PageQuery {
+    pub after: Option<String>,
+    pub limit: Option<u32>,
+}
+
+pub(super) fn page(query: PageQuery) -> Page {
+    Page {
+        after: query.after,
+        limit: query.limit.unwrap_or(100).clamp(1, 1000),
+    }
+}
+
+/// All that is given must hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct IdentityQuery {
+    pub system: Option<String>,
+    pub environment: Option<String>,
+    pub owner: Option<String>,
+    pub kind: Option<String>,
+    pub state: Option<String>,
+    pub prefix: Option<String>,
+    pub with_control: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FindingQuery {
+    pub kind: Option<String>,
+    pub subject: Option<String>,
+    pub open_only: bool,
+}
+
+impl App {
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn status(&self, caller: &Caller) -> Result<StatusView, AppError> {
+        allow(caller, Verb::Read)?;
+        let overview = self.store.overview(self.env.now()).await?;
+        Ok(StatusView {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node: self.settings.node.clone(),
+            frozen: self
+                .store
+                .setting(FREEZE)
+                .await?
+                .map(|value| Freeze::of_setting(&value).reason),
+            breaker: self
+                .store
+                .setting(BREAKER)
+                .await?
+                .map(|value| Tripped::of_setting(&value).why),
+            open_runs: overview.open_runs.iter().map(|(_, count)| count).sum(),
+            log_size: self.store.log_state().await?.size,
+            last_pass_at: self.bell.last_pass_at(),
+            solo: self.store.setting(super::approving::SOLO).await?.is_some(),
+        })
+    }
+
+    /// Sorted by name.
+    ///
+    /// # Errors
+    /// When the kind is none.
+    pub async fn identities(
+        &self,
+        caller: &Caller,
+        query: IdentityQuery,
+        page_query: PageQuery,
+    ) -> Result<Vec<IdentityView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let kind = query.kind.as_deref().map(identity_kind).transpose()?;
+        let filter = IdentityFilter {
+            system: query.system,
+            environment: query.environment,
+            owner: query.owner,
+            kind,
+            state: query.state,
+            name_prefix: query.prefix,
+            with_control: query.with_control,
+        };
+        let world = World::read(&*self.store).await?;
+        let found = self.store.identities(&filter, page(page_query)).await?;
+        Ok(found.iter().map(|identity| identity_view(identity, &world)).collect())
+    }
+
+    /// Everything about one identity.
+    ///
+    /// # Errors
+    /// When there is none of this name.
+    pub async fn identity(&self, caller: &Caller, name: &str) -> Result<IdentityView, AppError> {
+        allow(caller, Verb::Read)?;
+        let identity = self.named(name).await?;
+        let world = World::read(&*self.store).await?;
+        let mut view = identity_view(&identity, &world);
+        let credentials = self.store.credentials_of(identity.id).await?;
+        view.current = credentials
+            .iter()
+            .find(|one| Some(one.id) == identity.current)
+            .map(credential_view);
+        view.credentials = credentials.iter().rev().map(credential_view).collect();
+        view.open_run = self.store.open_run_of(identity.id).await?.map(|run| run.to_string());
+        let filter = FindingFilter {
+            kind: None,
+            subject: Some(name.to_owned()),
+            open_only: true,
+        };
+        view.findings = self
+            .store
+            .findings(&filter, Page::first(100))
+            .await?
+            .into_iter()
+            .map(finding_view)
+            .collect();
+        view.spec = serde_json::to_value(&identity.spec).ok();
+        Ok(view)
+    }
+
+    /// # Errors
+    /// When the kind is none of System, Policy, Destination, Owner.
+    pub async fn resources(&self, caller: &Caller, kind: &str) -> Result<Vec<ResourceView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let found = self.store.resources(resource_kind(kind)?).await?;
+        Ok(found.into_iter().map(resource_view).collect())
+    }
+
+    /// # Errors
+    /// When there is none of this name.
+    pub async fn resource(&self, caller: &Caller, kind: &str, name: &str) -> Result<ResourceView, AppError> {
+        allow(caller, Verb::Read)?;
+        let kind = resource_kind(kind)?;
+        let found = self.store.resource(kind, name).await?;
+        found.map(resource_view).ok_or_else(|| AppError::NotFound {
+            what: "resource",
+            name: name.to_owned(),
+        })
+    }
+
+    /// Open ones first, the latest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn findings(
+        &self,
+        caller: &Caller,
+        query: FindingQuery,
+        page_query: PageQuery,
+    ) -> Result<Vec<FindingView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let filter = FindingFilter {
+            kind: query.kind,
+            subject: query.subject,
+            open_only: query.open_only,
+        };
+        Ok(self
+            .store
+            .findings(&filter, page(page_query))
+            .await?
+            .into_iter()
+            .map(finding_view)
+            .collect())
+    }
+
+    /// The accounts that exist in a system, each with the identity that it belongs to. Reads only.
+    ///
+    /// # Errors
+    /// When the system does not answer.
+    pub async fn discover(&self, caller: &Caller, system: &str) -> Result<Vec<AccountView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let registered = self.accounts_registered(system).await?;
+        let found = self.accounts_downstream(system).await?;
+        Ok(found
+            .into_iter()
+            .map(|state| account_view(state, &registered))
+            .collect())
+    }
+
+    pub(super) async fn accounts_downstream(&self, system: &str) -> Result<Vec<PrincipalState>, AppError> {
+        let failed = |why: String| AppError::Downstream {
+            system: system.to_owned(),
+            why,
+        };
+        let (connector, _) = self
+            .systems
+            .connected(system)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        connector
+            .list(super::doctor::context("discover"))
+            .await
+            .map_err(|error| failed(error.to_string()))
+    }
+
+    /// Account names of a system, with the identity that each belongs to.
+    pub(super) async fn accounts_registered(&self, system: &str) -> Result<BTreeMap<String, String>, AppError> {
+        let mut accounts = BTreeMap::new();
+        if let Some(Spec::System(manifest)) = self.store.resource(Kind::System, system).await?.map(|one| one.spec)
+            && let Some(admin) = manifest.admin
+        {
+            accounts.insert(admin.username, "keyfall's own admin account".to_owned());
+        }
+        for identity in self.identities_of_system(system).await? {
+            accounts.insert(identity.spec.account.clone(), identity.name.clone());
+            for credential in self.store.credentials_of(identity.id).await? {
+                accounts.insert(credential.principal.name, identity.name.clone());
+            }
+        }
+        Ok(accounts)
+    }
+
+    pub(super) async fn identities_of_system(&self, system: &str) -> Result<Vec<Identity>, AppError> {
+        let filter = IdentityFilter {
+            system: Some(system.to_owned()),
+            with_control: true,
+            ..IdentityFilter::default()
+        };
+        let mut all = Vec::new();
+        let mut next = Page::first(1000);
+        loop {
+            let found = self.store.identities(&filter, next.clone()).await?;
+            let Some(last) = found.last() else { return Ok(all) };
+            next.after = Some(last.name.clone());
+            all.extend(found);
+        }
+    }
+}
+
+fn identity_kind(name: &str) -> Result<IdentityKind, AppError> {
+    serde_json::from_value(serde_json::Value::String(name.to_owned()))
+        .map_err(|error| AppError::invalid(format!("kind: {error}")))
+}
+
+/// `systems`, `system` and `System` are the same.
+fn resource_kind(name: &str) -> Result<Kind, AppError> {
+    let wanted = name.to_lowercase();
+    let fits = |kind: &Kind| {
+        let plain = kind.name().to_lowercase();
+        let plural = if plain == "policy" {
+            "policies".to_owned()
+        } else {
+            format!("{plain}s")
+        };
+        wanted == plain || wanted == plural
+    };
+    let found = Kind::ALL.into_iter().filter(|kind| *kind != Kind::Identity).find(fits);
+    found.ok_or_else(|| {
+        AppError::invalid(format!(
+            "`{name}` is no kind; known are systems, policies, destinations, owners"
+        ))
+    })
+}
+
+fn identity_view(identity: &Identity, world: &World) -> IdentityView {
+    let spec = &identity.spec;
+    let kind = serde_json::to_value(spec.kind)
+        .ok()
+        .and_then(|kind| kind.as_str().map(str::to_owned));
+    IdentityView {
+        id: identity.id.to_string(),
+        name: identity.name.clone(),
+        kind: kind.unwrap_or_default(),
+        state: identity.state.name().to_owned(),
+        system: spec.system.clone(),
+        environment: spec.environment.clone(),
+        owner: spec.owner.clone(),
+        expires: spec.expires,
+        version: identity.version,
+        labels: identity.labels.clone(),
+        policy: world.policy_of(identity).map(|(name, _, _)| name.to_owned()),
+        due_at: identity.due.map(|(at, _)| at),
+        due_reason: identity.due.map(|(_, reason)| reason.name().to_owned()),
+        current: None,
+        credentials: Vec::new(),
+        open_run: None,
+        findings: Vec::new(),
+        spec: None,
+    }
+}
+
+pub(super) fn credential_view(credential: &Credential) -> CredentialView {
+    let note = match &credential.state {
+        CredentialState::Superseded { overlap_ends, .. } => Some(format!("overlap ends {overlap_ends:.0}")),
+        CredentialState::Revoked { settling_until } => Some(format!("settles until {settling_until:.0}")),
+        CredentialState::Dead { proof } => Some(format!("proven dead {:.0}", proof.proven_at())),
+        CredentialState::AliveAfterRevoke { since } => Some(format!("still accepted {since:.0}")),
+        CredentialState::Unprovable { why, .. } => Some(why.clone()),
+        _ => None,
+    };
+    CredentialView {
+        id: credential.id.to_string(),
+        state: credential.state.name().to_owned(),
+        account: credential.principal.name.clone(),
+        key_id: credential.key_id.as_ref().map(|key| key.0.clone()),
+        created_at: credential.created_at,
+        proven_at: credential.proven_at,
+        note,
+    }
+}
+
+fn resource_view(resource: Resource) -> ResourceView {
+    let approved_by = resource
+        .approved
+        .map(|one| one.approvers.into_iter().map(|one| one.name).collect());
+    let spec = serde_json::to_value(&resource.spec)
+        .ok()
+        .and_then(|spec| spec.get("spec").cloned());
+    ResourceView {
+        id: resource.id.to_string(),
+        kind: resource.spec.kind().name().to_owned(),
+        name: resource.name,
+        version: resource.version,
+        labels: resource.labels,
+        spec: spec.unwrap_or_default(),
+        approved_by: approved_by.unwrap_or_default(),
+    }
+}
+
+pub(super) fn finding_view(row: FindingRow) -> FindingView {
+    FindingView {
+        id: row.id.to_string(),
+        kind: row.kind,
+        subject: row.subject,
+        severity: row.severity,
+        text: row.text,
+        owner: row.owner,
+        raised_at: row.raised_at,
+        resolved_at: row.resolved_at,
+    }
+}
+
+fn account_view(state: PrincipalState, registered: &BTreeMap<String, String>) -> AccountView {
+    AccountView {
+        identity: registered.get(&state.name).cloned(),
+        name: state.name,
+        immutable_id: state.immutable_id,
+        status: format!("{:?}", state.status).to_lowercase(),
+        privileged: state.privileged,
+        credentials: state.key_ids.len(),
+        sessions: state.sessions,
+        grants: state.grants,
+    }
+}

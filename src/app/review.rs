@@ -1,0 +1,84 @@
+//! The reviewer's questions on a Monday: what has no owner, what was not rotated, what was revoked and still answers, what exists that nobody
+//! registered, what waits for a person.
+
+use std::collections::BTreeMap;
+
+use super::register::finding_view;
+use super::{App, AppError, Caller, FindingView, ReviewView, Verb, allow};
+use crate::domain::resource::Kind;
+use crate::store::{FindingFilter, Page};
+
+const MOST_FINDINGS: u32 = 1000;
+
+impl App {
+    /// # Errors
+    /// When the store does not answer. A system that does not answer is named in its own line instead.
+    pub async fn review(&self, caller: &Caller) -> Result<ReviewView, AppError> {
+        allow(caller, Verb::Read)?;
+        let now = self.env.now();
+        let overview = self.store.overview(now).await?;
+        let filter = FindingFilter {
+            kind: None,
+            subject: None,
+            open_only: true,
+        };
+        let findings: Vec<_> = self
+            .store
+            .findings(&filter, Page::first(MOST_FINDINGS))
+            .await?
+            .into_iter()
+            .map(finding_view)
+            .collect();
+        let credentials: BTreeMap<_, _> = overview.credentials.into_iter().collect();
+        let revocations = revocations(&credentials);
+        let of = |kinds: &[&str]| subjects(&findings, kinds);
+        Ok(ReviewView {
+            at: now,
+            identities: overview.identities.into_iter().collect(),
+            credentials,
+            unowned: of(&["unowned"]),
+            overdue: of(&["overdue"]),
+            expiring: of(&["expiring", "expired"]),
+            still_alive: of(&["alive_after_revoke"]),
+            unprovable: of(&["unprovable"]),
+            unregistered: self.unregistered().await?,
+            needs_operator: of(&["needs_operator"]),
+            revocations,
+            findings,
+        })
+    }
+
+    async fn unregistered(&self) -> Result<BTreeMap<String, Vec<String>>, AppError> {
+        let mut all = BTreeMap::new();
+        for system in self.store.resources(Kind::System).await? {
+            let registered = self.accounts_registered(&system.name).await?;
+            let names = match self.accounts_downstream(&system.name).await {
+                Ok(found) => found
+                    .into_iter()
+                    .map(|state| state.name)
+                    .filter(|name| !registered.contains_key(name))
+                    .collect(),
+                Err(error) => vec![format!("could not be read: {error}")],
+            };
+            all.insert(system.name, names);
+        }
+        Ok(all)
+    }
+}
+
+fn subjects(findings: &[FindingView], kinds: &[&str]) -> Vec<String> {
+    let of_kind = findings.iter().filter(|finding| kinds.contains(&finding.kind.as_str()));
+    of_kind
+        .map(|finding| format!("{}: {}", finding.subject, finding.text))
+        .collect()
+}
+
+/// How many credentials were asked to die, and how many of them are proven dead. What is unknown counts as asked and not dead.
+fn revocations(credentials: &BTreeMap<String, u64>) -> (u64, u64) {
+    let count = |state: &str| credentials.get(state).copied().unwrap_or(0);
+    let dead = count("dead");
+    (
+        dead + count("revoking") + count("revoked") + count("alive_after_revoke") + count("unprovable"),
+        dead,
+    )
+}

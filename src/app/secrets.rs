@@ -1,0 +1,120 @@
+//! Secrets that a person gives (an admin password), and the care for those that are sealed already.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyfall_sdk::SecretValue;
+use serde_json::json;
+
+use super::{App, AppError, Caller, Deed, SecretView, Verb, allow};
+use crate::domain::digest::Digest;
+use crate::domain::ids::SecretId;
+use crate::domain::resource::{Kind, Spec};
+use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
+use crate::store::{Commit, Fact, SecretRow};
+
+/// A secret that is set by name travels wherever the approved manifests that name it send it.
+pub(super) const ANYWHERE: Digest = Digest([0; 32]);
+
+impl App {
+    /// Stores a secret under a name, over an earlier one of that name.
+    ///
+    /// # Errors
+    /// When the name or the secret cannot be taken; the secret is then not kept anywhere.
+    pub async fn set_secret(&self, caller: &Caller, name: &str, secret: SecretValue) -> Result<SecretView, AppError> {
+        allow(caller, Verb::SetSecret)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > 63 || !name.chars().all(plain) {
+            return Err(AppError::invalid(
+                "a secret's name is 1 to 63 letters, digits, `-`, `_` or `.`",
+            ));
+        }
+        if secret.is_empty() {
+            return Err(AppError::invalid(
+                "the secret is empty; nothing was stored. Give it on standard input",
+            ));
+        }
+        let now = self.env.now();
+        let earlier = self.store.secret_named(name).await?;
+        let version = earlier.as_ref().map_or(1, |row| row.version.saturating_add(1));
+        let id = SecretId::from_uuid(self.env.draw_uuid());
+        let seal_as = SealAs {
+            id,
+            name: Some(name.to_owned()),
+            kind: "named".to_owned(),
+            version,
+            endpoints: ANYWHERE,
+            at: now,
+        };
+        let row = seal(&self.keys, seal_as, &secret, &*self.env.random)
+            .map_err(|error| AppError::internal("the secret could not be sealed", &error))?;
+        let mut facts: Vec<_> = earlier
+            .map(|row| Fact::SecretDestroyed { id: row.id, at: now })
+            .into_iter()
+            .collect();
+        facts.push(Fact::Secret(row));
+        let details = json!({ "name": name, "secret": id, "version": version });
+        let log = vec![self.entry(caller, now, Deed::new("secret_set", details))];
+        self.store(
+            Commit {
+                guards: Vec::new(),
+                facts,
+                log,
+            },
+            "the secret could not be stored",
+        )
+        .await?;
+        self.forget_systems_with(name).await?;
+        Ok(SecretView {
+            name: name.to_owned(),
+            version,
+            set_at: now,
+        })
+    }
+
+    /// Systems that are administered with this secret connect anew.
+    async fn forget_systems_with(&self, secret: &str) -> Result<(), AppError> {
+        for system in self.store.resources(Kind::System).await? {
+            if matches!(&system.spec, Spec::System(manifest) if manifest.admin.as_ref().is_some_and(|admin| admin.secret_ref == secret))
+            {
+                self.systems.forget(&system.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same secret sealed for other endpoints, under the same id; `None` when it was destroyed.
+    pub(super) async fn resealed(
+        &self,
+        id: SecretId,
+        endpoints: Digest,
+        now: Timestamp,
+    ) -> Result<Option<SecretRow>, AppError> {
+        let Some(row) = self.store.secret(id).await?.filter(|row| row.destroyed_at.is_none()) else {
+            return Ok(None);
+        };
+        let failed = |error: &dyn std::fmt::Display| {
+            AppError::internal("a secret could not be sealed for its new endpoints", error)
+        };
+        let opened = StoredSecrets::new(Arc::clone(&self.store), Arc::clone(&self.keys));
+        let secret = opened
+            .open(id, row.endpoint_digest)
+            .await
+            .map_err(|error| failed(&error))?;
+        let version = row.version.saturating_add(1);
+        let seal_as = SealAs {
+            id,
+            name: row.name,
+            kind: row.kind,
+            version,
+            endpoints,
+            at: now,
+        };
+        let sealed = seal(&self.keys, seal_as, &secret, &*self.env.random).map_err(|error| failed(&error))?;
+        Ok(Some(SecretRow {
+            created_at: row.created_at,
+            destroy_at: row.destroy_at,
+            ..sealed
+        }))
+    }
+}

@@ -1,0 +1,92 @@
+//! Stopping everything destructive, at once and by one person; going on, which takes two.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{App, AppError, Caller, Deed, PlanView, StatusView, Verb, allow};
+use crate::domain::plan::Action;
+use crate::engine::breaker::{Allowance, BREAKER, Tripped, rearmed};
+use crate::engine::freeze::{FREEZE, Freeze, lifted};
+use crate::store::Commit;
+
+/// How long a due set that a person has looked at may be worked off.
+const ALLOWED_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+impl App {
+    /// From its commit on no node takes anything away. Freezing twice keeps the first reason.
+    ///
+    /// # Errors
+    /// When there is no reason.
+    pub async fn freeze(&self, caller: &Caller, reason: String) -> Result<StatusView, AppError> {
+        allow(caller, Verb::Freeze)?;
+        if reason.trim().is_empty() {
+            return Err(AppError::invalid("a freeze needs a reason: --reason \"why\""));
+        }
+        if self.store.setting(FREEZE).await?.is_none() {
+            let now = self.env.now();
+            let log = vec![self.entry(caller, now, Deed::new("frozen", json!({ "reason": reason })))];
+            let freeze = Freeze {
+                reason,
+                by: caller.name.clone(),
+                at: now,
+            };
+            let commit = Commit {
+                guards: Vec::new(),
+                facts: vec![freeze.fact()],
+                log,
+            };
+            self.store(commit, "the freeze could not be stored").await?;
+        }
+        self.status(caller).await
+    }
+
+    /// Asks for the end of a freeze: another person signs.
+    ///
+    /// # Errors
+    /// When nothing is frozen.
+    pub async fn unfreeze(&self, caller: &Caller, reason: String) -> Result<PlanView, AppError> {
+        allow(caller, Verb::Unfreeze)?;
+        let Some(value) = self.store.setting(FREEZE).await? else {
+            return Err(AppError::Conflict {
+                why: "nothing is frozen".to_owned(),
+            });
+        };
+        let frozen_because = Freeze::of_setting(&value).reason;
+        let consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
+        let action = Action::Unfreeze { frozen_because };
+        self.propose_only(caller, reason, action, consequences, Vec::new())
+            .await
+    }
+
+    /// Asks for the breaker to be armed again, so that what is due is opened: another person signs.
+    ///
+    /// # Errors
+    /// When the breaker is not open.
+    pub async fn rearm(&self, caller: &Caller, reason: String) -> Result<PlanView, AppError> {
+        allow(caller, Verb::Unfreeze)?;
+        let Some(value) = self.store.setting(BREAKER).await? else {
+            return Err(AppError::Conflict {
+                why: "the breaker is not open".to_owned(),
+            });
+        };
+        let tripped = Tripped::of_setting(&value);
+        let consequences = vec![format!(
+            "{} identities that are due are rotated, within their budgets",
+            tripped.due
+        )];
+        let action = Action::RearmBreaker {
+            opened_because: tripped.why,
+        };
+        self.propose_only(caller, reason, action, consequences, Vec::new())
+            .await
+    }
+}
+
+pub(super) fn lift(commit: &mut Commit, _now: Timestamp) {
+    commit.facts.push(lifted());
+}
+
+pub(super) fn rearm(commit: &mut Commit, now: Timestamp) {
+    let until = now.saturating_add(ALLOWED_FOR).unwrap_or(Timestamp::MAX);
+    commit.facts.extend(rearmed(Allowance { due: u32::MAX, until }));
+}

@@ -1,0 +1,150 @@
+//! Plans, events and runs in the words of people: one line each.
+
+use serde_json::Value;
+
+use crate::domain::plan::{Action, Change};
+use crate::domain::workflow::{Event, EventBody, Observation, RunStatus, StepOutput};
+
+/// `+ Identity orders-api`, and under a change the fields that differ.
+pub(super) fn diff_lines(change: &Change) -> Vec<String> {
+    let kind = change.kind.name();
+    let Some(before) = &change.before else {
+        return vec![format!("+ {kind} {}", change.name)];
+    };
+    let mut lines = vec![format!("~ {kind} {}", change.name)];
+    let (before, after) = (serde_json::to_value(before), serde_json::to_value(&change.after));
+    if let (Ok(before), Ok(after)) = (before, after) {
+        differences("spec", before.get("spec"), after.get("spec"), &mut lines);
+    }
+    lines
+}
+
+fn differences(at: &str, before: Option<&Value>, after: Option<&Value>, lines: &mut Vec<String>) {
+    match (before, after) {
+        (before, after) if before == after => {}
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
+            let keys: std::collections::BTreeSet<_> = before.keys().chain(after.keys()).collect();
+            for key in keys {
+                differences(&format!("{at}.{key}"), before.get(key), after.get(key), lines);
+            }
+        }
+        (before, after) => {
+            let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+            lines.push(format!("    {at}: {} -> {}", show(before), show(after)));
+        }
+    }
+}
+
+pub(super) fn action_line(action: &Action) -> String {
+    let verb = action.verb();
+    match action {
+        Action::Provision { name, .. } | Action::Decommission { name, .. } | Action::Retire { name, .. } => {
+            format!("{verb} {name}")
+        }
+        Action::Rotate { name, exception, .. } => match exception {
+            Some(exception) => format!("{verb} {name}, without waiting for its consumers: {exception}"),
+            None => format!("{verb} {name}"),
+        },
+        Action::EmergencyRotate {
+            name, reason, breaks, ..
+        } => {
+            let breaks = if breaks.is_empty() {
+                "no consumer is registered".to_owned()
+            } else {
+                breaks.join(", ")
+            };
+            format!("{verb} {name}: {reason}; may break: {breaks}")
+        }
+        Action::Revoke { name, credential, .. } => format!("{verb} {credential} of {name}"),
+        Action::Adopt { name, account, .. } | Action::TakeOver { name, account, .. } => {
+            format!("{verb} account {account} as {name}")
+        }
+        Action::Enrol { name, roles, .. } => format!("{verb} {name} as {}", roles.join(", ")),
+        Action::Unfreeze { frozen_because } => format!("{verb} what was frozen because: {frozen_because}"),
+        Action::RearmBreaker { opened_because } => format!("{verb}, which opened because: {opened_because}"),
+    }
+}
+
+/// An event as one sentence.
+pub(super) fn event_line(event: &Event) -> String {
+    match &event.body {
+        EventBody::Opened { plan } => {
+            format!(
+                "{} of {} opened: {}",
+                plan.kind.name(),
+                plan.identity_name,
+                plan.reason.name()
+            )
+        }
+        EventBody::Started { attempt, .. } if *attempt > 1 => format!("attempt {attempt}"),
+        EventBody::Started { .. } => "started".to_owned(),
+        EventBody::Succeeded { output, .. } => output_line(output),
+        EventBody::Failed { error, .. } => format!("failed: {}", error.message),
+        EventBody::Observed { observation, .. } => observation_line(observation),
+        EventBody::Waiting { until, why, .. } => format!("waits until {until:.0}: {why}"),
+        EventBody::Unwinding { cause } => format!("takes back what was done: {cause}"),
+        EventBody::NeedsOperator {
+            reason, manual_step, ..
+        } => format!("needs a person: {reason}. {manual_step}"),
+        EventBody::Retried { by, reason } => format!("retried by {}: {reason}", by.label()),
+        EventBody::Resumed { by, reason } => format!("resumed by {}: {reason}", by.label()),
+        EventBody::CancelRequested { by, reason } => format!("cancelled by {}: {reason}", by.label()),
+        EventBody::Closed { outcome, .. } => format!("closed: {}", outcome.name()),
+    }
+}
+
+fn output_line(output: &StepOutput) -> String {
+    match output {
+        StepOutput::Nothing => "done".to_owned(),
+        StepOutput::Read { .. } => "the account is as approved".to_owned(),
+        StepOutput::Issued { issued } => format!("{} holds {}", issued.principal.name, issued.key_id.0),
+        StepOutput::NeverIssued => "it never took effect".to_owned(),
+        StepOutput::Delivered { places, .. } => format!("delivered to {}, and read back", places.join(", ")),
+        StepOutput::Revoked { .. } => "revocation acknowledged; not yet believed".to_owned(),
+        StepOutput::SessionsEnded { ended } => format!("{} sessions ended, {} left", ended.ended, ended.left),
+        StepOutput::Stripped { grants } => format!("{} rights taken away", grants.len()),
+        StepOutput::Proofs { deaths } => format!("{} judged", deaths.len()),
+        StepOutput::Adopted { .. } => "registered as it is".to_owned(),
+    }
+}
+
+fn observation_line(observation: &Observation) -> String {
+    match observation {
+        Observation::Before { .. } => "the account before the change".to_owned(),
+        Observation::After { .. } => "the account after the change".to_owned(),
+        Observation::Tried { vantage, reading, .. } => format!("{vantage}: {}", verdict(&reading.verdict)),
+        Observation::ProbeRound { round, .. } => {
+            let positive = round.positive.as_ref().map_or_else(|| "none".to_owned(), verdict);
+            format!(
+                "{}: old {}, live control {positive}, random control {}",
+                round.vantage,
+                verdict(&round.old),
+                verdict(&round.negative)
+            )
+        }
+        Observation::IssueFound { issued } => {
+            format!("found in place: {} holds {}", issued.principal.name, issued.key_id.0)
+        }
+        Observation::ConsumerSeen { consumer } => format!("consumer {consumer} is on the new credential"),
+        Observation::ConsumerAwaited { consumer } => format!("consumer {consumer} is awaited"),
+        Observation::Note { text } => text.clone(),
+    }
+}
+
+fn verdict(verdict: &keyfall_sdk::Verdict) -> String {
+    match verdict {
+        keyfall_sdk::Verdict::Accepted { .. } => "accepted".to_owned(),
+        keyfall_sdk::Verdict::Refused { code } => format!("refused ({code})"),
+        keyfall_sdk::Verdict::Inconclusive { why, .. } => format!("inconclusive ({why:?})"),
+        keyfall_sdk::Verdict::Untestable { .. } => "untestable".to_owned(),
+    }
+}
+
+/// What an open run waits for, in one sentence.
+pub(super) fn status_note(status: &RunStatus, last: Option<&Event>) -> Option<String> {
+    match status {
+        RunStatus::NeedsOperator { reason, manual_step } => Some(format!("{reason}. {manual_step}")),
+        RunStatus::Open => last.map(event_line),
+        RunStatus::Closed { .. } => None,
+    }
+}

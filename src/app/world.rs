@@ -1,0 +1,130 @@
+//! What is registered besides identities, as one value: what a plan of a run is made from. A plan that is being applied lays its own changes
+//! over it, so that an identity and its system can appear in one commit.
+
+use std::collections::BTreeMap;
+
+use super::AppError;
+use crate::domain::actor::Approval;
+use crate::domain::identity::{Credential, CredentialState, Identity};
+use crate::domain::ids::ResourceId;
+use crate::domain::plan::{Change, ChangeTarget};
+use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
+use crate::domain::policy::policy_for;
+use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemManifest};
+use crate::domain::workflow::{ControlCredential, RunPlan};
+use crate::store::Store;
+
+#[derive(Debug, Default)]
+pub(super) struct World {
+    systems: BTreeMap<String, Resource>,
+    policies: BTreeMap<String, (PolicySpec, Option<Approval>)>,
+    destinations: BTreeMap<String, (ResourceId, DestinationSpec)>,
+}
+
+impl World {
+    pub(super) async fn read(store: &dyn Store) -> Result<Self, AppError> {
+        let mut world = Self::default();
+        for kind in [Kind::System, Kind::Policy, Kind::Destination] {
+            for resource in store.resources(kind).await? {
+                world.put(resource);
+            }
+        }
+        Ok(world)
+    }
+
+    /// As it will be when these changes are stored.
+    pub(super) fn with(mut self, changes: &[Change], approval: &Approval) -> Self {
+        for change in changes {
+            if let ChangeTarget::Resource(id) = change.target {
+                self.put(Resource {
+                    id,
+                    name: change.name.clone(),
+                    version: change.from_version.saturating_add(1),
+                    labels: change.labels.clone(),
+                    spec: change.after.clone(),
+                    approved: Some(approval.clone()),
+                });
+            }
+        }
+        self
+    }
+
+    fn put(&mut self, resource: Resource) {
+        match &resource.spec {
+            Spec::System(_) => drop(self.systems.insert(resource.name.clone(), resource)),
+            Spec::Policy(spec) => {
+                let policy = (spec.clone(), resource.approved);
+                drop(self.policies.insert(resource.name, policy));
+            }
+            Spec::Destination(spec) => {
+                let destination = (resource.id, spec.clone());
+                drop(self.destinations.insert(resource.name, destination));
+            }
+            Spec::Owner(_) | Spec::Identity(_) => {}
+        }
+    }
+
+    /// The system as a resource, and what its manifest says.
+    pub(super) fn system(&self, name: &str) -> Result<(&Resource, &SystemManifest), AppError> {
+        let found = self.systems.get(name).and_then(|resource| match &resource.spec {
+            Spec::System(manifest) => Some((resource, manifest)),
+            _ => None,
+        });
+        found.ok_or_else(|| AppError::NotFound {
+            what: "system",
+            name: name.to_owned(),
+        })
+    }
+
+    pub(super) fn policy_of(&self, identity: &Identity) -> Option<(&str, &PolicySpec, Option<&Approval>)> {
+        let all = self.policies.iter().map(|(name, (policy, _))| (name.as_str(), policy));
+        let (name, policy) = policy_for(all, identity)?;
+        let approved = self.policies.get(name).and_then(|(_, approved)| approved.as_ref());
+        Some((name, policy, approved))
+    }
+
+    /// The plan of a run for this identity.
+    pub(super) fn plan_run(
+        &self,
+        identity: &Identity,
+        credentials: &[Credential],
+        control: Option<&ControlCredential>,
+        connector: &ConnectorFacts,
+        request: RunRequest,
+        drawn: Drawn,
+    ) -> Result<RunPlan, AppError> {
+        let (resource, system) = self.system(&identity.spec.system)?;
+        let registered = Registered {
+            identity,
+            system_id: resource.id,
+            system,
+            policy: self.policy_of(identity).map(|(_, policy, _)| policy),
+            destinations: &self.destinations,
+            credentials,
+            control,
+            connector,
+        };
+        plan_run(&registered, request, drawn).map_err(|cannot| AppError::Conflict {
+            why: cannot.to_string(),
+        })
+    }
+}
+
+/// The live credential of a system's control identity.
+pub(super) async fn control_of(store: &dyn Store, system: &str) -> Result<Option<ControlCredential>, AppError> {
+    let Some(current) = store
+        .control_identity(system)
+        .await?
+        .and_then(|identity| identity.current)
+    else {
+        return Ok(None);
+    };
+    let credential = store.credential(current).await?;
+    let live = credential.filter(|credential| matches!(credential.state, CredentialState::Active));
+    Ok(live.and_then(|credential| {
+        credential.secret.map(|secret| ControlCredential {
+            principal: credential.principal,
+            secret,
+        })
+    }))
+}

@@ -1,0 +1,137 @@
+//! What opening a run needs besides the register: facts of the connector with what was measured here, a fresh sealed secret, and the check that
+//! the approval is signed by people who are enrolled and did not ask for it themselves.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use keyfall_sdk::BoxFuture;
+
+use super::report::PrepareRuns;
+use super::secrets::{SealAs, seal};
+use super::systems::Systems;
+use crate::clock::Environment;
+use crate::domain::actor::{Approval, Approver};
+use crate::domain::planner::ConnectorFacts;
+use crate::domain::resource::{Resource, Spec};
+use crate::domain::workflow::RunPlan;
+use crate::evidence::approval::{ApprovalStatement, Decision};
+use crate::evidence::keys::VerifierKey;
+use crate::sealing::{Keyring, SecretGenerator};
+use crate::store::{SecretRow, Store};
+
+/// How many of the last measured settling times may widen a window.
+const SAMPLES: u32 = 200;
+
+pub struct Preparation {
+    pub store: Arc<dyn Store>,
+    pub systems: Arc<Systems>,
+    pub keys: Arc<Keyring>,
+    pub env: Environment,
+}
+
+impl PrepareRuns for Preparation {
+    fn connector_facts<'a>(&'a self, system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>> {
+        Box::pin(async move {
+            let Spec::System(manifest) = &system.spec else {
+                return Err(format!("`{}` is no system", system.name));
+            };
+            let unknown = || format!("this server has no connector called `{}`", manifest.connector);
+            let descriptor = self.systems.descriptor(&manifest.connector).ok_or_else(unknown)?;
+            let measured = self.store.settling(&system.name, SAMPLES).await;
+            let measured =
+                measured.map_err(|error| format!("the measured settling times could not be read: {error}"))?;
+            Ok(ConnectorFacts {
+                strategies: descriptor.strategies.to_vec(),
+                settling: SignedDuration::try_from(descriptor.settling.documented).unwrap_or(SignedDuration::MAX),
+                settling_source: descriptor.settling.source.to_owned(),
+                measured: measured
+                    .iter()
+                    .map(|sample| sample.micros)
+                    .max()
+                    .map(SignedDuration::from_micros),
+            })
+        })
+    }
+
+    fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String> {
+        let new = plan
+            .new
+            .as_ref()
+            .ok_or_else(|| format!("{} issues nothing", plan.run))?;
+        let unknown = || format!("this server has no connector called `{}`", plan.connector);
+        let shape = self
+            .systems
+            .descriptor(&plan.connector)
+            .ok_or_else(unknown)?
+            .secret_shape;
+        let generator = SecretGenerator::new(shape).map_err(|error| error.to_string())?;
+        let secret = generator.draw(&*self.env.random).map_err(|error| error.to_string())?;
+        let seal_as = SealAs {
+            id: new.secret,
+            name: None,
+            kind: "credential".to_owned(),
+            version: 1,
+            endpoints: plan.endpoint_digest,
+            at: plan.timing.opened_at,
+        };
+        seal(&self.keys, seal_as, &secret, &*self.env.random).map_err(|error| error.to_string())
+    }
+
+    fn check_approval<'a>(&'a self, approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            let unread = |error: crate::store::StoreError| format!("the approval could not be checked: {error}");
+            let plan = self.store.plan(approval.plan).await.map_err(unread)?;
+            let plan = plan.ok_or_else(|| format!("plan {} is not in the store", approval.plan))?;
+            if plan.digest != approval.plan_digest {
+                return Err(format!(
+                    "{} is not the plan that was approved: its digest differs",
+                    plan.id
+                ));
+            }
+            let needed = usize::try_from(plan.approvals_needed).unwrap_or(usize::MAX);
+            if approval.approvers.len() < needed {
+                return Err(format!(
+                    "{} needs {needed} approvals and has {}",
+                    plan.id,
+                    approval.approvers.len()
+                ));
+            }
+            for approver in &approval.approvers {
+                if approver.person == plan.requester && !approval.solo {
+                    return Err(format!("{} asked for {} and cannot approve it", approver.name, plan.id));
+                }
+                let person = self.store.person(approver.person).await.map_err(unread)?;
+                let enrolled = person.and_then(|person| person.public_key);
+                check_signature(approval, approver, enrolled.as_deref())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// A standing approval outlasts its signer's term: what was allowed while the key was enrolled stays allowed until the policy changes.
+fn check_signature(approval: &Approval, approver: &Approver, enrolled: Option<&str>) -> Result<(), String> {
+    if enrolled != Some(approver.public_key.as_str()) {
+        return Err(format!(
+            "the key that signed for {} is not the one that is enrolled",
+            approver.name
+        ));
+    }
+    let key: VerifierKey = approver
+        .public_key
+        .parse()
+        .map_err(|error| format!("{}'s key: {error}", approver.name))?;
+    let statement = ApprovalStatement {
+        plan_id: approval.plan.to_string(),
+        plan_digest: approval.plan_digest.0,
+        decision: Decision::Approve,
+        expires_at_micros: approver.expires_at_micros,
+    };
+    if statement.verifies(&key, &approver.signature) {
+        return Ok(());
+    }
+    Err(format!(
+        "{}'s signature does not hold over {}",
+        approver.name, approval.plan
+    ))
+}
