@@ -61,6 +61,7 @@ impl App {
         let approval = Approval {
             plan: row.id,
             plan_digest: row.digest,
+            requester: row.requester,
             approvers,
             standing: false,
             solo,

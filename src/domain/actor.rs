@@ -34,6 +34,8 @@ impl Actor {
 pub struct Approval {
     pub plan: PlanId,
     pub plan_digest: Digest,
+    /// Who asked for the plan; none of those who signed, unless `solo`.
+    pub requester: PersonId,
     pub approvers: Vec<Approver>,
     /// The approved plan is a policy (or an identity under one), and this run stays inside its bounds.
     pub standing: bool,

@@ -41,6 +41,7 @@ fn plan() -> RunPlan {
         approval: Approval {
             plan: PlanId::from_uuid(Uuid::from_u128(5)),
             plan_digest: Digest::of(b"plan"),
+            requester: PersonId::from_uuid(Uuid::from_u128(77)),
             approvers: Vec::new(),
             standing: false,
             solo: true,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::rule::refusals_hold;
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
-use crate::domain::ids::{CredentialId, IdentityId, PersonId, ReceiptId, ResourceId, RunId};
+use crate::domain::ids::{CredentialId, IdentityId, ReceiptId, ResourceId, RunId};
 use crate::domain::proof::{ControlPlane, Grade, ProofProgress, ProofTerms, Round};
 use crate::domain::workflow::{Outcome, RunKind, Trigger};
 use crate::evidence::record::ExceptionCause;
@@ -26,8 +26,6 @@ pub struct ReceiptBody {
     pub system: SystemFacts,
     /// With the signatures themselves, so that they can be verified here.
     pub approval: Approval,
-    /// Who asked for the plan that was signed, where it is not the run's initiator (a policy's standing approval).
-    pub plan_requester: Option<PersonId>,
     pub exceptions: Vec<ExceptionFacts>,
     /// Every credential that the run ended or tried to end.
     pub credentials: Vec<CredentialEvidence>,

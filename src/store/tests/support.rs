@@ -16,7 +16,7 @@ use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
-use crate::domain::ids::{CredentialId, IdentityId, PlanId, ResourceId, RunId, SecretId};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{Event, EventBody, RunKind, RunPlan, Timing, Trigger};
 use crate::store::{
@@ -289,6 +289,7 @@ pub(super) fn approval() -> Approval {
     Approval {
         plan: PlanId::from_uuid(Uuid::from_u128(9)),
         plan_digest: Digest::of(b"plan"),
+        requester: PersonId::from_uuid(Uuid::from_u128(77)),
         approvers: Vec::new(),
         standing: true,
         solo: false,

@@ -26,7 +26,7 @@ use crate::clock::{Clock, Environment};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
-use crate::domain::ids::{CredentialId, IdentityId, PlanId, ResourceId, RunId, SecretId};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::resource::{SeenBy, SystemManifest};
 use crate::domain::workflow::{
@@ -222,6 +222,7 @@ impl Bench {
             approval: Approval {
                 plan: PlanId::from_uuid(Uuid::from_u128(1)),
                 plan_digest: Digest::of(b"plan"),
+                requester: PersonId::from_uuid(Uuid::from_u128(77)),
                 approvers: Vec::new(),
                 standing: true,
                 solo: false,
