@@ -348,6 +348,7 @@ pub(super) fn approval(env: &Environment) -> Approval {
     Approval {
         plan: crate::domain::ids::PlanId::from_uuid(env.draw_uuid()),
         plan_digest: Digest::of(b"approved"),
+        requester: crate::domain::ids::PersonId::from_uuid(uuid::Uuid::from_u128(77)),
         approvers: Vec::new(),
         standing: false,
         solo: true,
