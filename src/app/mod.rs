@@ -11,6 +11,8 @@ mod backups;
 mod checking;
 mod doctor;
 mod error;
+#[cfg(test)]
+mod examples_tests;
 mod kek;
 mod log;
 pub mod manifest;
