@@ -28,17 +28,11 @@ pub(super) fn facts_of(run: &Run, event: &Event, schedule: &Schedule) -> Vec<Fac
 fn facts_of_change(plan: &RunPlan, change: RegisterChange, at: Timestamp, schedule: &Schedule) -> Vec<Fact> {
     match change {
         RegisterChange::CredentialIntended { id } => intended(plan, id, at).into_iter().collect(),
-        RegisterChange::CredentialIssued { id, issued } => vec![
-            Fact::CredentialIssued {
-                id,
-                principal: issued.principal,
-                key_id: issued.key_id,
-            },
-            Fact::CredentialState {
-                id,
-                to: CredentialState::Issued,
-            },
-        ],
+        RegisterChange::CredentialIssued { id, issued } => vec![Fact::CredentialIssued {
+            id,
+            principal: issued.principal,
+            key_id: issued.key_id,
+        }],
         RegisterChange::CredentialProven { id, at } => vec![Fact::CredentialProven { id, at }],
         RegisterChange::CredentialState { id, to } => vec![Fact::CredentialState { id, to }],
         RegisterChange::CredentialAdopted { id, reading } => adopted(plan, id, &reading, at).into_iter().collect(),

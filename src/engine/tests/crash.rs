@@ -121,6 +121,21 @@ async fn held_at(world: &World, step: Step) -> EngineHandle {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_result_of_an_effect_is_soon_durable_also_while_the_next_step_takes_long() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let engine = held_at(&world, Step::ProveNew).await;
+    until("the issue is stored while the proof is under way", || async {
+        let run = world.run_of(&live).await?;
+        (run.row.step.as_deref() == Some("prove_new")).then_some(())
+    })
+    .await;
+    world.steps.open_gate(Step::ProveNew);
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_lets_the_step_under_way_end_and_gives_the_lease_back() {
     let world = World::new().await;
     let live = world.due("app", HOUR).await;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::world::{World, settings, until};
+use super::world::{World, secret_row, settings, until};
+use crate::domain::ids::SecretId;
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};
-use crate::store::{Page, RunFilter};
+use crate::evidence::record::AuditRecord;
+use crate::store::{Fact, Page, RunFilter};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -103,6 +105,51 @@ async fn many_due_at_once_are_all_rotated() {
     engine.shutdown().await;
     assert_eq!(world.steps.violations(), Vec::<String>::new());
     assert!(all.iter().all(|live| !world.steps.is_live(live.credential)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_disagree_freeze_everything_destructive() {
+    let world = World::new().await;
+    let exact = EngineSettings {
+        clock_tolerance: SignedDuration::ZERO,
+        ..settings()
+    };
+    let engine = world.start_with(Arc::clone(&world.store), exact).await;
+    let frozen = until("it froze itself", || async { engine.status().last_pass.frozen }).await;
+    engine.shutdown().await;
+    assert_eq!(frozen.by, "keyfall");
+    assert_eq!(
+        world.open_findings().await,
+        [("clock_jump".to_owned(), "node-a".to_owned())]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_destroyed_on_record_when_its_deadline_has_passed() {
+    let world = World::new().await;
+    let now = world.env.now();
+    let secret = |at| {
+        let id = SecretId::from_uuid(world.env.draw_uuid());
+        let mut row = secret_row(id, now);
+        row.destroy_at = Some(at);
+        (id, Fact::Secret(row))
+    };
+    let (over, first) = secret(now - HOUR);
+    let (kept, second) = secret(now + HOUR);
+    world.put(vec![first, second]).await;
+    let engine = world.start().await;
+    until("a pass destroyed it", || async {
+        (engine.status().last_pass.secrets_destroyed == 1).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
+    let destroyed = world.store.secret(over).await.unwrap().unwrap();
+    assert!(destroyed.destroyed_at.is_some() && destroyed.ciphertext.iter().all(|byte| *byte == 0));
+    assert!(world.store.secret(kept).await.unwrap().unwrap().destroyed_at.is_none());
+    let log = world.store.log(0, 10).await.unwrap();
+    let record = AuditRecord::decode(&log[0].bytes).unwrap();
+    assert_eq!(record.action, "secrets_destroyed");
+    assert!(record.details.contains(&over.to_string()), "{}", record.details);
 }
 
 #[tokio::test(flavor = "multi_thread")]
