@@ -17,6 +17,8 @@ mod migrate;
 mod open;
 mod readers;
 mod session;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 mod writer;
 

@@ -14,7 +14,7 @@ use crate::clock::Environment;
 
 pub(super) struct Readers {
     idle: Mutex<Vec<Session>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     health: Arc<Health>,
 }
 
@@ -27,7 +27,7 @@ impl Readers {
         });
         Ok(Self {
             idle: Mutex::new(sessions.collect::<Result<_>>()?),
-            permits: Semaphore::new(count),
+            permits: Arc::new(Semaphore::new(count)),
             health: Arc::clone(health),
         })
     }
@@ -35,12 +35,19 @@ impl Readers {
     /// A few rows by key are read on the caller's thread: they lie in memory nearly always, and handing them over would cost more than
     /// reading them.
     pub(super) async fn run<V: Verb>(self: &Arc<Self>, verb: V, reach: Reach) -> Result<V::Output> {
-        let _permit = self.permits.acquire().await.map_err(|_| StoreError::Closed)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|_| StoreError::Closed)?;
         match reach {
             Reach::Point => self.read(&verb, reach),
             Reach::Range => {
                 let readers = Arc::clone(self);
-                blocking(V::DOING, move || readers.read(&verb, reach)).await
+                // The permit goes along: a caller that went away does not end the reading, and its connection is not free before.
+                let read = move || {
+                    let result = readers.read(&verb, reach);
+                    drop(permit);
+                    result
+                };
+                blocking(V::DOING, read).await
             }
         }
     }
