@@ -73,7 +73,7 @@ fn tests_do_not_sleep() {
 #[test]
 fn only_the_clock_reads_the_clock() {
     hold(
-        "time is a parameter; it is read in src/clock.rs alone (connectors may bound a call by a monotonic Instant)",
+        "time is a parameter; it is read in src/clock.rs alone (whoever does I/O may bound it by a monotonic Instant)",
         each_source(rules::leaves_the_clock_alone),
     );
 }

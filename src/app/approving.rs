@@ -40,32 +40,7 @@ impl App {
         let now = self.env.now();
         let (row, plan) = self.stored_plan(id).await?;
         self.check_open(&row, now).await?;
-        let solo = self.store.setting(SOLO).await?.is_some();
-        if row.requester == caller.person && !solo {
-            let why = "you asked for this plan, so another person must approve it (`keyfall people` lists who can)";
-            return Err(AppError::Conflict { why: why.to_owned() });
-        }
-        let person = self
-            .store
-            .person(caller.person)
-            .await?
-            .filter(|person| person.retired_at.is_none());
-        let approver = check_signature(&row, person, &signed, now)?;
-        let mut approvers = self.earlier_approvers(&row, now).await?;
-        if approvers.iter().any(|one| one.person == approver.person) {
-            return Err(AppError::Conflict {
-                why: "you have signed this plan already; it needs another person".to_owned(),
-            });
-        }
-        approvers.push(approver);
-        let approval = Approval {
-            plan: row.id,
-            plan_digest: row.digest,
-            requester: row.requester,
-            approvers,
-            standing: false,
-            solo,
-        };
+        let approval = self.signed_by(caller, &row, &signed, now).await?;
         let fact = Fact::Approval(approval_row(self, caller, &row, &signed, true, now)?);
         let details =
             json!({ "plan": row.id, "digest": row.digest, "reason": signed.reason, "signature": signed.signature });
@@ -103,6 +78,42 @@ impl App {
             .await?;
         let (row, plan) = self.stored_plan(id).await?;
         self.plan_view(&row, &plan, runs).await
+    }
+
+    /// The approval as it stands with this signature.
+    async fn signed_by(
+        &self,
+        caller: &Caller,
+        row: &PlanRow,
+        signed: &Signed,
+        now: Timestamp,
+    ) -> Result<Approval, AppError> {
+        let solo = self.store.setting(SOLO).await?.is_some();
+        if row.requester == caller.person && !solo {
+            let why = "you asked for this plan, so another person must approve it (`keyfall people` lists who can)";
+            return Err(AppError::Conflict { why: why.to_owned() });
+        }
+        let person = self
+            .store
+            .person(caller.person)
+            .await?
+            .filter(|person| person.retired_at.is_none());
+        let approver = check_signature(row, person, signed, now)?;
+        let mut approvers = self.earlier_approvers(row, now).await?;
+        if approvers.iter().any(|one| one.person == approver.person) {
+            return Err(AppError::Conflict {
+                why: "you have signed this plan already; it needs another person".to_owned(),
+            });
+        }
+        approvers.push(approver);
+        Ok(Approval {
+            plan: row.id,
+            plan_digest: row.digest,
+            requester: row.requester,
+            approvers,
+            standing: false,
+            solo,
+        })
     }
 
     /// # Errors

@@ -5,6 +5,7 @@
 
 mod access;
 mod acting;
+mod adopting;
 mod applying;
 mod approving;
 mod backups;
@@ -37,7 +38,8 @@ use jiff::Timestamp;
 use keyfall_sdk::{ConnectorKind, ServerGrants};
 
 pub use access::{Caller, Refusal, Role, Verb, allow};
-pub use acting::{AdoptAsk, Asked, RotateAsk};
+pub use acting::{Asked, RotateAsk};
+pub use adopting::AdoptAsk;
 pub use approving::{SOLO, Signed};
 pub use error::AppError;
 pub use kek::{KEK_CHECK, KEK_ID};

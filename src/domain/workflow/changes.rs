@@ -100,61 +100,24 @@ fn started(plan: &RunPlan, step: Step) -> Vec<RegisterChange> {
 fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<RegisterChange> {
     let plan = run.plan();
     let settling_until = at.saturating_add(plan.proof.settling).unwrap_or(Timestamp::MAX);
-    let revoked = |id| RegisterChange::CredentialState {
-        id,
-        to: CredentialState::Revoked { settling_until },
-    };
+    let revoked = |id| credential_to(id, CredentialState::Revoked { settling_until });
+    let new = || plan.new.iter();
     match (step, output) {
-        (Step::IssueNew, StepOutput::Issued { issued }) => {
-            let mut changes: Vec<_> = plan
-                .new
-                .iter()
-                .map(|new| RegisterChange::CredentialIssued {
-                    id: new.id,
-                    issued: issued.clone(),
-                })
-                .collect();
-            if plan.strategy == Strategy::InPlace {
-                for old in &plan.old {
-                    changes.push(RegisterChange::CredentialState {
-                        id: old.id,
-                        to: CredentialState::Revoking,
-                    });
-                    changes.push(revoked(old.id));
-                }
-            }
-            changes
-        }
-        (Step::ProveNew, _) => plan
-            .new
-            .iter()
+        (Step::IssueNew, StepOutput::Issued { issued }) => issued_new(plan, issued, settling_until),
+        (Step::ProveNew, _) => new()
             .map(|new| RegisterChange::CredentialProven { id: new.id, at })
             .collect(),
         (Step::Promote, _) => promoted(plan, at),
-        (Step::Quarantine, _) => vec![RegisterChange::IdentityState {
-            id: plan.identity,
-            to: IdentityState::Quarantined,
-        }],
-        (Step::LiftQuarantine, _) => vec![RegisterChange::IdentityState {
-            id: plan.identity,
-            to: IdentityState::Active,
-        }],
+        (Step::Quarantine, _) => vec![identity_to(plan, IdentityState::Quarantined)],
+        (Step::LiftQuarantine, _) => vec![identity_to(plan, IdentityState::Active)],
         (Step::StripGrants, _) if plan.kind == RunKind::Decommission => {
-            vec![RegisterChange::IdentityState {
-                id: plan.identity,
-                to: IdentityState::Decommissioning,
-            }]
+            vec![identity_to(plan, IdentityState::Decommissioning)]
         }
         (Step::RevokeOld, _) => plan.old.iter().map(|old| revoked(old.id)).collect(),
-        (Step::RevokeNew, StepOutput::NeverIssued) => plan
-            .new
-            .iter()
-            .map(|new| RegisterChange::CredentialState {
-                id: new.id,
-                to: CredentialState::NeverIssued,
-            })
+        (Step::RevokeNew, StepOutput::NeverIssued) => new()
+            .map(|new| credential_to(new.id, CredentialState::NeverIssued))
             .collect(),
-        (Step::RevokeNew, _) => plan.new.iter().map(|new| revoked(new.id)).collect(),
+        (Step::RevokeNew, _) => new().map(|new| revoked(new.id)).collect(),
         (Step::ProveDead | Step::ProveNewDead, StepOutput::Proofs { deaths }) => {
             deaths.iter().flat_map(|(id, death)| died(run, *id, death)).collect()
         }
@@ -163,14 +126,38 @@ fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<R
                 id: plan.identity,
                 credential: None,
             },
-            RegisterChange::IdentityState {
-                id: plan.identity,
-                to: IdentityState::Decommissioned,
-            },
+            identity_to(plan, IdentityState::Decommissioned),
         ],
         (Step::Record, StepOutput::Adopted { reading }) => adopted(plan, reading),
         _ => Vec::new(),
     }
+}
+
+fn credential_to(id: CredentialId, to: CredentialState) -> RegisterChange {
+    RegisterChange::CredentialState { id, to }
+}
+
+fn identity_to(plan: &RunPlan, to: IdentityState) -> RegisterChange {
+    RegisterChange::IdentityState { id: plan.identity, to }
+}
+
+/// Where an account holds one value, issuing the new one is what revoked the old one.
+fn issued_new(plan: &RunPlan, issued: &Issued, settling_until: Timestamp) -> Vec<RegisterChange> {
+    let mut changes: Vec<_> = plan
+        .new
+        .iter()
+        .map(|new| RegisterChange::CredentialIssued {
+            id: new.id,
+            issued: issued.clone(),
+        })
+        .collect();
+    if plan.strategy == Strategy::InPlace {
+        for old in &plan.old {
+            changes.push(credential_to(old.id, CredentialState::Revoking));
+            changes.push(credential_to(old.id, CredentialState::Revoked { settling_until }));
+        }
+    }
+    changes
 }
 
 fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {

@@ -12,6 +12,7 @@ mod changes;
 mod decide;
 mod event;
 mod plan;
+mod reading;
 mod run;
 mod steps;
 

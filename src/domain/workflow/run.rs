@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
-use super::super::ids::{CredentialId, RunId};
+use super::super::ids::CredentialId;
 use super::super::proof::ProofProgress;
 use super::decide::Then;
 use super::event::{Death, Event, EventBody, Observation, Outcome, StepOutput};
 use super::plan::RunPlan;
-use super::steps::{Step, forward_steps, pivot, unwind_steps};
+use super::steps::{Step, forward_steps, unwind_steps};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
@@ -65,28 +65,28 @@ pub struct IllegalEvent {
 /// A run as its log tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
-    plan: RunPlan,
-    next_seq: u32,
-    path: Path,
-    steps: Vec<Step>,
-    cursor: usize,
-    step_state: StepState,
-    status: RunStatus,
-    begun: Vec<Step>,
-    cancel: Option<String>,
-    unwind_cause: Option<String>,
-    last_event_at: Timestamp,
-    step_began_at: Option<Timestamp>,
-    before: Option<PrincipalReading>,
-    after: Option<PrincipalReading>,
-    issued: Option<Issued>,
-    never_issued: bool,
-    delivered_version: Option<String>,
-    promoted_at: Option<Timestamp>,
-    sessions_ended: Option<SessionsEnded>,
-    stripped: Vec<String>,
-    progress: BTreeMap<CredentialId, ProofProgress>,
-    deaths: BTreeMap<CredentialId, Death>,
+    pub(super) plan: RunPlan,
+    pub(super) next_seq: u32,
+    pub(super) path: Path,
+    pub(super) steps: Vec<Step>,
+    pub(super) cursor: usize,
+    pub(super) step_state: StepState,
+    pub(super) status: RunStatus,
+    pub(super) begun: Vec<Step>,
+    pub(super) cancel: Option<String>,
+    pub(super) unwind_cause: Option<String>,
+    pub(super) last_event_at: Timestamp,
+    pub(super) step_began_at: Option<Timestamp>,
+    pub(super) before: Option<PrincipalReading>,
+    pub(super) after: Option<PrincipalReading>,
+    pub(super) issued: Option<Issued>,
+    pub(super) never_issued: bool,
+    pub(super) delivered_version: Option<String>,
+    pub(super) promoted_at: Option<Timestamp>,
+    pub(super) sessions_ended: Option<SessionsEnded>,
+    pub(super) stripped: Vec<String>,
+    pub(super) progress: BTreeMap<CredentialId, ProofProgress>,
+    pub(super) deaths: BTreeMap<CredentialId, Death>,
 }
 
 impl Run {
@@ -217,15 +217,7 @@ impl Run {
                 self.begin(*step, event.at);
                 self.step_state = StepState::Waiting { until: *until };
             }
-            EventBody::Unwinding { cause } => {
-                self.steps = unwind_steps(self);
-                self.path = Path::Unwinding;
-                self.cursor = 0;
-                self.step_state = StepState::NotStarted;
-                self.step_began_at = None;
-                self.status = RunStatus::Open;
-                self.unwind_cause = Some(cause.clone());
-            }
+            EventBody::Unwinding { cause } => self.turn_back(cause),
             EventBody::NeedsOperator {
                 reason, manual_step, ..
             } => {
@@ -255,6 +247,16 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn turn_back(&mut self, cause: &str) {
+        self.steps = unwind_steps(self);
+        self.path = Path::Unwinding;
+        self.cursor = 0;
+        self.step_state = StepState::NotStarted;
+        self.step_began_at = None;
+        self.status = RunStatus::Open;
+        self.unwind_cause = Some(cause.to_owned());
     }
 
     fn begin(&mut self, step: Step, at: Timestamp) {
@@ -332,141 +334,5 @@ impl Run {
             Some(step) => format!("{} at step {} ({:?})", self.status.name(), step.name(), self.step_state),
             None => format!("{} behind its last step", self.status.name()),
         }
-    }
-
-    #[must_use]
-    pub fn id(&self) -> RunId {
-        self.plan.run
-    }
-
-    #[must_use]
-    pub fn plan(&self) -> &RunPlan {
-        &self.plan
-    }
-
-    #[must_use]
-    pub fn next_seq(&self) -> u32 {
-        self.next_seq
-    }
-
-    #[must_use]
-    pub fn path(&self) -> Path {
-        self.path
-    }
-
-    #[must_use]
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
-    /// The step under the cursor; `None` behind the last one.
-    #[must_use]
-    pub fn step(&self) -> Option<Step> {
-        self.steps.get(self.cursor).copied()
-    }
-
-    #[must_use]
-    pub fn step_state(&self) -> &StepState {
-        &self.step_state
-    }
-
-    /// When the step under the cursor was first worked on.
-    #[must_use]
-    pub fn step_began_at(&self) -> Option<Timestamp> {
-        self.step_began_at
-    }
-
-    #[must_use]
-    pub fn status(&self) -> &RunStatus {
-        &self.status
-    }
-
-    #[must_use]
-    pub fn last_event_at(&self) -> Timestamp {
-        self.last_event_at
-    }
-
-    /// Attempts of the step under the cursor that have failed.
-    #[must_use]
-    pub fn attempts(&self) -> u32 {
-        match self.step_state {
-            StepState::Retrying { attempts, .. } => attempts,
-            StepState::Started { attempt } => attempt.saturating_sub(1),
-            StepState::NotStarted | StepState::Waiting { .. } => 0,
-        }
-    }
-
-    #[must_use]
-    pub fn was_begun(&self, step: Step) -> bool {
-        self.begun.contains(&step)
-    }
-
-    /// The point of no return lies behind: only forward from here.
-    #[must_use]
-    pub fn is_past_pivot(&self) -> bool {
-        pivot(&self.plan).is_some_and(|step| self.was_begun(step))
-    }
-
-    #[must_use]
-    pub fn cancel_reason(&self) -> Option<&str> {
-        self.cancel.as_deref()
-    }
-
-    #[must_use]
-    pub fn unwind_cause(&self) -> Option<&str> {
-        self.unwind_cause.as_deref()
-    }
-
-    /// The account before the first change.
-    #[must_use]
-    pub fn before(&self) -> Option<&PrincipalReading> {
-        self.before.as_ref()
-    }
-
-    /// The account after the last change.
-    #[must_use]
-    pub fn after(&self) -> Option<&PrincipalReading> {
-        self.after.as_ref()
-    }
-
-    #[must_use]
-    pub fn issued(&self) -> Option<&Issued> {
-        self.issued.as_ref()
-    }
-
-    #[must_use]
-    pub fn was_never_issued(&self) -> bool {
-        self.never_issued
-    }
-
-    #[must_use]
-    pub fn delivered_version(&self) -> Option<&str> {
-        self.delivered_version.as_deref()
-    }
-
-    #[must_use]
-    pub fn promoted_at(&self) -> Option<Timestamp> {
-        self.promoted_at
-    }
-
-    #[must_use]
-    pub fn sessions_ended(&self) -> Option<SessionsEnded> {
-        self.sessions_ended
-    }
-
-    #[must_use]
-    pub fn stripped(&self) -> &[String] {
-        &self.stripped
-    }
-
-    /// What was seen of each credential's life and death.
-    #[must_use]
-    pub fn progress(&self, credential: CredentialId) -> Option<&ProofProgress> {
-        self.progress.get(&credential)
-    }
-
-    #[must_use]
-    pub fn deaths(&self) -> &BTreeMap<CredentialId, Death> {
-        &self.deaths
     }
 }

@@ -1,0 +1,151 @@
+//! Reading a run: what its log has come to. Nothing here changes it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
+
+use super::super::ids::{CredentialId, RunId};
+use super::super::proof::ProofProgress;
+use super::event::Death;
+use super::plan::RunPlan;
+use super::run::{Path, Run, RunStatus, StepState};
+use super::steps::{Step, pivot};
+
+impl Run {
+    #[must_use]
+    pub fn id(&self) -> RunId {
+        self.plan.run
+    }
+
+    #[must_use]
+    pub fn plan(&self) -> &RunPlan {
+        &self.plan
+    }
+
+    #[must_use]
+    pub fn next_seq(&self) -> u32 {
+        self.next_seq
+    }
+
+    #[must_use]
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// The step under the cursor; `None` behind the last one.
+    #[must_use]
+    pub fn step(&self) -> Option<Step> {
+        self.steps.get(self.cursor).copied()
+    }
+
+    #[must_use]
+    pub fn step_state(&self) -> &StepState {
+        &self.step_state
+    }
+
+    /// When the step under the cursor was first worked on.
+    #[must_use]
+    pub fn step_began_at(&self) -> Option<Timestamp> {
+        self.step_began_at
+    }
+
+    #[must_use]
+    pub fn status(&self) -> &RunStatus {
+        &self.status
+    }
+
+    #[must_use]
+    pub fn last_event_at(&self) -> Timestamp {
+        self.last_event_at
+    }
+
+    /// Attempts of the step under the cursor that have failed.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        match self.step_state {
+            StepState::Retrying { attempts, .. } => attempts,
+            StepState::Started { attempt } => attempt.saturating_sub(1),
+            StepState::NotStarted | StepState::Waiting { .. } => 0,
+        }
+    }
+
+    #[must_use]
+    pub fn was_begun(&self, step: Step) -> bool {
+        self.begun.contains(&step)
+    }
+
+    /// The point of no return lies behind: only forward from here.
+    #[must_use]
+    pub fn is_past_pivot(&self) -> bool {
+        pivot(&self.plan).is_some_and(|step| self.was_begun(step))
+    }
+
+    #[must_use]
+    pub fn cancel_reason(&self) -> Option<&str> {
+        self.cancel.as_deref()
+    }
+
+    #[must_use]
+    pub fn unwind_cause(&self) -> Option<&str> {
+        self.unwind_cause.as_deref()
+    }
+
+    /// The account before the first change.
+    #[must_use]
+    pub fn before(&self) -> Option<&PrincipalReading> {
+        self.before.as_ref()
+    }
+
+    /// The account after the last change.
+    #[must_use]
+    pub fn after(&self) -> Option<&PrincipalReading> {
+        self.after.as_ref()
+    }
+
+    #[must_use]
+    pub fn issued(&self) -> Option<&Issued> {
+        self.issued.as_ref()
+    }
+
+    #[must_use]
+    pub fn was_never_issued(&self) -> bool {
+        self.never_issued
+    }
+
+    #[must_use]
+    pub fn delivered_version(&self) -> Option<&str> {
+        self.delivered_version.as_deref()
+    }
+
+    #[must_use]
+    pub fn promoted_at(&self) -> Option<Timestamp> {
+        self.promoted_at
+    }
+
+    #[must_use]
+    pub fn sessions_ended(&self) -> Option<SessionsEnded> {
+        self.sessions_ended
+    }
+
+    #[must_use]
+    pub fn stripped(&self) -> &[String] {
+        &self.stripped
+    }
+
+    /// What was seen of each credential's life and death.
+    #[must_use]
+    pub fn progress(&self, credential: CredentialId) -> Option<&ProofProgress> {
+        self.progress.get(&credential)
+    }
+
+    #[must_use]
+    pub fn deaths(&self) -> &BTreeMap<CredentialId, Death> {
+        &self.deaths
+    }
+}
