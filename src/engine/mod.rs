@@ -14,6 +14,7 @@
 
 pub mod breaker;
 mod budget;
+mod calls;
 mod claim;
 mod clocks;
 mod driver;
@@ -31,6 +32,7 @@ mod opening;
 mod outbox;
 mod pass;
 pub mod prepare;
+pub mod receipts;
 mod record;
 mod register;
 pub mod report;

@@ -94,12 +94,36 @@ fn outcome(run: &Run) -> Outcome {
             _ => None,
         })
     };
-    alive.or_else(unprovable).unwrap_or_else(|| match run.path() {
-        Path::Forward => Outcome::Completed,
-        Path::Unwinding => Outcome::Unwound {
-            cause: run.unwind_cause().unwrap_or("unknown").to_owned(),
-        },
-    })
+    // A person may send a run past its proof; what was to be proven then is not.
+    let skipped = || {
+        unproven(run).then(|| Outcome::Unprovable {
+            best: None,
+            why: "a person sent the run past its proof".to_owned(),
+        })
+    };
+    alive
+        .or_else(unprovable)
+        .or_else(skipped)
+        .unwrap_or_else(|| match run.path() {
+            Path::Forward => Outcome::Completed,
+            Path::Unwinding => Outcome::Unwound {
+                cause: run.unwind_cause().unwrap_or("unknown").to_owned(),
+            },
+        })
+}
+
+/// Something that this run was to prove dead has no judgement.
+fn unproven(run: &Run) -> bool {
+    let plan = run.plan();
+    let judged = |id| run.deaths().contains_key(&id);
+    match run.path() {
+        Path::Forward => run.steps().contains(&Step::ProveDead) && plan.old.iter().any(|old| !judged(old.id)),
+        Path::Unwinding => {
+            run.steps().contains(&Step::ProveNewDead)
+                && !run.was_never_issued()
+                && plan.new.iter().any(|new| !judged(new.id))
+        }
+    }
 }
 
 /// Attempts before the point of no return until the run is taken back.

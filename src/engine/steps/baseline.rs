@@ -22,8 +22,15 @@ pub(super) async fn baseline(at: &mut Attempt<'_>) -> Ended<StepOutput> {
             principal: old.principal.clone(),
             secret,
         };
-        let verdicts = probes::try_at(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
-        judge(at, old, &verdicts)?;
+        let tried = probes::try_within_budget(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
+        judge(at, old, &tried.verdicts)?;
+        if !tried.left.is_empty() {
+            at.note(format!(
+                "{} was not tried at {}: another refused login might lock the account",
+                old.id,
+                tried.left.join(", ")
+            ));
+        }
     }
     Ok(StepOutput::Nothing)
 }

@@ -37,6 +37,16 @@ pub(super) struct Room {
     pub(super) more_at: Option<Timestamp>,
 }
 
+impl Room {
+    /// When to ask again.
+    pub(super) fn later_than(self, now: Timestamp) -> Timestamp {
+        let in_a_minute = now
+            .saturating_add(SignedDuration::from_mins(1))
+            .unwrap_or(Timestamp::MAX);
+        self.more_at.filter(|more_at| *more_at > now).unwrap_or(in_a_minute)
+    }
+}
+
 #[derive(Default)]
 pub(super) struct RefusalBudget(Mutex<HashMap<(String, String), VecDeque<Timestamp>>>);
 

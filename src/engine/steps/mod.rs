@@ -38,6 +38,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{BoxFuture, IssueClass};
 
+use super::receipts;
 use super::report::{Closing, PerformSteps, StepReport};
 use super::secrets::OpenSecrets;
 use super::systems::Systems;
@@ -125,7 +126,7 @@ impl PerformSteps for Steps {
         step == Step::IssueNew && class != Some(IssueClass::Repeatable)
     }
 
-    fn closing(&self, _run: &Run, _outcome: &Outcome, _at: Timestamp) -> Closing {
-        Closing::default()
+    fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing {
+        receipts::closing(run, outcome, at, &self.env)
     }
 }

@@ -5,6 +5,7 @@ use keyfall_sdk::{InconclusiveWhy, PrincipalRef, ProbeCall, ProbePurpose, ProbeR
 
 use super::super::guard::GuardedConnector;
 use super::attempt::Attempt;
+use super::budget::{Room, allowances};
 use crate::domain::ids::CredentialId;
 use crate::domain::workflow::Observation;
 
@@ -16,8 +17,42 @@ pub(super) struct Candidate {
     pub(super) secret: SecretValue,
 }
 
+/// What trying came to.
+pub(super) struct Tried {
+    pub(super) verdicts: Vec<(String, Verdict)>,
+    /// Vantages that were left out, because a refusal there would be one too many for the account.
+    pub(super) left: Vec<String>,
+}
+
+/// Tries one credential at the given vantages, as many at once as there may be refusals, and goes on where it is accepted.
+pub(super) async fn try_within_budget(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    candidate: &Candidate,
+    vantages: &[String],
+    purpose: ProbePurpose,
+) -> Tried {
+    let mut verdicts = Vec::new();
+    let mut left = vantages;
+    while !left.is_empty() {
+        let room = room(at, connector, &candidate.principal.name);
+        // With nothing held against the account one login is always possible, or no credential could ever be tried there.
+        let fits = room.refused.max(u32::from(room.more_at.is_none()));
+        let (next, rest) = left.split_at(usize::try_from(fits).unwrap_or(usize::MAX).min(left.len()));
+        if next.is_empty() {
+            break;
+        }
+        verdicts.extend(try_at(at, connector, candidate, next, purpose).await);
+        left = rest;
+    }
+    Tried {
+        verdicts,
+        left: left.to_vec(),
+    }
+}
+
 /// Tries one credential at the given vantages, keeps each answer as an observation, and counts the refused ones.
-pub(super) async fn try_at(
+async fn try_at(
     at: &mut Attempt<'_>,
     connector: &GuardedConnector,
     candidate: &Candidate,
@@ -49,6 +84,13 @@ pub(super) async fn try_at(
         });
     }
     verdicts
+}
+
+pub(super) fn room(at: &Attempt<'_>, connector: &GuardedConnector, principal: &str) -> Room {
+    let allowances = allowances(connector.limits(), connector.descriptor());
+    at.steps
+        .refusals
+        .room(connector.system(), principal, &allowances, &[], at.now())
 }
 
 /// Vantages at which this credential has not been accepted in this run.

@@ -1,7 +1,7 @@
 //! Proving deaths: rounds of probes until `domain::proof::judge` has its answer for every credential of the run. Each round is reported and
 //! thereby durable before the next one; the waits between rounds are stored.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use keyfall_sdk::{ErrorKind, KeyId, PrincipalRef};
 
 use super::super::guard::GuardedConnector;
@@ -135,7 +135,7 @@ async fn one(
         let vantages = affordable(&terms.vantages, &progress, budget);
         if vantages.is_empty() {
             return Ok(Progress::Later {
-                until: over_budget(at, budget, now),
+                until: budget.later_than(now),
                 why: format!(
                     "{} has seen enough refused logins for the time being",
                     target.principal.name
@@ -166,6 +166,10 @@ async fn settle(
                 terms.vantages.len()
             ),
         },
+        Standing::Proven(_) if condemned.key_id.is_none() => Progress::Settled(Death::Unprovable {
+            best: Some(Grade::E3),
+            why: "no key id of it was ever recorded, so it cannot be told what was revoked".to_owned(),
+        }),
         Standing::Proven(proof) => Progress::Settled(Death::Proven { proof }),
         Standing::Alive { since } => Progress::Settled(Death::Alive { since }),
         Standing::Unprovable { best: None, why } if progress.rounds.is_empty() => {
@@ -241,16 +245,6 @@ fn affordable(vantages: &[String], progress: &ProofProgress, room: Room) -> Vec<
     order.sort_by_key(|vantage| last(vantage));
     let fits = usize::try_from(room.refused / REFUSED_PER_VANTAGE).unwrap_or(usize::MAX);
     order.into_iter().take(fits).cloned().collect()
-}
-
-/// No later than the instant at which the run gives up, so that a budget that never suffices ends as `unprovable`.
-fn over_budget(at: &Attempt<'_>, room: Room, now: Timestamp) -> Timestamp {
-    let terms = &at.plan().proof;
-    let minute = SignedDuration::from_mins(1);
-    room.more_at
-        .filter(|more_at| *more_at > now)
-        .or_else(|| now.saturating_add(minute.min(terms.give_up_after)).ok())
-        .unwrap_or(Timestamp::MAX)
 }
 
 async fn grade_without_secret(at: &Attempt<'_>, connector: &GuardedConnector, target: &Target) -> Option<Grade> {

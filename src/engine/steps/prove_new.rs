@@ -28,11 +28,18 @@ pub(super) async fn prove_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         secret: at.secret(new.secret).await?,
     };
     let vantages = probes::untried(at, new.id);
-    let verdicts = probes::try_at(at, &connector, &candidate, &vantages, ProbePurpose::ProveNew).await;
-    if verdicts.iter().all(|(_, verdict)| verdict.is_accepted()) {
+    let tried = probes::try_within_budget(at, &connector, &candidate, &vantages, ProbePurpose::ProveNew).await;
+    if tried.verdicts.iter().any(|(_, verdict)| !verdict.is_accepted()) {
+        return Err(not_yet(at, &tried.verdicts));
+    }
+    if tried.left.is_empty() {
         return Ok(StepOutput::Nothing);
     }
-    Err(not_yet(at, &verdicts))
+    let name = &candidate.principal.name;
+    Err(StepEnd::Wait {
+        until: probes::room(at, &connector, name).later_than(at.now()),
+        why: format!("{name} has seen enough refused logins for the time being"),
+    })
 }
 
 /// Inside the settling window a refusal is what a late replica says. The wait is stored and not counted as a failure.
@@ -47,7 +54,10 @@ fn not_yet(at: &Attempt<'_>, verdicts: &[(String, Verdict)]) -> StepEnd {
         .saturating_add(at.plan().proof.settling)
         .unwrap_or(Timestamp::MAX);
     if now < settled_at {
-        let pause = at.plan().proof.interval.clamp(SignedDuration::from_millis(100), PAUSE);
+        // As long again as it has taken so far: soon for a replica that is a moment late, seldom for one that is late by minutes.
+        let pause = now
+            .duration_since(at.began_at())
+            .clamp(SignedDuration::from_millis(100), PAUSE);
         let until = now.saturating_add(pause).unwrap_or(settled_at).min(settled_at);
         return StepEnd::Wait { until, why };
     }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keyfall_sdk::{ErrorKind, IssueObservation, ProbePurpose};
+use keyfall_sdk::{ErrorKind, IssueObservation, Issued, ProbePurpose};
 
+use super::super::guard::GuardedConnector;
 use super::super::report::StepEnd;
 use super::attempt::{Attempt, Ended, fail};
 use super::issue::issue_call;
@@ -19,10 +20,38 @@ pub(super) async fn revoke_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         return find_issued(at, new).await;
     };
     let connector = at.system().await?;
+    last_look(at, &connector, new, issued).await?;
     let outcome = revoke::revoke(at, &connector, issued.principal.clone(), issued.key_id.clone()).await?;
     Ok(StepOutput::Revoked {
         outcomes: BTreeMap::from([(new.id, outcome)]),
     })
+}
+
+/// No death without a life: a credential that was not accepted everywhere yet is tried once more while it lives. What is accepted is made
+/// durable before the revocation; what is not, will not be by asking again.
+async fn last_look(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    new: &NewCredential,
+    issued: &Issued,
+) -> Ended<()> {
+    let vantages = probes::untried(at, new.id);
+    if vantages.is_empty() {
+        return Ok(());
+    }
+    let candidate = Candidate {
+        credential: new.id,
+        principal: issued.principal.clone(),
+        secret: at.secret(new.secret).await?,
+    };
+    let tried = probes::try_within_budget(at, connector, &candidate, &vantages, ProbePurpose::Baseline).await;
+    if tried.verdicts.iter().any(|(_, verdict)| verdict.is_accepted()) {
+        return Err(StepEnd::Wait {
+            until: at.now(),
+            why: "the new credential was seen alive; this is recorded before it is taken back".to_owned(),
+        });
+    }
+    Ok(())
 }
 
 /// Nothing is revoked in the attempt that finds it: the finding is made durable first, with the life that a proof of death will need.
@@ -39,7 +68,7 @@ async fn find_issued(at: &mut Attempt<'_>, new: &NewCredential) -> Ended<StepOut
             };
             let vantages = probes::untried(at, new.id);
             at.see(Observation::IssueFound { issued });
-            probes::try_at(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
+            probes::try_within_budget(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
             Err(StepEnd::Wait {
                 until: at.now(),
                 why: "the unanswered issue call did take effect; this is recorded before it is taken back".to_owned(),

@@ -15,6 +15,7 @@ async fn rotated(bench: &Bench, old: &Live, account: keyfall_sdk::PrincipalRef, 
     assert!(!bench.accepted(old), "the old credential must be refused");
     assert!(bench.accepted(&new));
     assert!(matches!(driven.run.deaths().get(&old.id), Some(Death::Proven { .. })));
+    assert_eq!(driven.receipt.as_ref().unwrap().credentials.len(), 1);
     let read = keyfall_connectors::demo::destination("demo").read(&bench.slot).unwrap();
     assert!(read.matches(&bench.secret(new.secret)), "consumers read the new secret");
     for live in [old, &new] {
@@ -139,14 +140,7 @@ async fn a_cancelled_decommission_gives_the_account_back() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
     let live = bench.provision("app").await;
     let plan = bench.plan(RunKind::Decommission, std::slice::from_ref(&live), None);
-    let mut driven = super::Driven::open(bench.now(), EventBody::Opened { plan: Box::new(plan) });
-    for (step, observe) in [
-        (Step::Precheck, false),
-        (Step::Baseline, false),
-        (Step::Quarantine, false),
-    ] {
-        bench.one(&mut driven, step, 1, observe).await;
-    }
+    let mut driven = bench.drive_until(plan, Step::Listen).await;
     assert!(!bench.accepted(&live));
     driven.push(
         bench.now(),
@@ -154,8 +148,8 @@ async fn a_cancelled_decommission_gives_the_account_back() {
             cause: "a scream".to_owned(),
         },
     );
-    bench.one(&mut driven, Step::LiftQuarantine, 1, false).await;
-    assert!(driven.run.step().is_none());
+    bench.finish(&mut driven).await;
+    assert!(matches!(driven.outcome(), Some(Outcome::Unwound { .. })));
     assert!(bench.accepted(&live));
 }
 

@@ -3,7 +3,9 @@
 
 mod deaths;
 mod faults;
+mod guards;
 mod lives;
+mod plans;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -13,7 +15,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_connectors::demo;
 use keyfall_sdk::{
-    BoxFuture, KeyId, Placement, PrincipalRef, SecretShape, SecretValue, ServerGrants, Strategy, Vantage, VantageRole,
+    BoxFuture, KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants, Strategy, Vantage, VantageRole,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -23,18 +25,17 @@ use super::super::secrets::{OpenSecrets, SecretError};
 use super::super::systems::{Catalog, Systems};
 use super::{StepSettings, Steps};
 use crate::clock::{Clock, Environment};
-use crate::domain::actor::{Actor, Approval};
+use crate::domain::actor::Actor;
 use crate::domain::digest::Digest;
-use crate::domain::due::DueReason;
-use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
-use crate::domain::proof::ProofTerms;
-use crate::domain::resource::{SeenBy, SystemManifest};
+use crate::domain::ids::{CredentialId, IdentityId, SecretId};
+use crate::domain::resource::SystemManifest;
 use crate::domain::workflow::{
-    ConsumerPlan, ControlCredential, Decision, DeliveryPlan, Event, EventBody, NewCredential, OldCredential, Outcome,
-    Run, RunKind, RunPlan, RunStatus, Step, Then, Timing, Trigger, after_failure, decide,
+    ControlCredential, Decision, Event, EventBody, Outcome, Run, RunKind, RunPlan, RunStatus, Step, Then,
+    after_failure, decide,
 };
+use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
-use crate::store::StoreError;
+use crate::store::{Fact, StoreError};
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
 const CONTROL: &str = "keyfall_control";
@@ -197,130 +198,112 @@ impl Bench {
         }
     }
 
-    pub(super) fn plan(&self, kind: RunKind, old: &[Live], account: Option<PrincipalRef>) -> RunPlan {
-        let slot = json!({ "slot": self.slot });
-        let placement = match self.strategy {
-            Strategy::InPlace => Placement::Replace,
-            _ => Placement::Alongside,
-        };
-        let delivers = !matches!(kind, RunKind::Revoke | RunKind::Adopt | RunKind::TakeOver);
-        RunPlan {
-            run: RunId::from_uuid(uuid()),
-            workflow_version: 1,
-            kind,
-            identity: self.identity,
-            identity_name: "app".to_owned(),
-            owner: "team".to_owned(),
-            environment: "test".to_owned(),
-            system: ResourceId::from_uuid(Uuid::from_u128(1)),
-            system_name: "demo".to_owned(),
-            connector: "demo".to_owned(),
-            endpoint_digest: self.endpoints,
-            trigger: Trigger::Request,
-            reason: DueReason::Requested,
-            initiator: Actor::Engine,
-            approval: Approval {
-                plan: PlanId::from_uuid(Uuid::from_u128(1)),
-                plan_digest: Digest::of(b"plan"),
-                requester: PersonId::from_uuid(Uuid::from_u128(77)),
-                approvers: Vec::new(),
-                standing: true,
-                solo: false,
-            },
-            strategy: self.strategy,
-            access: json!({ "grants": ["read"] }),
-            new: account.map(|principal| NewCredential {
-                id: CredentialId::from_uuid(uuid()),
-                secret: self.draw(),
-                principal,
-                placement,
-            }),
-            old: old.iter().map(old_credential).collect(),
-            accounts: old.iter().map(|live| live.principal.clone()).collect(),
-            control: self.control.clone(),
-            deliveries: Vec::from_iter(delivers.then(|| DeliveryPlan {
-                destination: ResourceId::from_uuid(Uuid::from_u128(2)),
-                destination_name: "place".to_owned(),
-                connector: "demo-destination".to_owned(),
-                target: slot,
-                fields: BTreeMap::new(),
-            })),
-            consumers: Vec::from_iter(
-                matches!(kind, RunKind::Provision | RunKind::Rotate).then(|| ConsumerPlan {
-                    name: format!("consumer-of-{}", self.slot),
-                    seen_by: SeenBy::Acknowledgement,
-                }),
-            ),
-            timing: Timing {
-                overlap: SignedDuration::from_secs(30),
-                uptake_interval: SignedDuration::from_secs(1),
-                uptake_timeout: SignedDuration::from_secs(10),
-                listen: SignedDuration::from_secs(8),
-                keep_dead_secret: SignedDuration::from_hours(1),
-                objective: SignedDuration::from_mins(15),
-                opened_at: self.now(),
-            },
-            proof: ProofTerms {
-                vantages: VANTAGES.map(str::to_owned).to_vec(),
-                refusals: 3,
-                interval: SignedDuration::from_secs(5),
-                settling: SignedDuration::from_secs(20),
-                settling_source: "test".to_owned(),
-                give_up_after: SignedDuration::from_mins(5),
-            },
-            exception: None,
-        }
-    }
-
     /// Takes a run to its end, or to where a person is needed. `interfere` is asked before each step.
     pub(super) async fn drive_with(&self, plan: RunPlan, mut interfere: impl FnMut(&Run, Step)) -> Driven {
-        let opened = EventBody::Opened { plan: Box::new(plan) };
-        let mut driven = Driven::open(self.now(), opened);
-        for _ in 0..2_000 {
-            match decide(&driven.run, self.now()) {
-                Decision::Perform {
-                    step,
-                    attempt,
-                    observe_first,
-                } => {
-                    interfere(&driven.run, step);
-                    self.one(&mut driven, step, attempt, observe_first).await;
-                }
-                Decision::WaitUntil(until) => self.advance(until.duration_since(self.now())),
-                Decision::Unwind { cause } => driven.push(self.now(), EventBody::Unwinding { cause }),
-                Decision::Close(outcome) => driven.push(
-                    self.now(),
-                    EventBody::Closed {
-                        outcome,
-                        receipt_digest: None,
-                    },
-                ),
-                Decision::Stuck | Decision::Finished => return driven,
-            }
-        }
-        panic!("the run does not end: {:?}", driven.names());
+        let mut driven = self.open(plan);
+        self.go(&mut driven, &mut |run, step| {
+            interfere(run, step);
+            Turn::Go
+        })
+        .await;
+        driven
     }
 
     pub(super) async fn drive(&self, plan: RunPlan) -> Driven {
         self.drive_with(plan, |_, _| {}).await
     }
 
-    async fn one(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
+    /// Stops right before a step is begun.
+    pub(super) async fn drive_until(&self, plan: RunPlan, stop_before: Step) -> Driven {
+        let mut driven = self.open(plan);
+        self.go(&mut driven, &mut |_, step| {
+            if step == stop_before { Turn::Stop } else { Turn::Go }
+        })
+        .await;
+        driven
+    }
+
+    pub(super) async fn finish(&self, driven: &mut Driven) {
+        self.go(driven, &mut |_, _| Turn::Go).await;
+    }
+
+    pub(super) fn open(&self, plan: RunPlan) -> Driven {
+        Driven::open(self.now(), EventBody::Opened { plan: Box::new(plan) })
+    }
+
+    pub(super) async fn go(&self, driven: &mut Driven, turn: &mut dyn FnMut(&Run, Step) -> Turn) {
+        for _ in 0..2_000 {
+            match decide(&driven.run, self.now()) {
+                Decision::Perform {
+                    step,
+                    attempt,
+                    observe_first,
+                } => match turn(&driven.run, step) {
+                    Turn::Stop => return,
+                    Turn::Go => self.one(driven, step, attempt, observe_first).await,
+                    Turn::Crash => self.crash(driven, step, attempt, observe_first).await,
+                    Turn::Unwind => driven.push(
+                        self.now(),
+                        EventBody::Unwinding {
+                            cause: "told to".to_owned(),
+                        },
+                    ),
+                },
+                Decision::WaitUntil(until) => self.advance(until.duration_since(self.now())),
+                Decision::Unwind { cause } => driven.push(self.now(), EventBody::Unwinding { cause }),
+                Decision::Close(outcome) => self.close(driven, outcome),
+                Decision::Stuck | Decision::Finished => return,
+            }
+        }
+        panic!("the run does not end: {:?}", driven.names());
+    }
+
+    /// The receipt of every run that closes must hold by the rule that verifiers apply.
+    fn close(&self, driven: &mut Driven, outcome: Outcome) {
+        let at = self.now();
+        let closing = self.steps.closing(&driven.run, &outcome, at);
+        if let [Fact::Receipt(row)] = closing.facts.as_slice() {
+            let body: ReceiptBody = serde_json::from_slice(&row.body).unwrap();
+            assert_eq!(proof_holds(&body), Ok(()), "{}", driven.text());
+            assert_eq!(closing.receipt_digest, Some(ReceiptBody::digest_of(&row.body)));
+            driven.receipt = Some(body);
+        }
+        let receipt_digest = closing.receipt_digest;
+        driven.push(
+            at,
+            EventBody::Closed {
+                outcome,
+                receipt_digest,
+            },
+        );
+    }
+
+    fn begin(&self, driven: &mut Driven, step: Step, attempt: u32) {
         if step.has_effect() {
             let intent = self.steps.intent(&driven.run, step);
             let deadline = self.now();
-            driven.push(
-                self.now(),
-                EventBody::Started {
-                    step,
-                    attempt,
-                    deadline,
-                    intent,
-                },
-            );
+            let started = EventBody::Started {
+                step,
+                attempt,
+                deadline,
+                intent,
+            };
+            driven.push(self.now(), started);
         }
+    }
+
+    pub(super) async fn one(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
+        self.begin(driven, step, attempt);
         let report = self.steps.perform(&driven.run, step, attempt, observe_first).await;
         driven.take(self.now(), step, report);
+        self.advance(SignedDuration::from_millis(1));
+    }
+
+    /// The process dies between the effect and its record.
+    async fn crash(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
+        self.begin(driven, step, attempt);
+        self.steps.perform(&driven.run, step, attempt, observe_first).await;
+        self.advance(SignedDuration::from_millis(1));
     }
 
     pub(super) async fn provision(&self, account: &str) -> Live {
@@ -329,6 +312,34 @@ impl Bench {
             .await;
         assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{:?}", driven.events);
         driven.new_live()
+    }
+
+    /// Somebody disables the account by hand.
+    pub(super) async fn suspend(&self, principal: &PrincipalRef) {
+        let (connector, _) = self.steps.systems.connected("demo").await.unwrap();
+        let ctx = keyfall_sdk::CallContext {
+            run: "by hand".to_owned(),
+            step: "by hand".to_owned(),
+            attempt: 1,
+            idempotency_key: "by hand".to_owned(),
+            time_left: Duration::from_secs(5),
+        };
+        connector.suspend(ctx, principal.clone()).await.unwrap();
+    }
+
+    /// A person declares a step done.
+    pub(super) fn resume_by_hand(&self, driven: &mut Driven, step: Step) {
+        let stuck = EventBody::NeedsOperator {
+            step,
+            reason: "test".to_owned(),
+            manual_step: "test".to_owned(),
+        };
+        driven.push(self.now(), stuck);
+        let resumed = EventBody::Resumed {
+            by: Actor::Engine,
+            reason: "test".to_owned(),
+        };
+        driven.push(self.now(), resumed);
     }
 
     pub(super) fn accepted(&self, live: &Live) -> bool {
@@ -346,19 +357,20 @@ pub(super) fn fresh(account: &str) -> PrincipalRef {
     }
 }
 
-fn old_credential(live: &Live) -> OldCredential {
-    OldCredential {
-        id: live.id,
-        secret: Some(live.secret),
-        principal: live.principal.clone(),
-        key_id: Some(live.key_id.clone()),
-        issued: true,
-    }
+/// What the test lets happen at a step.
+pub(super) enum Turn {
+    Go,
+    Stop,
+    /// Done, and never recorded.
+    Crash,
+    /// Taken back from here.
+    Unwind,
 }
 
 /// A run with its log.
 pub(super) struct Driven {
     pub(super) run: Run,
+    pub(super) receipt: Option<ReceiptBody>,
     pub(super) events: Vec<Event>,
 }
 
@@ -372,6 +384,7 @@ impl Driven {
         };
         Self {
             run: Run::open(&event).unwrap(),
+            receipt: None,
             events: vec![event],
         }
     }

@@ -1,0 +1,180 @@
+//! The decorators, around a connector that says what it must not say and answers when it likes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use keyfall_sdk::{
+    BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, Issue, IssueCall, IssueClass,
+    IssueObservation, Issued, Placement, PrincipalRef, Probe, ProbeCall, ProbePurpose, ProbeReading, Result,
+    SecretShape, SecretValue, SettlingWindow, Verdict,
+};
+use tokio::sync::Notify;
+
+use super::super::super::guard::GuardedConnector;
+use crate::domain::resource::SystemLimits;
+
+const DESCRIPTOR: Descriptor = Descriptor {
+    kind: "chatty",
+    about: "says too much",
+    strategies: &[],
+    issue_class: IssueClass::CheckFirst,
+    secret_shape: SecretShape::STRONG,
+    settling: SettlingWindow {
+        documented: Duration::ZERO,
+        source: "",
+    },
+    lockout: None,
+    sessions_survive: false,
+    answers: &[],
+};
+
+#[derive(Default)]
+struct Chatty {
+    go_on: Notify,
+    done: Notify,
+    finished: AtomicBool,
+}
+
+impl Connector for Chatty {
+    fn descriptor(&self) -> &Descriptor {
+        &DESCRIPTOR
+    }
+    fn issue(&self) -> Option<&dyn Issue> {
+        Some(self)
+    }
+    fn probe(&self) -> Option<&dyn Probe> {
+        Some(self)
+    }
+}
+
+impl Issue for Chatty {
+    fn check_access(&self, _access: &serde_json::Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn issue<'a>(&'a self, _ctx: &'a CallContext, _call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {
+        Box::pin(async move {
+            self.go_on.notified().await;
+            self.finished.store(true, Ordering::SeqCst);
+            self.done.notify_one();
+            Err(ConnectorError::transient("too late to matter"))
+        })
+    }
+
+    fn observe<'a>(&'a self, _ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<IssueObservation>> {
+        Box::pin(async move {
+            let secret = call.secret.expose_secret_str().unwrap();
+            Err(ConnectorError::conflict(format!("no password {secret}, says admin-password")).with_code(secret))
+        })
+    }
+}
+
+impl Probe for Chatty {
+    fn probe<'a>(&'a self, _ctx: &'a CallContext, call: &'a ProbeCall) -> BoxFuture<'a, ProbeReading> {
+        Box::pin(async move {
+            if call.vantage == "silent" {
+                std::future::pending::<()>().await;
+            }
+            ProbeReading {
+                verdict: Verdict::Untestable {
+                    why: format!("tried {}", call.secret.expose_secret_str().unwrap()),
+                },
+                endpoint: "here".to_owned(),
+            }
+        })
+    }
+}
+
+fn guarded() -> (Arc<Chatty>, GuardedConnector) {
+    let chatty = Arc::new(Chatty::default());
+    let admin = SecretValue::from("admin-password".to_owned());
+    let inner = Arc::clone(&chatty) as Arc<dyn Connector>;
+    let guard = GuardedConnector::new(inner, "sys", SystemLimits::default(), Some(admin));
+    (chatty, guard)
+}
+
+fn ctx(time_left: Duration) -> CallContext {
+    CallContext {
+        run: "run".to_owned(),
+        step: "step".to_owned(),
+        attempt: 1,
+        idempotency_key: "key".to_owned(),
+        time_left,
+    }
+}
+
+fn principal() -> PrincipalRef {
+    PrincipalRef {
+        name: "app".to_owned(),
+        immutable_id: None,
+    }
+}
+
+fn issue_call() -> IssueCall {
+    IssueCall {
+        principal: principal(),
+        secret: SecretValue::from("hunter2-hunter2".to_owned()),
+        placement: Placement::Alongside,
+        marker: "run".to_owned(),
+        access: serde_json::Value::Null,
+    }
+}
+
+#[tokio::test]
+async fn no_secret_leaves_in_an_error_or_a_verdict() {
+    let (_, guard) = guarded();
+    let error = guard
+        .observe(ctx(Duration::from_secs(5)), issue_call())
+        .await
+        .unwrap_err();
+    let shown = format!("{error} {error:?}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("admin-password"),
+        "{shown}"
+    );
+    let call = ProbeCall {
+        principal: principal(),
+        secret: SecretValue::from("hunter2-hunter2".to_owned()),
+        vantage: "primary".to_owned(),
+        purpose: ProbePurpose::Baseline,
+    };
+    let reading = guard.probe(ctx(Duration::from_secs(5)), call).await;
+    assert!(!format!("{reading:?}").contains("hunter2"), "{reading:?}");
+}
+
+#[tokio::test]
+async fn an_effect_that_nobody_waits_for_any_more_is_ambiguous_and_goes_on_to_its_end() {
+    let (chatty, guard) = guarded();
+    let error = guard
+        .issue(ctx(Duration::from_millis(20)), issue_call())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous);
+    assert!(!chatty.finished.load(Ordering::SeqCst));
+    chatty.go_on.notify_one();
+    tokio::time::timeout(Duration::from_secs(5), chatty.done.notified())
+        .await
+        .unwrap();
+    assert!(chatty.finished.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn a_login_without_an_answer_is_inconclusive() {
+    let (_, guard) = guarded();
+    let call = ProbeCall {
+        principal: principal(),
+        secret: SecretValue::from("hunter2-hunter2".to_owned()),
+        vantage: "silent".to_owned(),
+        purpose: ProbePurpose::OldCredential,
+    };
+    let reading = guard.probe(ctx(Duration::from_millis(20)), call).await;
+    assert!(matches!(reading.verdict, Verdict::Inconclusive { .. }), "{reading:?}");
+}
+
+#[tokio::test]
+async fn a_missing_ability_is_an_answer() {
+    let (_, guard) = guarded();
+    let error = guard.read(ctx(Duration::from_secs(5)), principal()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
