@@ -15,6 +15,17 @@ use crate::domain::workflow::{
 };
 use crate::evidence::record::{AuditRecord, ExceptionCause, PartyKind};
 
+fn approval() -> Approval {
+    Approval {
+        plan: PlanId::from_uuid(Uuid::from_u128(5)),
+        plan_digest: Digest::of(b"plan"),
+        requester: PersonId::from_uuid(Uuid::from_u128(77)),
+        approvers: Vec::new(),
+        standing: false,
+        solo: true,
+    }
+}
+
 fn plan() -> RunPlan {
     let principal = PrincipalRef {
         name: "app".to_owned(),
@@ -38,14 +49,7 @@ fn plan() -> RunPlan {
             id: PersonId::from_uuid(Uuid::from_u128(4)),
             name: "ada".to_owned(),
         },
-        approval: Approval {
-            plan: PlanId::from_uuid(Uuid::from_u128(5)),
-            plan_digest: Digest::of(b"plan"),
-            requester: PersonId::from_uuid(Uuid::from_u128(77)),
-            approvers: Vec::new(),
-            standing: false,
-            solo: true,
-        },
+        approval: approval(),
         strategy: Strategy::DualSlot,
         access: serde_json::Value::Null,
         new: Some(NewCredential {
