@@ -2,11 +2,13 @@
 //! a credential dead until the systems that used to accept it have refused it. The map of this library is `src/README.md`.
 
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod evidence;
+pub mod http;
 pub mod sealing;
 pub mod store;
 pub mod telemetry;

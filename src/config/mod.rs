@@ -46,8 +46,6 @@ pub struct Config {
     pub backup_directory: PathBuf,
     /// This server's name in leases and in the log.
     pub node: String,
-    /// Requester and approver may be one person. For trials; every receipt names it.
-    pub solo: bool,
     /// Directories under which file destinations may write, by the name that manifests use.
     pub file_roots: BTreeMap<String, PathBuf>,
     /// Programs with their arguments that a file destination may run after an update. Never given to a shell.
@@ -64,9 +62,12 @@ pub struct Config {
 pub struct EngineConfig {
     /// Runs that are worked on at the same time.
     pub max_runs: u32,
-    /// The longest time between two looks for what is due.
+    /// How long a claim on a run lasts without being renewed. After a crash of another node a run rests for as long.
     #[serde(with = "length")]
-    pub pass_interval: SignedDuration,
+    pub lease: SignedDuration,
+    /// How far the machine's clock may jump before everything destructive is frozen.
+    #[serde(with = "length")]
+    pub clock_tolerance: SignedDuration,
     /// A due set of this size or less is never suspicious.
     pub breaker_at_least: u32,
     /// Above that: more than this share of the active identities, in percent.
@@ -102,7 +103,6 @@ impl Default for Config {
             anchor_file: "anchor".into(),
             backup_directory: "backups".into(),
             node: "main".to_owned(),
-            solo: false,
             file_roots: BTreeMap::new(),
             reload_commands: BTreeMap::new(),
             plaintext_hosts: Vec::new(),
@@ -116,7 +116,8 @@ impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             max_runs: 64,
-            pass_interval: SignedDuration::from_secs(1),
+            lease: SignedDuration::from_secs(90),
+            clock_tolerance: SignedDuration::from_mins(5),
             breaker_at_least: 500,
             breaker_percent: 20,
         }
@@ -127,7 +128,8 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             format: LogFormat::Text,
-            filter: "info".to_owned(),
+            // What these two say of themselves at each start is of no use to who reads the log.
+            filter: "info,refinery_core=warn,tokio_cron_scheduler=warn".to_owned(),
         }
     }
 }
@@ -177,8 +179,8 @@ impl Config {
         );
         need(self.engine.max_runs > 0, "engine.max_runs: must be at least 1");
         need(
-            self.engine.pass_interval >= SignedDuration::from_millis(50),
-            "engine.pass_interval: must be at least 50ms",
+            self.engine.lease >= SignedDuration::from_secs(30),
+            "engine.lease: must be at least 30s, or it does not outlive a call to a slow system",
         );
         need(
             self.engine.breaker_percent <= 100,

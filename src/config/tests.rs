@@ -29,14 +29,14 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_defaults() {
     let variables = [
         ("KEYFALL_LISTEN", "127.0.0.1:2"),
         ("KEYFALL_ENGINE__MAX_RUNS", "5"),
-        ("KEYFALL_ENGINE__PASS_INTERVAL", "250ms"),
+        ("KEYFALL_ENGINE__LEASE", "45s"),
         ("KEYFALL_SERVER", "https://elsewhere"),
     ];
     let config = read(text, &variables, &Flags::default()).unwrap();
     assert_eq!(config.listen.port(), 2);
     assert_eq!(config.node, "file");
     assert_eq!((config.engine.max_runs, config.engine.breaker_percent), (5, 7));
-    assert_eq!(config.engine.pass_interval.as_millis(), 250);
+    assert_eq!(config.engine.lease.as_secs(), 45);
     assert_eq!(config.engine.breaker_at_least, 500);
     let flags = Flags {
         listen: Some("127.0.0.1:3"),
@@ -106,9 +106,9 @@ fn an_unknown_key_is_refused_with_the_nearest_name() {
 
 #[test]
 fn a_wrong_value_is_named_with_its_place() {
-    let wrong = read("[engine]\npass_interval = '1 month'", &[], &Flags::default()).unwrap_err();
+    let wrong = read("[engine]\nlease = '1 month'", &[], &Flags::default()).unwrap_err();
     assert!(
-        wrong.contains("`engine.pass_interval`") && wrong.contains("months or years"),
+        wrong.contains("`engine.lease`") && wrong.contains("months or years"),
         "{wrong}"
     );
     let open = read("listen = '0.0.0.0:7411'", &[], &Flags::default()).unwrap_err();

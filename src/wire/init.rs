@@ -1,0 +1,230 @@
+//! `keyfall init`: a directory with everything that a server needs. What is there already is never touched; what was begun and failed is
+//! taken away again.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use keyfall::app::{IssuedToken, first_people};
+use keyfall::cli::{InitArgs, print};
+use keyfall::clock::Environment;
+use keyfall::config::{Config, FILE_NAME};
+use keyfall::domain::actor::Actor;
+use keyfall::domain::audit::{Act, encode_act};
+use keyfall::evidence::keys::{SigningKey, VerifierKey};
+use keyfall::sealing::{Kek, Keyring};
+use keyfall::store::{Commit, Creation, Fact, LogEntry};
+use serde_json::json;
+
+use super::anchor::Anchor;
+use super::{keys, open_store};
+
+pub(crate) async fn init(args: &InitArgs) -> anyhow::Result<()> {
+    let people = people(args)?;
+    let dir = std::path::absolute(&args.dir)?;
+    let existed = dir.exists();
+    if existed
+        && fs::read_dir(&dir)
+            .with_context(|| format!("{} cannot be read", dir.display()))?
+            .next()
+            .is_some()
+    {
+        bail!("{} is not empty: name a new directory, or an empty one", dir.display());
+    }
+    let made = make(args, &dir, &people).await;
+    if made.is_err() {
+        // Half a server is none, and a second try must find the directory as the first one did. The first error is the one that matters.
+        let _ = fs::remove_dir_all(&dir);
+        if existed {
+            let _ = fs::create_dir(&dir);
+        }
+    }
+    print(&next_steps(&dir, &people, &made?))?;
+    Ok(())
+}
+
+fn people(args: &InitArgs) -> anyhow::Result<Vec<String>> {
+    let mut people = args.people.clone();
+    if args.solo {
+        people.truncate(1);
+    }
+    let mut names = people.clone();
+    names.sort();
+    names.dedup();
+    if names.len() < people.len() {
+        bail!("--people: a name stands twice");
+    }
+    if people.len() < 2 && !args.solo {
+        bail!("--people: name at least two, since nobody approves what they asked for; --solo is for trials");
+    }
+    let plain = |name: &String| {
+        name.chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+            && !name.starts_with('.')
+            && !name.is_empty()
+    };
+    match people.iter().find(|name| !plain(name)) {
+        Some(bad) => bail!("--people: `{bad}` is no name; use letters, digits, `-`, `_` and `.`"),
+        None => Ok(people),
+    }
+}
+
+/// Answers the server's verifier key.
+async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<VerifierKey> {
+    let env = Environment::of_this_machine();
+    let random = &*env.random;
+    for folder in [dir.to_owned(), dir.join("people"), dir.join("backups")] {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    }
+    let ring = Keyring::new(Kek::create(&dir.join("kek"), random)?, Vec::new());
+    let signing = SigningKey::create(&dir.join("signing.key"), &args.name, random)?;
+    let verifier = signing.verifier().clone();
+    write(&dir.join("keyfall.pub"), &format!("{verifier}\n"), 0o644)?;
+    write(&dir.join(FILE_NAME), &config_text(args), 0o644)?;
+    let mut keys = Vec::new();
+    for name in people {
+        let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, random)?;
+        keys.push((name.clone(), key.verifier().clone()));
+    }
+    let (mut facts, tokens) = first_people(&env, &keys)?;
+    facts.extend(keys::mark(&ring));
+    if args.solo {
+        let value = Some("since init".to_owned());
+        facts.push(Fact::Setting { key: "solo", value });
+    }
+    for (name, issued) in people.iter().zip(&tokens) {
+        write_person(dir, name, issued, args)?;
+    }
+    let store = open_store(&dir.join(Config::default().store), Creation::Always, &env).await?;
+    let commit = Commit {
+        guards: Vec::new(),
+        facts,
+        log: vec![entry(&env, args, &verifier, &keys)],
+    };
+    store
+        .commit(commit)
+        .await
+        .context("the first record could not be stored")?;
+    let config = Config {
+        anchor_file: dir.join(Config::default().anchor_file),
+        origin: args.name.clone(),
+        ..Config::default()
+    };
+    Anchor::new(&config, Arc::new(signing)).write(&*store).await?;
+    store.close().await.context("the store could not be closed")?;
+    Ok(verifier)
+}
+
+/// The first record of the log: with whom everything began.
+fn entry(env: &Environment, args: &InitArgs, verifier: &VerifierKey, people: &[(String, VerifierKey)]) -> LogEntry {
+    let people: Vec<_> = people
+        .iter()
+        .map(|(name, key)| json!({ "name": name, "key": key.to_string() }))
+        .collect();
+    let at = env.now();
+    let act = Act {
+        id: format!("act_{}", env.draw_uuid().simple()),
+        at,
+        action: "initialised",
+        by: &Actor::Engine,
+        trigger: "request",
+        identity: None,
+        system: None,
+        approval: None,
+        exception: None,
+        outcome: "done",
+        details: json!({ "server_key": verifier.to_string(), "people": people, "solo": args.solo }),
+    };
+    LogEntry {
+        run: None,
+        at,
+        bytes: encode_act(act),
+    }
+}
+
+fn write_person(dir: &Path, name: &str, issued: &IssuedToken, args: &InitArgs) -> anyhow::Result<()> {
+    let token = issued.token.expose_secret_str().context("the token is no text")?;
+    let mut file = private(&dir.join(format!("people/{name}.token")), 0o600)?;
+    file.write_all(token.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    let server = if args.listen.port() == 0 {
+        // Known only once the server runs: `--server`, or the ready file.
+        String::new()
+    } else {
+        format!("server = \"http://{}\"\n", args.listen)
+    };
+    let text = format!("{server}token_file = \"{name}.token\"\nkey_file = \"{name}.key\"\n");
+    write(&dir.join(format!("people/{name}.toml")), &text, 0o600)
+}
+
+fn config_text(args: &InitArgs) -> String {
+    format!(
+        "# Settings of `keyfall serve`. Paths start at this file's directory. `keyfall config print` shows everything with its defaults.\n\
+         listen = \"{listen}\"\n\
+         # Needed to listen on anything but loopback:\n\
+         # tls_cert = \"server.pem\"\n\
+         # tls_key = \"server.key\"\n\
+         store = \"keyfall.db\"\n\
+         # Keep these two outside of the store's disk and of its backups where you can.\n\
+         kek_file = \"kek\"\n\
+         signing_key_file = \"signing.key\"\n\
+         anchor_file = \"anchor\"\n\
+         backup_directory = \"backups\"\n\
+         # The log's name in its checkpoints, for ever; the signing key has the same.\n\
+         origin = \"{name}\"\n\
+         \n\
+         # Directories that file destinations may write to, by the name that manifests use:\n\
+         # [file_roots]\n\
+         # apps = \"/run/secrets/apps\"\n",
+        listen = args.listen,
+        name = args.name,
+    )
+}
+
+fn private(path: &Path, mode: u32) -> anyhow::Result<fs::File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+        .with_context(|| format!("{} cannot be written", path.display()))
+}
+
+fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
+    let mut file = private(path, mode)?;
+    file.write_all(text.as_bytes())?;
+    Ok(file.sync_all()?)
+}
+
+fn next_steps(dir: &Path, people: &[String], verifier: &VerifierKey) -> String {
+    let here = |name: &str| -> PathBuf { dir.join(name) };
+    let first = people.first().map_or("", String::as_str);
+    let second = people.get(1).map_or(first, String::as_str);
+    format!(
+        "Made {dir}.\n\
+         The server's verifier key, for whoever checks receipts (also in {public}):\n  {verifier}\n\n\
+         Next:\n  \
+           keyfall serve --config {config}\n  \
+           keyfall --context {asks} status\n  \
+           keyfall --context {asks} apply -f MANIFESTS\n  \
+           keyfall --context {signs} approve PLAN\n\n\
+         Give each file of {people} to its owner and take it away from here: {first} asks, {second} approves.\n\
+         Keep {kek} and {signing} in a safe place as well: without the first the stored secrets are lost.\n",
+        dir = dir.display(),
+        public = here("keyfall.pub").display(),
+        config = here(FILE_NAME).display(),
+        asks = here(&format!("people/{first}.toml")).display(),
+        signs = here(&format!("people/{second}.toml")).display(),
+        people = here("people").display(),
+        kek = here("kek").display(),
+        signing = here("signing.key").display(),
+    )
+}

@@ -1,0 +1,61 @@
+//! The wiring: brings settings, keys, store, engine, use cases and interfaces together for `init`, `serve` and `restore`. Nothing is decided
+//! here that could be decided in one of the parts.
+
+mod anchor;
+mod init;
+mod keys;
+mod restore;
+mod serve;
+mod vitals;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use keyfall::cli::{ConfigCommand, ConfigFlag, ServeFlags, note, print};
+use keyfall::clock::Environment as World;
+use keyfall::config::{Config, Environment, load};
+use keyfall::domain::audit::event_of;
+use keyfall::domain::workflow::Event;
+use keyfall::store::{Creation, Store, StoreOptions, open_sqlite};
+
+pub(crate) use init::init;
+pub(crate) use restore::restore;
+pub(crate) use serve::serve;
+
+pub(crate) fn show_config(command: &ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check(flag) => {
+            let (config, file) = settings(flag, &ServeFlags::default())?;
+            keys::load(&config)?;
+            note(&format!("{} is in order", file.display()));
+        }
+        ConfigCommand::Print(flag) => {
+            let (config, _) = settings(flag, &ServeFlags::default())?;
+            print(&config.to_toml()?)?;
+        }
+    }
+    Ok(())
+}
+
+fn settings(flag: &ConfigFlag, flags: &ServeFlags) -> anyhow::Result<(Config, std::path::PathBuf)> {
+    Ok(load(flag.config.as_deref(), &Environment::of_this_process(), flags)?)
+}
+
+/// The one place that says what kind of store this is.
+async fn open_store(path: &Path, creation: Creation, world: &World) -> anyhow::Result<Arc<dyn Store>> {
+    let options = StoreOptions {
+        creation,
+        ..StoreOptions::new(decode)
+    };
+    let store = open_sqlite(path, options, world.clone()).await;
+    store.with_context(|| format!("the store {} was not opened", path.display()))
+}
+
+fn decode(bytes: &[u8]) -> Result<Event, String> {
+    match event_of(bytes) {
+        Ok(Some(event)) => Ok(event),
+        Ok(None) => Err("it is no event of a run".to_owned()),
+        Err(error) => Err(format!("{:#}", anyhow::Error::new(error))),
+    }
+}

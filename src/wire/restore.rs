@@ -1,0 +1,118 @@
+//! `keyfall restore`: a verified backup in the place of the store. The server then starts frozen: what was rotated since the backup is dead
+//! downstream and looks alive in it, and a person has to look before anything destructive goes on (P9).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use keyfall::cli::{RestoreArgs, ServeFlags, print};
+use keyfall::clock::Environment;
+use keyfall::domain::actor::Actor;
+use keyfall::domain::audit::{Act, encode_act};
+use keyfall::engine::freeze::Freeze;
+use keyfall::store::{Commit, Creation, LogEntry, Store};
+use serde_json::json;
+
+use super::{keys, open_store, settings};
+
+pub(crate) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    let (config, _) = settings(&args.config, &ServeFlags::default())?;
+    for path in [config.store.clone(), beside(&config.store, "-wal")] {
+        if path.exists() {
+            bail!(
+                "{} exists: stop the server and move it away first; nothing was changed",
+                path.display()
+            );
+        }
+    }
+    let keys = keys::load(&config)?;
+    let env = Environment::of_this_machine();
+    // A copy is looked at and changed, never the backup itself; the name it is given at the end is the store's.
+    let copy = beside(&config.store, ".restoring");
+    let ended = async {
+        fs::copy(&args.backup, &copy).with_context(|| format!("{} cannot be copied", args.backup.display()))?;
+        let store = open_store(&copy, Creation::Never, &env).await?;
+        let size = frozen(&*store, &keys, &config, args, &env).await;
+        store.close().await.context("the copy could not be closed")?;
+        let size = size?;
+        fs::File::open(&copy)?.sync_all()?;
+        fs::rename(&copy, &config.store).with_context(|| format!("{} cannot be written", config.store.display()))?;
+        if let Some(parent) = config.store.parent() {
+            fs::File::open(parent)?.sync_all()?;
+        }
+        anyhow::Ok(size)
+    }
+    .await;
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        // Most of them are not there.
+        let _ = fs::remove_file(beside(&copy, suffix));
+    }
+    let size = ended?;
+    print(&format!(
+        "{} is restored from {} ({size} records). The server starts frozen; `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze` asks for the end of it.\n",
+        config.store.display(),
+        args.backup.display()
+    ))?;
+    Ok(())
+}
+
+/// Checks everything about the copy, then freezes it.
+async fn frozen(
+    store: &dyn Store,
+    keys: &keys::Keys,
+    config: &keyfall::config::Config,
+    args: &RestoreArgs,
+    env: &Environment,
+) -> anyhow::Result<u64> {
+    let problems = store.check().await.context("the backup could not be checked")?;
+    if !problems.is_empty() {
+        bail!(
+            "the backup is damaged; restore an older one:\n  {}",
+            problems.join("\n  ")
+        );
+    }
+    keys::check(&keys.ring, store, config).await?;
+    let size = store.log_state().await?.size;
+    let at = env.now();
+    let backup = args
+        .backup
+        .file_name()
+        .unwrap_or(args.backup.as_os_str())
+        .to_string_lossy();
+    let freeze = Freeze {
+        reason: format!("restored from backup {backup}: what was rotated since then must be looked at first"),
+        by: "keyfall".to_owned(),
+        at,
+    };
+    let act = Act {
+        id: format!("act_{}", env.draw_uuid().simple()),
+        at,
+        action: "restored",
+        by: &Actor::Engine,
+        trigger: "request",
+        identity: None,
+        system: None,
+        approval: None,
+        exception: None,
+        outcome: "frozen",
+        details: json!({ "backup": backup, "log_size": size }),
+    };
+    let entry = LogEntry {
+        run: None,
+        at,
+        bytes: encode_act(act),
+    };
+    let commit = Commit {
+        guards: Vec::new(),
+        facts: vec![freeze.fact()],
+        log: vec![entry],
+    };
+    store.commit(commit).await.context("the copy could not be frozen")?;
+    Ok(size)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

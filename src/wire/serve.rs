@@ -1,0 +1,167 @@
+//! `keyfall serve`: from the settings to the last commit. What can be known to be wrong is known before anything is started; at the end
+//! requests under way are answered, steps under way end, and the store is closed behind them.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use keyfall::app::{App, AppParts, AppSettings};
+use keyfall::cli::ServeArgs;
+use keyfall::clock::Environment;
+use keyfall::config::Config;
+use keyfall::engine::breaker::BreakerSettings;
+use keyfall::engine::prepare::Preparation;
+use keyfall::engine::secrets::StoredSecrets;
+use keyfall::engine::steps::{StepSettings, Steps};
+use keyfall::engine::systems::{StoredCatalog, Systems};
+use keyfall::engine::{Engine, EngineHandle, EngineSettings};
+use keyfall::http::{Api, Listening, TlsFiles, router};
+use keyfall::store::{Creation, Store};
+use keyfall::telemetry;
+use keyfall_sdk::ConnectorKind;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::anchor::{Anchor, replace};
+use super::keys::{self, Keys};
+use super::vitals::{EngineBell, ServerVitals};
+use super::{open_store, settings};
+
+pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    // No core dump and no debugger of the same user: secrets are in this process's memory.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("memory could not be kept out of core dumps")?;
+    let (config, file) = settings(&args.config, &args.flags)?;
+    telemetry::start_logs(&config.log)?;
+    let metrics = telemetry::start_metrics()?;
+    let env = Environment::of_this_machine();
+    let keys = keys::load(&config)?;
+    let store = open_store(&config.store, Creation::Never, &env).await?;
+    keys::check(&keys.ring, &*store, &config).await?;
+    let tls = config.tls().map(|(certificate, key)| TlsFiles {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    });
+    let listening = Listening::bind(config.listen, tls.as_ref())?;
+    let anchor = Arc::new(Anchor::new(&config, Arc::clone(&keys.signing)));
+    anchor.check(&*store, &env).await?;
+
+    let stopping = CancellationToken::new();
+    let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
+    let [terminate, interrupt] = signals;
+    let stopped = wait_for_signals(terminate?, interrupt?, stopping.clone());
+    let (engine, api) = start(&config, &store, keys, &env, metrics, stopping.clone()).await?;
+    let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), stopping.clone()));
+    let url = listening.url();
+    if let Some(ready) = &args.ready_file {
+        replace(ready, &format!("{url}\n"), 0o644).with_context(|| format!("{} cannot be written", ready.display()))?;
+    }
+    tracing::info!(url, config = %file.display(), node = config.node, "serving");
+
+    let served = async {
+        let served = keyfall::http::serve(listening, router(api), stopping.clone()).await;
+        stopping.cancel();
+        engine.shutdown().await;
+        // It ends by the same token; a panic in it was logged where it happened.
+        let _ = following.await;
+        anchor.write(&*store).await?;
+        store.close().await.context("the store could not be closed")?;
+        Ok(served?)
+    };
+    let ended = tokio::select! {
+        ended = served => ended,
+        () = stopped => Err(anyhow::anyhow!("stopped at once; what was under way is taken up at the next start")),
+    };
+    if let Some(ready) = &args.ready_file {
+        // It says that somebody answers; a file that is gone already says the same.
+        let _ = std::fs::remove_file(ready);
+    }
+    tracing::info!("stopped");
+    ended
+}
+
+/// The first signal asks for an orderly end; the future ends with the second one.
+async fn wait_for_signals(mut terminate: Signal, mut interrupt: Signal, stopping: CancellationToken) {
+    for ask in ["stopping; a second signal stops at once", "stopping at once"] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("{ask}");
+        stopping.cancel();
+    }
+}
+
+async fn start(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    keys: Keys,
+    env: &Environment,
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    stopping: CancellationToken,
+) -> anyhow::Result<(EngineHandle, Api)> {
+    let kinds: Vec<Arc<dyn ConnectorKind>> = keyfall_connectors::registry();
+    let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&keys.ring)));
+    let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
+    let systems = Arc::new(Systems::new(kinds.clone(), config.grants(), catalog, secrets.clone()));
+    let prepare = Arc::new(Preparation {
+        store: Arc::clone(store),
+        systems: Arc::clone(&systems),
+        keys: Arc::clone(&keys.ring),
+        env: env.clone(),
+    });
+    let steps = Steps::new(Arc::clone(&systems), secrets, env.clone(), StepSettings::default());
+    let engine = Engine {
+        store: Arc::clone(store),
+        steps: Arc::new(steps),
+        prepare: prepare.clone(),
+        env: env.clone(),
+        settings: engine_settings(config),
+    };
+    let engine = engine.start().await.context("the engine could not be started")?;
+    let bell = Arc::new(EngineBell(engine.clone()));
+    let app = App::new(AppParts {
+        store: Arc::clone(store),
+        env: env.clone(),
+        bell: bell.clone(),
+        keys: Arc::clone(&keys.ring),
+        signing: keys.signing,
+        kinds,
+        systems,
+        prepare,
+        settings: AppSettings {
+            node: config.node.clone(),
+            origin: config.origin.clone(),
+            backup_directory: config.backup_directory.clone(),
+            grants: config.grants(),
+        },
+    });
+    let vitals = ServerVitals {
+        store: Arc::clone(store),
+        ring: keys.ring,
+        bell,
+        env: env.clone(),
+    };
+    let api = Api {
+        app: Arc::new(app),
+        vitals: Arc::new(vitals),
+        metrics,
+        stopping,
+    };
+    Ok((engine, api))
+}
+
+fn engine_settings(config: &Config) -> EngineSettings {
+    let engine = &config.engine;
+    EngineSettings {
+        max_runs: usize::try_from(engine.max_runs).unwrap_or(usize::MAX),
+        lease: engine.lease,
+        clock_tolerance: engine.clock_tolerance,
+        // SQLite's lock on the file is the proof that the last process of this name is dead.
+        take_over_at_start: true,
+        breaker: BreakerSettings {
+            at_least: engine.breaker_at_least,
+            percent: engine.breaker_percent,
+        },
+        ..EngineSettings::new(config.node.clone())
+    }
+}
