@@ -15,6 +15,8 @@ mod plan;
 mod reading;
 mod run;
 mod steps;
+#[cfg(test)]
+mod tests;
 
 pub use changes::{RegisterChange, register_changes};
 pub use decide::{Decision, Then, after_failure, decide};
