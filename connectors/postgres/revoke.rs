@@ -63,9 +63,8 @@ impl Postgres {
         Ok((seat, role))
     }
 
-    /// The password becomes null, which the server refuses like a wrong one (28P01). NOLOGIN comes on top, for the lines
-    /// of `pg_hba.conf` that ask for no password; SCRAM is checked before it, so the answer stays 28P01. Behind a pooler
-    /// NOLOGIN stays away: PgBouncer finds no such user in `pg_shadow` then, asks for no proof, and nothing can be proven.
+    /// The password becomes null, which the server refuses like a wrong one (28P01). NOLOGIN stays away until the death is
+    /// proven: no proof rests on a disabled account, and PgBouncer finds no such user in `pg_shadow` then and asks for none.
     async fn take_secret(&self, ctx: &CallContext, call: &RevokeCall) -> Result<Revoked> {
         let what = "reading the account before its credential is revoked";
         let (seat, role) = self.role_locked(Deadline::of(ctx), &call.principal, what).await?;
@@ -76,9 +75,7 @@ impl Postgres {
                 return outcome.map(|_| Revoked::AlreadyGone);
             }
         };
-        let pooled = self.admin.lanes().iter().any(|lane| lane.pooler);
-        let nologin = if pooled { "" } else { " NOLOGIN" };
-        let sql = format!("ALTER ROLE {account}{nologin} PASSWORD NULL; COMMIT");
+        let sql = format!("ALTER ROLE {account} PASSWORD NULL; COMMIT");
         seat.commit(&format!("revoking the credential {}", call.key_id.0), &sql)
             .await?;
         Ok(Revoked::Revoked)
