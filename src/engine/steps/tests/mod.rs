@@ -6,6 +6,7 @@ mod faults;
 mod guards;
 mod lives;
 mod plans;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
