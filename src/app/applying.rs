@@ -13,6 +13,7 @@ use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::plan::{Action, Change, ChangeTarget, Plan};
 use crate::domain::resource::{Kind, Resource, Spec};
 use crate::domain::workflow::{RunKind, Trigger};
+use crate::engine::REGISTER_VERSION;
 use crate::store::{Commit, Fact, Guard, PersonRow, PlanRow, PlanStatus};
 
 /// What a plan's application works on.
@@ -60,6 +61,13 @@ impl App {
         for change in &plan.changes {
             self.apply_change(&mut work, change).await?;
         }
+        if !plan.changes.is_empty() {
+            work.commit.facts.push(Fact::Setting {
+                key: REGISTER_VERSION,
+                value: Some(row.id.to_string()),
+            });
+        }
+        self.reschedule(&mut work).await?;
         for action in &plan.actions {
             self.apply_action(&mut work, action).await?;
         }

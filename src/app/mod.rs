@@ -23,6 +23,7 @@ pub mod planning;
 mod plans;
 mod receipts;
 mod register;
+mod rescheduling;
 mod review;
 mod runs;
 mod secrets;

@@ -58,6 +58,7 @@ use crate::store::{Store, StoreError};
 use breaker::BreakerSettings;
 pub use opening::opening;
 pub use pass::PassReport;
+pub use register::REGISTER_VERSION;
 use report::{PerformSteps, PrepareRuns};
 
 /// How this node works.

@@ -205,7 +205,7 @@ impl Driver {
         if self.subject.is_some() {
             return Ok(());
         }
-        let register = self.shared.register.snapshot(&*self.shared.store).await?;
+        let register = self.shared.register.current(&*self.shared.store).await?;
         let identity = self.shared.store.identity(self.run.plan().identity).await?;
         let holding = identity.as_ref().and_then(|identity| register.policy_of(identity));
         self.schedule.rule = holding.map(|holding| holding.policy.rotation.clone());

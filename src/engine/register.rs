@@ -13,12 +13,16 @@ use crate::domain::policy::policy_for;
 use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemLimits};
 use crate::store::{Store, StoreError};
 
-/// A policy that was changed is obeyed after at most this long.
+/// Limits that were changed are obeyed after at most this long.
 const KEPT_FOR: Duration = Duration::from_secs(1);
+
+/// The setting that names the last change of what is registered besides identities. Whoever changes it writes this in the same commit.
+pub const REGISTER_VERSION: &str = "register_version";
 
 /// What was registered at one moment.
 #[derive(Debug, Default)]
 pub(super) struct Snapshot {
+    version: Option<String>,
     policies: BTreeMap<String, (PolicySpec, Option<Approval>)>,
     systems: HashMap<String, Resource>,
     pub(super) destinations: BTreeMap<String, (ResourceId, DestinationSpec)>,
@@ -59,21 +63,38 @@ pub(super) struct Register {
 }
 
 impl Register {
-    /// At most a second old.
+    /// At most a second old: for limits.
     pub(super) async fn snapshot(&self, store: &dyn Store) -> Result<Arc<Snapshot>, StoreError> {
         let mut kept = self.kept.lock().await;
-        if let Some((at, snapshot)) = kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
-            let _ = at;
-            return Ok(Arc::clone(snapshot));
+        match kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT_FOR) {
+            Some((_, snapshot)) => Ok(Arc::clone(snapshot)),
+            None => renewed(&mut kept, store).await,
         }
-        let snapshot = Arc::new(read(store).await?);
-        *kept = Some((Instant::now(), Arc::clone(&snapshot)));
-        Ok(snapshot)
+    }
+
+    /// As it is stored: for what is decided once and kept, such as a due time.
+    pub(super) async fn current(&self, store: &dyn Store) -> Result<Arc<Snapshot>, StoreError> {
+        let version = store.setting(REGISTER_VERSION).await?;
+        let mut kept = self.kept.lock().await;
+        match kept.as_ref().filter(|(_, snapshot)| snapshot.version == version) {
+            Some((_, snapshot)) => Ok(Arc::clone(snapshot)),
+            None => renewed(&mut kept, store).await,
+        }
     }
 }
 
+async fn renewed(kept: &mut Option<(Instant, Arc<Snapshot>)>, store: &dyn Store) -> Result<Arc<Snapshot>, StoreError> {
+    let snapshot = Arc::new(read(store).await?);
+    *kept = Some((Instant::now(), Arc::clone(&snapshot)));
+    Ok(snapshot)
+}
+
 async fn read(store: &dyn Store) -> Result<Snapshot, StoreError> {
-    let mut snapshot = Snapshot::default();
+    // Read first: a change that comes between makes the snapshot newer than it says, and it is read again.
+    let mut snapshot = Snapshot {
+        version: store.setting(REGISTER_VERSION).await?,
+        ..Snapshot::default()
+    };
     for resource in store.resources(Kind::Policy).await? {
         if let Spec::Policy(policy) = resource.spec {
             snapshot.policies.insert(resource.name, (policy, resource.approved));

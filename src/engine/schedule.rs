@@ -63,7 +63,7 @@ pub(super) async fn open_due(
     standstill: Option<String>,
     report: &mut PassReport,
 ) -> Result<(), StoreError> {
-    let register = shared.register.snapshot(&*shared.store).await?;
+    let register = shared.register.current(&*shared.store).await?;
     let mut scheduling = Scheduling {
         shared,
         memory,

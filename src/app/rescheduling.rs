@@ -1,0 +1,79 @@
+//! A policy that changes gives the identities under it their due times anew, in the commit of the change.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+
+use super::applying::Application;
+use super::world::World;
+use super::{App, AppError};
+use crate::domain::due::{DueFacts, DueReason, next_due};
+use crate::domain::identity::{Credential, Identity};
+use crate::domain::ids::CredentialId;
+use crate::domain::resource::{Kind, PolicySpec};
+use crate::store::{Fact, IdentityFilter, Page};
+
+const AT_ONCE: u32 = 1000;
+
+impl App {
+    pub(super) async fn reschedule(&self, work: &mut Application<'_>) -> Result<(), AppError> {
+        let policies = work.plan.changes.iter().filter(|change| change.kind == Kind::Policy);
+        let changed: BTreeSet<&str> = policies.map(|change| change.name.as_str()).collect();
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let before = World::read(&*self.store).await?;
+        let mut page = Page::first(AT_ONCE);
+        loop {
+            let found = self.store.identities(&IdentityFilter::default(), page.clone()).await?;
+            let Some(last) = found.last() else { return Ok(()) };
+            page.after = Some(last.name.clone());
+            let touched = |identity: &&Identity| {
+                let under = |world: &World| {
+                    world
+                        .policy_of(identity)
+                        .is_some_and(|(name, ..)| changed.contains(name))
+                };
+                identity.current.is_some() && (under(&work.world) || under(&before))
+            };
+            let touched: Vec<_> = found.iter().filter(touched).collect();
+            let ids: Vec<_> = touched.iter().map(|identity| identity.id).collect();
+            let credentials = self.store.credentials_of_many(&ids).await?;
+            let credentials: BTreeMap<CredentialId, &Credential> =
+                credentials.iter().map(|one| (one.id, one)).collect();
+            for identity in touched {
+                let current = identity.current.and_then(|id| credentials.get(&id));
+                let policy = work.world.policy_of(identity).map(|(_, policy, _)| policy);
+                let fact = current.map(|current| due_fact(identity, current, policy)).transpose()?;
+                work.commit.facts.extend(fact);
+            }
+        }
+    }
+}
+
+fn due_fact(identity: &Identity, current: &Credential, policy: Option<&PolicySpec>) -> Result<Fact, AppError> {
+    let due = policy.map(|policy| {
+        let probing = policy
+            .proof
+            .interval
+            .saturating_mul(i32::try_from(policy.proof.refusals).unwrap_or(i32::MAX));
+        let facts = DueFacts {
+            identity: identity.id,
+            current_since: current.proven_at.unwrap_or(current.created_at),
+            compromised_at: None,
+            owner_left_at: None,
+            policy_changed_at: None,
+            requested_at: None,
+            credential_expires: None,
+            takes: policy
+                .overlap
+                .saturating_add(probing)
+                .saturating_add(SignedDuration::from_mins(1)),
+        };
+        next_due(&policy.rotation, &facts)
+    });
+    let due: Option<(jiff::Timestamp, DueReason)> = due
+        .transpose()
+        .map_err(|bad| AppError::invalid(format!("rotation: {bad}")))?;
+    Ok(Fact::IdentityDue { id: identity.id, due })
+}
