@@ -50,7 +50,8 @@ pub use register::{FindingQuery, IdentityQuery, PageQuery};
 pub use runs::RunQuery;
 pub use views::{
     AccountView, ApprovalView, AuditView, BackupView, CredentialView, DoctorLine, EventView, FindingView, IdentityView,
-    KekView, PersonView, PlanView, ReceiptView, ResourceView, ReviewView, RunView, SecretView, StatusView,
+    KekView, PersonView, PlanView, ReceiptView, ResourceView, ReviewView, RevocationsView, RunView, SecretView,
+    StatusView,
 };
 
 use crate::clock::Environment;

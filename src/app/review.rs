@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::register::finding_view;
-use super::{App, AppError, Caller, FindingView, ReviewView, Verb, allow};
+use super::{App, AppError, Caller, FindingView, ReviewView, RevocationsView, Verb, allow};
 use crate::domain::resource::Kind;
 use crate::store::{FindingFilter, Page};
 
@@ -73,12 +73,16 @@ fn subjects(findings: &[FindingView], kinds: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// How many credentials were asked to die, and how many of them are proven dead. What is unknown counts as asked and not dead.
-fn revocations(credentials: &BTreeMap<String, u64>) -> (u64, u64) {
+/// What is unknown counts as asked for and not dead.
+fn revocations(credentials: &BTreeMap<String, u64>) -> RevocationsView {
     let count = |state: &str| credentials.get(state).copied().unwrap_or(0);
-    let dead = count("dead");
-    (
-        dead + count("revoking") + count("revoked") + count("alive_after_revoke") + count("unprovable"),
-        dead,
-    )
+    let proven_dead = count("dead");
+    let unknown = ["revoking", "revoked", "alive_after_revoke", "unprovable"]
+        .map(count)
+        .iter()
+        .sum::<u64>();
+    RevocationsView {
+        asked: proven_dead.saturating_add(unknown),
+        proven_dead,
+    }
 }

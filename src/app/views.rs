@@ -172,6 +172,13 @@ pub struct PersonView {
     pub retired_at: Option<Timestamp>,
 }
 
+/// Revocation confidence in its plainest form: what is unknown counts as asked for and not dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationsView {
+    pub asked: u64,
+    pub proven_dead: u64,
+}
+
 /// The reviewer's Monday page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReviewView {
@@ -186,8 +193,7 @@ pub struct ReviewView {
     /// Accounts downstream that nobody registered, by system.
     pub unregistered: BTreeMap<String, Vec<String>>,
     pub needs_operator: Vec<String>,
-    /// Credentials that were asked to die, and those of them that are proven dead.
-    pub revocations: (u64, u64),
+    pub revocations: RevocationsView,
     pub findings: Vec<FindingView>,
 }
 

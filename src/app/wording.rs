@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::domain::ids::CredentialId;
 use crate::domain::plan::{Action, Change};
-use crate::domain::workflow::{Event, EventBody, Observation, RunStatus, StepOutput};
+use crate::domain::workflow::{Death, Event, EventBody, Observation, RunStatus, StepOutput};
 
 /// `+ Identity orders-api`, and under a change the fields that differ.
 pub(super) fn diff_lines(change: &Change) -> Vec<String> {
@@ -103,8 +104,16 @@ fn output_line(output: &StepOutput) -> String {
         StepOutput::Revoked { .. } => "revocation acknowledged; not yet believed".to_owned(),
         StepOutput::SessionsEnded { ended } => format!("{} sessions ended, {} left", ended.ended, ended.left),
         StepOutput::Stripped { grants } => format!("{} rights taken away", grants.len()),
-        StepOutput::Proofs { deaths } => format!("{} judged", deaths.len()),
+        StepOutput::Proofs { deaths } => deaths.iter().map(death_line).collect::<Vec<_>>().join("; "),
         StepOutput::Adopted { .. } => "registered as it is".to_owned(),
+    }
+}
+
+fn death_line((credential, death): (&CredentialId, &Death)) -> String {
+    match death {
+        Death::Proven { .. } => format!("{credential} is proven dead"),
+        Death::Alive { since } => format!("{credential} is STILL ACCEPTED, as of {since:.0}"),
+        Death::Unprovable { why, .. } => format!("{credential} cannot be proven dead: {why}"),
     }
 }
 
