@@ -1,3 +1,5 @@
+//! The command line as a whole: every command parses, explains itself and shows an example.
+
 use clap::{CommandFactory, Parser};
 
 use super::Cli;

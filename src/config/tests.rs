@@ -1,3 +1,5 @@
+//! Settings: where each value comes from, which win, and what is said of a wrong one.
+
 use std::fs;
 use std::path::Path;
 
@@ -153,7 +155,7 @@ fn every_key_can_be_given_by_the_environment() {
         ..Config::default()
     };
     let table: toml::Table = toml::from_str(&full.to_toml().unwrap()).unwrap();
-    let known = super::load::known_keys();
+    let known = load::known_keys();
     for key in table.keys() {
         let is_listed = known
             .iter()

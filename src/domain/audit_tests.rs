@@ -1,3 +1,5 @@
+//! Events as audit records and back: each kind of event survives, and no record says what its event does not.
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
