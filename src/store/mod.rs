@@ -16,6 +16,7 @@ mod sql_store;
 mod sqlite;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use keyfall_sdk::BoxFuture;
 

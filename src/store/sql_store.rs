@@ -7,9 +7,10 @@ use keyfall_sdk::BoxFuture;
 
 use super::check;
 use super::commit::Prepared;
-use super::driver::{Driver, Execute, Reach, Select, Tx, Verb, first, only_number, only_text};
+use super::driver::{Driver, Execute, Reach, Select, first, only_number, only_text};
 use super::sql::{Bound, Row, Value};
 use super::sql::{credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret};
+use super::verbs::{Events, Nodes, Renew};
 use super::{
     ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
     LAST_BACKUP_AT, LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, ReceiptFilter, ReceiptRow,
@@ -20,7 +21,7 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
 use crate::domain::workflow::Event;
-use crate::evidence::merkle::{Frontier, Hash, leaf_hash, node_hash};
+use crate::evidence::merkle::Frontier;
 
 /// Figures of the review are counted no further than this.
 const FAR_ENOUGH: u32 = 100_000;
@@ -163,101 +164,6 @@ impl<D: Driver> SqlStore<D> {
         problems.extend(check::register(&self.driver).await?);
         Ok(problems)
     }
-}
-
-/// The entries of runs, run by run, on one state of the store.
-struct Events {
-    runs: Vec<RunId>,
-}
-
-impl Verb for Events {
-    type Output = Vec<Vec<Vec<u8>>>;
-    const DOING: &'static str = "reading events";
-
-    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Self::Output> {
-        let mut all = Vec::with_capacity(self.runs.len());
-        for run in &self.runs {
-            let rows = tx.query(&log::events(*run)?).await?;
-            all.push(rows.into_iter().map(log::read_bytes).collect::<Result<_>>()?);
-        }
-        Ok(all)
-    }
-}
-
-struct Renew {
-    node: String,
-    runs: Vec<(RunId, u64)>,
-    until: Timestamp,
-}
-
-impl Verb for Renew {
-    type Output = Vec<RunId>;
-    const DOING: &'static str = "renewing leases";
-
-    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<RunId>> {
-        let mut lost = Vec::new();
-        for (id, epoch) in &self.runs {
-            let bound = run::RENEW.with([
-                ("id", Value::shown(id)),
-                ("node", self.node.as_str().into()),
-                ("epoch", (*epoch).into()),
-                ("until", self.until.into()),
-                ("now", tx.now().into()),
-            ])?;
-            if tx.execute(&bound).await? == 0 {
-                lost.push(*id);
-            }
-        }
-        Ok(lost)
-    }
-}
-
-struct Nodes {
-    wanted: Vec<(u8, u64)>,
-}
-
-impl Verb for Nodes {
-    type Output = Vec<Hash>;
-    const DOING: &'static str = "reading the log's tree";
-
-    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<Hash>> {
-        let mut found = Vec::with_capacity(self.wanted.len());
-        for (level, place) in &self.wanted {
-            let absent = || StoreError::Absent {
-                what: "node of the log's tree",
-                id: format!("{level}/{place}"),
-            };
-            let hash = if *level >= log::LOWEST_STORED {
-                let row = tx.query(&log::node(*level, *place)?).await?.into_iter().next();
-                log::read_hash(row.ok_or_else(absent)?)?
-            } else {
-                let count = 1_u32 << level;
-                let rows = tx.query(&log::from(place << level, count)?).await?;
-                let entries = rows.into_iter().map(log::read).collect::<Result<Vec<_>>>()?;
-                let leaves = entries.iter().map(|entry| leaf_hash(&entry.bytes)).collect();
-                root_of_complete(leaves, count as usize).ok_or_else(absent)?
-            };
-            found.push(hash);
-        }
-        Ok(found)
-    }
-}
-
-/// The root over `count` leaves, a power of two; `None` when some are missing.
-fn root_of_complete(mut hashes: Vec<Hash>, count: usize) -> Option<Hash> {
-    if hashes.len() != count {
-        return None;
-    }
-    while hashes.len() > 1 {
-        let pairs = hashes.chunks_exact(2);
-        hashes = pairs
-            .filter_map(|pair| match pair {
-                [left, right] => Some(node_hash(left, right)),
-                _ => None,
-            })
-            .collect();
-    }
-    hashes.into_iter().next()
 }
 
 impl<D: Driver> Store for SqlStore<D> {
