@@ -10,19 +10,30 @@ use super::manifest::{ManifestFile, read};
 use super::planning::{Draft, Means, Present, draft};
 use crate::clock::Environment;
 
+/// A certificate whose key was never kept.
+const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBojCCAUegAwIBAgIUdLqibabsOoeg7vtz5aB6eEHEJAIwCgYIKoZIzj0EAwIw
+JTEjMCEGA1UEAwwaYW4gYXV0aG9yaXR5IG9mIGFuIGV4YW1wbGUwIBcNMjYxMTIx
+MDUwMjI2WhgPMjEyNjEwMjgwNTAyMjZaMCUxIzAhBgNVBAMMGmFuIGF1dGhvcml0
+eSBvZiBhbiBleGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESk1/p+YS
+yhK1Qcf3vxM4wuAkVcUIKm8SaSp4R8zPCtKkCGq90io75SKkbW5gwv7fUUiCfclL
+imKYbtxg2npM7KNTMFEwHQYDVR0OBBYEFMdcq+lJ4w3PrRP6JT30dzDq12qQMB8G
+A1UdIwQYMBaAFMdcq+lJ4w3PrRP6JT30dzDq12qQMA8GA1UdEwEB/wQFMAMBAf8w
+CgYIKoZIzj0EAwIDSQAwRgIhAOo5487WLr6688L8MxP46VV1hyAMXFUinFwtHOki
+xazZAiEAquYn2T/ckD/ZKq9c8HfRVCDtaNvZfHQby37/BR00PoY=
+-----END CERTIFICATE-----
+";
+
 /// Every variable that `deploy/examples/README.md` names.
 fn values() -> Vec<(&'static str, String)> {
-    let ca = rcgen::generate_simple_self_signed(["localhost".to_owned()])
-        .unwrap()
-        .cert
-        .pem();
     let expires = Timestamp::from_second(1_800_000_000).unwrap();
     vec![
         ("KEYFALL_PG_HOST", "127.0.0.1".to_owned()),
         ("KEYFALL_PG_PRIMARY_PORT", "5432".to_owned()),
         ("KEYFALL_PG_REPLICA_PORT", "5433".to_owned()),
         ("KEYFALL_PG_ADMIN_USER", "keyfall_admin".to_owned()),
-        ("KEYFALL_PG_CA", ca.replace("\r\n", "\n").replace('\n', "\\n")),
+        ("KEYFALL_PG_CA", AUTHORITY.replace('\n', "\\n")),
         ("KEYFALL_PG_CA_FILE", "/etc/keyfall/ca.crt".to_owned()),
         ("KEYFALL_REDIS_HOST", "127.0.0.1".to_owned()),
         ("KEYFALL_REDIS_PORT", "6379".to_owned()),
