@@ -44,10 +44,10 @@ psql_with() {
 	return "$code"
 }
 
-# psql_admin SQL...: as the administrator of the throw-away cluster, who works behind Keyfall's back. SQL is standard input.
+# psql_admin: as the administrator of the throw-away cluster, who works behind Keyfall's back. SQL is standard input.
 psql_admin() {
 	PGPASSFILE=$KEYFALL_PG_PASSFILE "$KEYFALL_PSQL" -X -q -A -t -w -v ON_ERROR_STOP=1 -h "$KEYFALL_PG_HOST" \
-		-p "$KEYFALL_PG_PRIMARY_PORT" -U "$KEYFALL_PG_ADMIN_USER" -d "${1:-postgres}"
+		-p "$KEYFALL_PG_PRIMARY_PORT" -U "$KEYFALL_PG_ADMIN_USER" -d postgres
 }
 
 # redis_with FILE PORT: the answers to a login with what FILE says, and to a ping.

@@ -76,9 +76,9 @@ stop_server_orderly() {
 # plan_of: the id of the plan that was just shown, from standard input.
 plan_of() { sed -n 's/^Plan \([^ ]*\) (proposed).*/\1/p'; }
 
-# signed PLAN REASON: bob signs with his own key and follows the runs to their end; what he saw goes into a file.
+# signed PLAN REASON: bob signs with his own key and follows the runs to their end, three minutes at most; what he saw goes into a file.
 signed() {
-	as bob approve "$1" --yes --reason "$2" --wait >"$DIR/approved.out" 2>"$DIR/run.out"
+	timeout 180 "$KEYFALL" --context "$DIR/keyfall/people/bob.toml" approve "$1" --yes --reason "$2" --wait </dev/null >"$DIR/approved.out" 2>"$DIR/run.out"
 }
 
 # runs_of STATUS [ARGUMENT...]: how many runs there are.
@@ -106,7 +106,7 @@ until_holds() {
 	until "$@" >"$DIR/last.out" 2>&1; do
 		if [ "$(now_ms)" -ge "$deadline" ]; then
 			quote <"$DIR/last.out"
-			as alice runs --open | quote
+			as alice runs --open 2>&1 | quote
 			broken "$what within $seconds s"
 		fi
 		looked=$((looked + 1))
