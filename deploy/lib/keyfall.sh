@@ -2,7 +2,17 @@
 # Keyfall as the quickstart uses it: its program, its server, what two people ask of it, and waiting for what comes of it.
 # Needs common.sh, screen.sh, KEYFALL (the program) and DIR. It knows no scene and no downstream server.
 
-SERVER_PID=''
+SERVER_PID='' CHILD=''
+
+# interruptible COMMAND...: a shell hears no signal while it runs something long in front of itself.
+interruptible() {
+	local code=0
+	"$@" </dev/null &
+	CHILD=$!
+	wait "$CHILD" || code=$?
+	CHILD=''
+	return "$code"
+}
 
 # find_keyfall: sets KEYFALL, building it where it was not given.
 find_keyfall() {
@@ -16,7 +26,7 @@ find_keyfall() {
 	have cargo || fail "no cargo: install Rust from https://rustup.rs first"
 	case $target in /*) ;; *) target=$PWD/$target ;; esac
 	step "cargo build --locked${PROFILE:+ --$PROFILE} (minutes the first time, nothing after it)"
-	cargo build --manifest-path "$ROOT/Cargo.toml" --locked --bin keyfall ${PROFILE:+"--$PROFILE"} --target-dir "$target"
+	interruptible cargo build --manifest-path "$ROOT/Cargo.toml" --locked --bin keyfall ${PROFILE:+"--$PROFILE"} --target-dir "$target"
 	KEYFALL=$target/${PROFILE:-debug}/keyfall
 }
 
@@ -78,7 +88,8 @@ plan_of() { sed -n 's/^Plan \([^ ]*\) (proposed).*/\1/p'; }
 
 # signed PLAN REASON: bob signs with his own key and follows the runs to their end, three minutes at most; what he saw goes into a file.
 signed() {
-	timeout 180 "$KEYFALL" --context "$DIR/keyfall/people/bob.toml" approve "$1" --yes --reason "$2" --wait </dev/null >"$DIR/approved.out" 2>"$DIR/run.out"
+	interruptible timeout 180 "$KEYFALL" --context "$DIR/keyfall/people/bob.toml" approve "$1" --yes --reason "$2" --wait \
+		>"$DIR/approved.out" 2>"$DIR/run.out"
 }
 
 # runs_of STATUS [ARGUMENT...]: how many runs there are.
