@@ -1,0 +1,386 @@
+//! A register to measure on: a store on a file of its own, sealed secrets, one system, one destination, one policy that somebody else
+//! approved with a real signature, and an engine with the real steps.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use jiff::SignedDuration;
+use keyfall::clock::Environment;
+use keyfall::domain::actor::{Approval, Approver};
+use keyfall::domain::audit::decode_event;
+use keyfall::domain::digest::Digest;
+use keyfall::domain::due::DueReason;
+use keyfall::domain::identity::{Credential, CredentialState, Identity, IdentityState};
+use keyfall::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, SecretId};
+use keyfall::domain::resource::{Resource, Spec, SystemManifest};
+use keyfall::engine::breaker::BreakerSettings;
+use keyfall::engine::prepare::Preparation;
+use keyfall::engine::report::PerformSteps;
+use keyfall::engine::secrets::{SealAs, StoredSecrets, seal};
+use keyfall::engine::steps::{StepSettings, Steps};
+use keyfall::engine::systems::{StoredCatalog, Systems};
+use keyfall::engine::{Engine, EngineHandle, EngineSettings};
+use keyfall::evidence::approval::{ApprovalStatement, Decision};
+use keyfall::evidence::keys::SigningKey;
+use keyfall::sealing::{Kek, Keyring, SecretGenerator};
+use keyfall::store::{
+    Commit, Committed, Fact, Page, PersonRow, PlanRow, PlanStatus, RunFilter, SecretRow, Store, StoreOptions,
+    open_sqlite,
+};
+use keyfall_sdk::{ConnectorKind, KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Facts that are stored in one commit while the register is filled.
+const BATCH: usize = 1_000;
+/// No figure takes longer; one that does is broken, not slow.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+pub(crate) struct Register {
+    folder: TempDir,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) env: Environment,
+    keys: Arc<Keyring>,
+    systems: Arc<Systems>,
+    secrets: Arc<StoredSecrets>,
+    approval: Approval,
+    endpoints: Digest,
+}
+
+/// What differs from one figure to another.
+pub(crate) struct Wanted {
+    /// Systems are reached through these.
+    pub(crate) kinds: Vec<Arc<dyn ConnectorKind>>,
+    pub(crate) system: Value,
+    pub(crate) destination: Value,
+    /// Over the policy's own spec.
+    pub(crate) policy: Value,
+    pub(crate) admin_password: Option<String>,
+}
+
+/// An account as it is downstream.
+pub(crate) struct Account {
+    pub(crate) principal: PrincipalRef,
+    pub(crate) key_id: KeyId,
+    pub(crate) secret: SecretValue,
+}
+
+/// An identity to be registered, in use and due.
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) account: String,
+    pub(crate) current: Account,
+    /// The other one of two alternating accounts, which holds nothing.
+    pub(crate) idle: Option<PrincipalRef>,
+    pub(crate) target: Value,
+    pub(crate) consumers: Value,
+    pub(crate) is_control: bool,
+    pub(crate) is_due: bool,
+}
+
+pub(crate) fn scratch() -> Result<TempDir> {
+    let folder = std::env::var_os("KEYFALL_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    tempfile::Builder::new()
+        .prefix("keyfall-bench-")
+        .tempdir_in(folder)
+        .context("a folder for the bench")
+}
+
+impl Register {
+    pub(crate) async fn new(wanted: Wanted) -> Result<Self> {
+        let folder = scratch()?;
+        let env = Environment::of_this_machine();
+        let store = open_sqlite(
+            &folder.path().join("keyfall.db"),
+            StoreOptions::new(decode_event),
+            env.clone(),
+        )
+        .await?;
+        let kek = Kek::create(&folder.path().join("kek"), &*env.random)?;
+        let keys = Arc::new(Keyring::new(kek, Vec::new()));
+        let secrets = Arc::new(StoredSecrets::new(Arc::clone(&store), Arc::clone(&keys)));
+        let grants = ServerGrants {
+            file_roots: BTreeMap::from([("bench".to_owned(), folder.path().join("delivered"))]),
+            ..ServerGrants::default()
+        };
+        std::fs::create_dir(folder.path().join("delivered"))?;
+        let catalog = Arc::new(StoredCatalog(Arc::clone(&store)));
+        let systems = Systems::new(wanted.kinds, grants, catalog, Arc::clone(&secrets) as _);
+        let manifest: SystemManifest = serde_json::from_value(wanted.system)?;
+        let register = Self {
+            approval: approve(folder.path(), &env, &store).await?,
+            endpoints: manifest.endpoint_digest()?,
+            folder,
+            store,
+            env,
+            keys,
+            systems: Arc::new(systems),
+            secrets,
+        };
+        let mut policy = json!({
+            "owner": "bench", "selector": { "systems": ["sys"] }, "rotation": { "every": "30d" }, "autonomy": "automatic",
+            "overlap": "0s", "proof": { "refusals": 3, "interval": "0s", "giveUpAfter": "5m", "keepDeadSecret": "8d" },
+            "budget": { "destructive": 10_000_000, "per": "1h" },
+        });
+        if let (Some(policy), Some(over)) = (policy.as_object_mut(), wanted.policy.as_object()) {
+            policy.extend(over.clone());
+        }
+        let mut facts = vec![
+            register.resource("sys", Spec::System(manifest)),
+            register.resource("dst", Spec::Destination(serde_json::from_value(wanted.destination)?)),
+            register.resource("pol", Spec::Policy(serde_json::from_value(policy)?)),
+        ];
+        if let Some(password) = wanted.admin_password {
+            let sealed = register.sealed(SecretValue::from(password), Some("bench-admin"))?;
+            facts.push(Fact::Secret(sealed));
+        }
+        register.put(facts).await?;
+        Ok(register)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn draw_secret(&self) -> Result<SecretValue> {
+        Ok(SecretGenerator::new(SecretShape::STRONG)?.draw(&*self.env.random)?)
+    }
+
+    fn resource(&self, name: &str, spec: Spec) -> Fact {
+        Fact::Resource(Resource {
+            id: ResourceId::from_uuid(self.env.draw_uuid()),
+            name: name.to_owned(),
+            version: 1,
+            labels: BTreeMap::new(),
+            spec,
+            approved: Some(self.approval.clone()),
+        })
+    }
+
+    fn sealed(&self, secret: SecretValue, name: Option<&str>) -> Result<SecretRow> {
+        let seal_as = SealAs {
+            id: SecretId::from_uuid(self.env.draw_uuid()),
+            name: name.map(str::to_owned),
+            kind: if name.is_some() { "admin" } else { "credential" }.to_owned(),
+            version: 1,
+            endpoints: self.endpoints,
+            at: self.env.now(),
+        };
+        Ok(seal(&self.keys, seal_as, &secret, &*self.env.random)?)
+    }
+
+    async fn put(&self, facts: Vec<Fact>) -> Result<()> {
+        put(&self.store, facts).await
+    }
+
+    /// Registers identities with the accounts that they have.
+    pub(crate) async fn register(&self, members: Vec<Member>) -> Result<()> {
+        let mut facts = Vec::new();
+        for member in members {
+            facts.extend(self.member(member)?);
+            if facts.len() >= BATCH {
+                self.put(std::mem::take(&mut facts)).await?;
+            }
+        }
+        self.put(facts).await
+    }
+
+    fn member(&self, member: Member) -> Result<Vec<Fact>> {
+        let now = self.env.now();
+        let id = IdentityId::from_uuid(self.env.draw_uuid());
+        let secret = self.sealed(member.current.secret, None)?;
+        let current = CredentialId::from_uuid(self.env.draw_uuid());
+        let deliver = json!([{ "destination": "dst", "target": member.target }]);
+        let spec = json!({
+            "kind": "service_account", "system": "sys", "environment": "bench", "owner": "bench", "account": member.account,
+            "expires": "2099-01-01T00:00:00Z", "consumers": member.consumers,
+            "deliverTo": if member.is_control { json!([]) } else { deliver },
+        });
+        let credential = |id, principal, key_id, secret, state| Credential {
+            id,
+            identity: IdentityId::from_uuid(uuid::Uuid::nil()),
+            principal,
+            key_id,
+            secret,
+            state,
+            created_at: now,
+            proven_at: Some(now),
+        };
+        let secret_id = secret.id;
+        let mut credentials = vec![credential(
+            current,
+            member.current.principal,
+            Some(member.current.key_id),
+            Some(secret_id),
+            CredentialState::Active,
+        )];
+        if let Some(idle) = member.idle {
+            let other = CredentialId::from_uuid(self.env.draw_uuid());
+            credentials.insert(0, credential(other, idle, None, None, CredentialState::NeverIssued));
+        }
+        let mut facts = vec![
+            Fact::Secret(secret),
+            Fact::Identity(Identity {
+                id,
+                name: member.name,
+                version: 1,
+                labels: BTreeMap::new(),
+                spec: serde_json::from_value(spec)?,
+                state: IdentityState::Active,
+                current: Some(current),
+                due: member.is_due.then_some((now - SignedDuration::from_mins(1), DueReason::MaxAge)),
+                is_control: member.is_control,
+                approved: Some(self.approval.clone()),
+                created_at: now,
+            }),
+        ];
+        facts.extend(credentials.into_iter().map(|mut one| {
+            one.identity = id;
+            Fact::Credential(one)
+        }));
+        Ok(facts)
+    }
+
+    /// Makes an identity due now, and answers nothing: whoever waits looks for its runs.
+    pub(crate) async fn make_due(&self, name: &str) -> Result<()> {
+        let identity = self.store.identity_named(name).await?;
+        let id = identity.with_context(|| format!("{name} is registered"))?.id;
+        let due = Some((self.env.now(), DueReason::Requested));
+        self.put(vec![Fact::IdentityDue { id, due }]).await
+    }
+
+    pub(crate) fn steps(&self) -> Arc<dyn PerformSteps> {
+        Arc::new(Steps::new(
+            Arc::clone(&self.systems),
+            Arc::clone(&self.secrets) as _,
+            self.env.clone(),
+            StepSettings::default(),
+        ))
+    }
+
+    pub(crate) async fn start(&self, steps: Arc<dyn PerformSteps>, concurrency: usize) -> Result<EngineHandle> {
+        let prepare = Preparation {
+            store: Arc::clone(&self.store),
+            systems: Arc::clone(&self.systems),
+            keys: Arc::clone(&self.keys),
+            env: self.env.clone(),
+        };
+        let engine = Engine {
+            store: Arc::clone(&self.store),
+            steps,
+            prepare: Arc::new(prepare),
+            env: self.env.clone(),
+            settings: EngineSettings {
+                max_runs: concurrency,
+                take_over_at_start: true,
+                breaker: BreakerSettings {
+                    at_least: u32::MAX,
+                    percent: 100,
+                },
+                ..EngineSettings::new("bench")
+            },
+        };
+        Ok(engine.start().await?)
+    }
+
+    /// Waits until nothing is due and no run is open.
+    pub(crate) async fn until_idle(&self) -> Result<()> {
+        let began = Instant::now();
+        let mut beat = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            beat.tick().await;
+            let now = self.env.now();
+            if self.store.count_due(now, 1).await? == 0 {
+                let overview = self.store.overview(now).await?;
+                let stuck = overview.open_runs.iter().find(|(status, _)| status == "needs_operator");
+                ensure!(stuck.is_none_or(|(_, count)| *count == 0), "a run needs an operator");
+                if overview.open_runs.iter().all(|(_, count)| *count == 0) {
+                    return Ok(());
+                }
+            }
+            ensure!(began.elapsed() < PATIENCE, "the runs do not end");
+        }
+    }
+
+    /// How many runs are closed as completed, and how many there are.
+    pub(crate) async fn completed(&self) -> Result<(usize, usize)> {
+        let mut page = Page::first(1_000);
+        let (mut completed, mut all) = (0, 0);
+        loop {
+            let rows = self.store.runs(&RunFilter::default(), page).await?;
+            let Some(last) = rows.last() else { return Ok((completed, all)) };
+            all += rows.len();
+            completed += rows.iter().filter(|row| row.status == "completed").count();
+            page = Page {
+                after: Some(last.id.to_string()),
+                limit: 1_000,
+            };
+        }
+    }
+}
+
+async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> {
+    let commit = Commit {
+        facts,
+        ..Commit::default()
+    };
+    let committed = store.commit(commit).await?;
+    ensure!(matches!(committed, Committed::Stored { .. }), "{committed:?}");
+    Ok(())
+}
+
+/// A plan of one person, signed by another.
+async fn approve(folder: &Path, env: &Environment, store: &Arc<dyn Store>) -> Result<Approval> {
+    let now = env.now();
+    let key = SigningKey::create(&folder.join("approver.key"), "approver", &*env.random)?;
+    let person = |name: &str, public_key| PersonRow {
+        id: PersonId::from_uuid(env.draw_uuid()),
+        name: name.to_owned(),
+        roles: vec!["approver".to_owned()],
+        public_key,
+        enrolled_by: None,
+        enrolment_signature: None,
+        enrolled_at: now,
+        retired_at: None,
+    };
+    let asks = person("requester", None);
+    let signs = person("approver", Some(key.verifier().to_string()));
+    let content = b"bench".to_vec();
+    let expires_at = now + SignedDuration::from_hours(24);
+    let plan = PlanRow {
+        id: PlanId::from_uuid(env.draw_uuid()),
+        status: PlanStatus::Applied,
+        digest: Digest::of(&content),
+        requester: asks.id,
+        approvals_needed: 1,
+        content,
+        created_at: now,
+        expires_at,
+        decided_at: Some(now),
+    };
+    let statement = ApprovalStatement {
+        plan_id: plan.id.to_string(),
+        plan_digest: plan.digest.0,
+        decision: Decision::Approve,
+        expires_at_micros: expires_at.as_microsecond(),
+    };
+    let approval = Approval {
+        plan: plan.id,
+        plan_digest: plan.digest,
+        requester: asks.id,
+        approvers: vec![Approver {
+            person: signs.id,
+            name: signs.name.clone(),
+            public_key: key.verifier().to_string(),
+            expires_at_micros: statement.expires_at_micros,
+            signature: statement.sign(&key),
+        }],
+        standing: true,
+        solo: false,
+    };
+    put(store, vec![Fact::Person(asks), Fact::Person(signs), Fact::Plan(plan)]).await?;
+    Ok(approval)
+}
