@@ -51,7 +51,12 @@ pub(crate) async fn own_share(size: Size) -> Result<()> {
             _ => {}
         }
     }
-    ensure!(own.len() == size.runs, "{} of {} cut-overs were seen", own.len(), size.runs);
+    ensure!(
+        own.len() == size.runs,
+        "{} of {} cut-overs were seen",
+        own.len(),
+        size.runs
+    );
     println!(
         "cut_over runs={} own_ms={:.2} wall_ms={:.2} {}",
         size.runs,
@@ -100,7 +105,10 @@ async fn keyfall_once(cluster: &Cluster, roles: usize) -> Result<f64> {
     let watched = Arc::new(Watched::new(register.steps(), meter, Some(gate)));
     let engine = register.start(Arc::clone(&watched) as _, CONCURRENCY).await?;
     until(|| watched.count(Step::Baseline) >= roles).await?;
-    ensure!(Instant::now() < opens, "the gate opened before all runs stood before it");
+    ensure!(
+        Instant::now() < opens,
+        "the gate opened before all runs stood before it"
+    );
     until(|| watched.count(Step::Promote) >= roles).await?;
     let took = opens.elapsed();
     engine.shutdown().await;
@@ -128,7 +136,8 @@ async fn bare_once(cluster: &Cluster, roles: usize) -> Result<f64> {
             let Some((role, ready, secret)) = work.lock().await.pop() else {
                 return anyhow::Ok(());
             };
-            hand.batch_execute(&format!("ALTER ROLE {} LOGIN PASSWORD '{ready}'", role.name)).await?;
+            hand.batch_execute(&format!("ALTER ROLE {} LOGIN PASSWORD '{ready}'", role.name))
+                .await?;
             let accepted = cluster.login("primary", &role, &secret).await?;
             ensure!(accepted, "{} is refused", role.name);
         }
@@ -160,7 +169,10 @@ async fn until(is_so: impl Fn() -> bool) -> Result<()> {
     let began = Instant::now();
     let mut beat = tokio::time::interval(Duration::from_millis(1));
     while !is_so() {
-        ensure!(began.elapsed() < Duration::from_secs(120), "the runs do not come so far");
+        ensure!(
+            began.elapsed() < Duration::from_secs(120),
+            "the runs do not come so far"
+        );
         beat.tick().await;
     }
     Ok(())

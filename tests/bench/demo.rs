@@ -17,7 +17,10 @@ pub(crate) async fn rotations(size: Size, concurrency: usize) -> Result<()> {
     }
     if size.rounds > 1 {
         let median = median(per_second);
-        println!("demo_median conc={concurrency} rounds={} rotations_s={median:.0}", size.rounds);
+        println!(
+            "demo_median conc={concurrency} rounds={} rotations_s={median:.0}",
+            size.rounds
+        );
     }
     Ok(())
 }
@@ -53,7 +56,10 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
     let events = register.store.log_state().await?.size - log_before;
     engine.shutdown().await;
     let (completed, all) = register.completed().await?;
-    ensure!(completed == runs && all == runs, "{completed} of {all} runs completed; {runs} were due");
+    ensure!(
+        completed == runs && all == runs,
+        "{completed} of {all} runs completed; {runs} were due"
+    );
     let disk = disk::better(before, disk::measure(register.folder())?);
     register.store.close().await?;
 
@@ -70,7 +76,10 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
 fn member(register: &Register, provider: &demo::Provider, name: &str, is_control: bool) -> Result<Member> {
     let secret = register.draw_secret()?;
     let account = provider.plant_account(name, &secret, &[]);
-    let key_id = account.keys.first().map_or_else(|| KeyId(String::new()), |key| key.id.clone());
+    let key_id = account
+        .keys
+        .first()
+        .map_or_else(|| KeyId(String::new()), |key| key.id.clone());
     Ok(Member {
         name: name.to_owned(),
         account: name.to_owned(),
@@ -84,7 +93,11 @@ fn member(register: &Register, provider: &demo::Provider, name: &str, is_control
         },
         idle: None,
         target: json!({ "slot": name }),
-        consumers: if is_control { json!([]) } else { json!([{ "name": name, "seenBy": "acknowledgement" }]) },
+        consumers: if is_control {
+            json!([])
+        } else {
+            json!([{ "name": name, "seenBy": "acknowledgement" }])
+        },
         is_control,
         is_due: !is_control,
     })

@@ -54,7 +54,12 @@ impl Meter {
 
 /// The registry, every connector of it on the meter.
 pub(crate) fn metered_registry(meter: &Meter) -> Vec<Arc<dyn ConnectorKind>> {
-    let metered = |inner| Arc::new(MeteredKind { inner, meter: meter.clone() }) as Arc<dyn ConnectorKind>;
+    let metered = |inner| {
+        Arc::new(MeteredKind {
+            inner,
+            meter: meter.clone(),
+        }) as Arc<dyn ConnectorKind>
+    };
     keyfall_connectors::registry().into_iter().map(metered).collect()
 }
 
@@ -155,7 +160,10 @@ impl Inventory for Metered {
 
 impl Issue for Metered {
     fn check_access(&self, access: &serde_json::Value) -> Vec<String> {
-        self.inner.issue().map(|issue| issue.check_access(access)).unwrap_or_default()
+        self.inner
+            .issue()
+            .map(|issue| issue.check_access(access))
+            .unwrap_or_default()
     }
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {
         metered!(self.issue.issue(ctx, call))

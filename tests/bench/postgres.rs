@@ -56,7 +56,11 @@ impl Cluster {
         };
         let connector = PostgresKind.connect(&spec, Some(admin), &ServerGrants::default())?;
         let sql = connect(&servers, "KEYFALL_PG_PRIMARY_PORT").await?;
-        Ok(Self { servers, connector, sql })
+        Ok(Self {
+            servers,
+            connector,
+            sql,
+        })
     }
 
     pub(crate) async fn register(&self, meter: &Meter, vantages: usize, policy: Value) -> Result<Register> {
@@ -109,8 +113,13 @@ impl Cluster {
             Some(secret) => format!(" PASSWORD '{}'", verifier(secret)),
             None => String::new(),
         };
-        self.sql.batch_execute(&format!("CREATE ROLE {name} LOGIN{password}")).await?;
-        let rows = self.sql.simple_query(&format!("SELECT oid FROM pg_roles WHERE rolname = '{name}'")).await?;
+        self.sql
+            .batch_execute(&format!("CREATE ROLE {name} LOGIN{password}"))
+            .await?;
+        let rows = self
+            .sql
+            .simple_query(&format!("SELECT oid FROM pg_roles WHERE rolname = '{name}'"))
+            .await?;
         let oid = rows.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
             _ => None,

@@ -231,7 +231,9 @@ impl Register {
                 spec: serde_json::from_value(spec)?,
                 state: IdentityState::Active,
                 current: Some(current),
-                due: member.is_due.then_some((now - SignedDuration::from_mins(1), DueReason::MaxAge)),
+                due: member
+                    .is_due
+                    .then_some((now - SignedDuration::from_mins(1), DueReason::MaxAge)),
                 is_control: member.is_control,
                 approved: Some(self.approval.clone()),
                 created_at: now,
@@ -311,7 +313,9 @@ impl Register {
         let (mut completed, mut all) = (0, 0);
         loop {
             let rows = self.store.runs(&RunFilter::default(), page).await?;
-            let Some(last) = rows.last() else { return Ok((completed, all)) };
+            let Some(last) = rows.last() else {
+                return Ok((completed, all));
+            };
             all += rows.len();
             completed += rows.iter().filter(|row| row.status == "completed").count();
             page = Page {

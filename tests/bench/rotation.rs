@@ -51,9 +51,15 @@ pub(crate) async fn one_beside_by_hand(size: Size) -> Result<()> {
 }
 
 /// From ringing the engine to the closed run, without what the log says was waited for.
-async fn keyfall_once(cluster: &Cluster, register: &Register, engine: &keyfall::engine::EngineHandle) -> Result<Duration> {
+async fn keyfall_once(
+    cluster: &Cluster,
+    register: &Register,
+    engine: &keyfall::engine::EngineHandle,
+) -> Result<Duration> {
     let name = unique("app");
-    register.register(vec![cluster.member(register, &name, false).await?]).await?;
+    register
+        .register(vec![cluster.member(register, &name, false).await?])
+        .await?;
     register.make_due(&name).await?;
     let began = Instant::now();
     engine.ring();
@@ -87,21 +93,34 @@ async fn by_hand_once(cluster: &Cluster, register: &Register, hands: &[Client; 2
     primary.batch_execute(&read(&old)).await?;
     primary.batch_execute(&read(&new)).await?;
     logins(cluster, &[(&old, &old_secret, true)]).await?;
-    primary.batch_execute(&format!("ALTER ROLE {} LOGIN PASSWORD '{ready}'", new.name)).await?;
+    primary
+        .batch_execute(&format!("ALTER ROLE {} LOGIN PASSWORD '{ready}'", new.name))
+        .await?;
     logins(cluster, &[(&new, &new_secret, true)]).await?;
-    primary.batch_execute(&format!("ALTER ROLE {} PASSWORD NULL", old.name)).await?;
-    let end = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}'", old.name);
+    primary
+        .batch_execute(&format!("ALTER ROLE {} PASSWORD NULL", old.name))
+        .await?;
+    let end = format!(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}'",
+        old.name
+    );
     primary.batch_execute(&end).await?;
     replica.batch_execute(&end).await?;
     let so_far = began.elapsed();
     until_refused(cluster, &old, &old_secret).await?;
     let began = Instant::now();
     for _ in 0..REFUSALS {
-        let round = [(&old, &old_secret, false), (&new, &new_secret, true), (&old, &wrong, false)];
+        let round = [
+            (&old, &old_secret, false),
+            (&new, &new_secret, true),
+            (&old, &wrong, false),
+        ];
         logins(cluster, &round).await?;
         primary.batch_execute(&read(&old)).await?;
     }
-    primary.batch_execute(&format!("ALTER ROLE {} NOLOGIN", old.name)).await?;
+    primary
+        .batch_execute(&format!("ALTER ROLE {} NOLOGIN", old.name))
+        .await?;
     primary.batch_execute(&read(&old)).await?;
     primary.batch_execute(&read(&new)).await?;
     Ok(so_far + began.elapsed())

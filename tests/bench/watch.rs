@@ -62,7 +62,9 @@ impl Watched {
     }
 
     fn held_at_gate(&self, run: &Run, step: Step, report: &mut StepReport) {
-        if let Some(until) = self.gate.filter(|_| step == Step::Baseline && run.step_began_at().is_none())
+        if let Some(until) = self
+            .gate
+            .filter(|_| step == Step::Baseline && run.step_began_at().is_none())
             && matches!(report.end, StepEnd::Done(_))
         {
             report.end = StepEnd::Wait {

@@ -93,6 +93,7 @@ fn sleeping_tests_are_caught_and_sleeping_products_are_not() {
     );
     catches(&check(&source("src/a.rs", sleep)), &[]);
     catches(&check(&source("tests/it/harness/poll.rs", sleep)), &[]);
+    catches(&check(&source("tests/bench/a.rs", sleep)), &[]);
     let thread = "fn a() {\n    std::thread::sleep(wait(1));\n}\n";
     catches(&check(&source("tests/it/a.rs", thread)), &["tests/it/a.rs:2"]);
     let handed_over = "fn a() {\n    kit(|time| Box::pin(tokio::time::sleep(time)));\n}\n";
