@@ -17,6 +17,7 @@ use crate::domain::resource::{IdentityKind, IdentitySpec, Kind, Resource, Spec, 
 
 /// How long a control identity is registered for; its end is a finding like any other's.
 const CONTROL_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
+const CONTROL_ACCOUNT: &str = "keyfall_control";
 
 /// What is registered, as far as these manifests touch it.
 #[derive(Debug, Clone, Default)]
@@ -202,7 +203,10 @@ fn control_identity(
         environment: manifest.environment.clone(),
         owner: manifest.control_owner.clone().unwrap_or_else(|| manifest.owner.clone()),
         expires: now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX),
-        account: "keyfall_control".to_owned(),
+        account: manifest
+            .control_account
+            .clone()
+            .unwrap_or_else(|| CONTROL_ACCOUNT.to_owned()),
         strategy,
         access: manifest.control_access.clone().unwrap_or(serde_json::Value::Null),
         privileged: false,

@@ -113,6 +113,9 @@ pub struct SystemManifest {
     /// The `access` of the powerless control identity, where the connector needs one to be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_access: Option<serde_json::Value>,
+    /// The account of the control identity, where `keyfall_control` belongs to somebody else: another Keyfall on the same servers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_account: Option<String>,
     pub connector: String,
     #[serde(default)]
     pub vantages: Vec<Vantage>,
