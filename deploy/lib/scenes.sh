@@ -102,7 +102,7 @@ scene_rotate() {
 	rotate_leaked
 	step 'Waiting until the schedule has rotated both twice, and every old credential is proven dead.'
 	until_holds 240 'two scheduled rotations of each' rotated_twice
-	as alice runs --kind rotate --status completed | cut -c 1-110 | quote
+	as alice runs --kind rotate --status completed | awk '/^run_/ { print $3, "rotated, begun", $(NF - 2), "proven", $(NF - 1), $1 }' | sort | quote
 	local name
 	for name in "${SCHEDULED[@]}"; do
 		check "$name logged in $(attempts "$name" ok) times with $(versions_used "$name") credentials, and never failed" none_failed "$name"
@@ -147,7 +147,7 @@ carry_out() {
 		broken "$3"
 	fi
 	# The rounds of the proof, as they came: the old secret beside a live one and a random one, at each vantage.
-	grep -E 'live control|closed' "$DIR/run.out" | sed 's/^\(.\{8\}\)[^ ]* */\1 /' | cut -c 1-110 | quote
+	grep -E 'live control|closed:' "$DIR/run.out" | sed -E 's/^([0-9:]{8})[0-9.]* +(observed +prove_dead|closed) +/\1  /' | quote
 	held "$3"
 }
 
