@@ -101,6 +101,13 @@ impl App {
         if self.store.resource(Kind::Owner, &ask.owner).await?.is_none() {
             problems.push(format!("owner: `{}` is not registered", ask.owner));
         }
+        let holder = self.accounts_registered(&ask.system).await?.remove(&ask.account);
+        if let Some(holder) = holder.filter(|holder| *holder != ask.name) {
+            problems.push(format!(
+                "account: `{}` of `{}` belongs to `{holder}`",
+                ask.account, ask.system
+            ));
+        }
         if ask.expires <= now {
             problems.push("expires: lies in the past".to_owned());
         }

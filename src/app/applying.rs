@@ -156,7 +156,7 @@ impl App {
                 let Some(id) = credential.secret else { continue };
                 work.commit
                     .facts
-                    .extend(self.resealed(id, new, work.now).await?.map(Fact::Secret));
+                    .extend(self.resealed(id, new, work.now).await?.map(Fact::SecretResealed));
             }
         }
         Ok(())
@@ -249,12 +249,12 @@ impl App {
                 });
                 Ok(())
             }
-            Action::Unfreeze { .. } => {
-                lift(&mut work.commit, work.now);
+            Action::Unfreeze { setting, .. } => {
+                lift(&mut work.commit, setting);
                 Ok(())
             }
-            Action::RearmBreaker { .. } => {
-                rearm(&mut work.commit, work.now);
+            Action::RearmBreaker { due, setting, .. } => {
+                rearm(&mut work.commit, *due, setting, work.now);
                 Ok(())
             }
             other => Err(AppError::Internal {

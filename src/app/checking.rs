@@ -5,15 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::SignedDuration;
-use keyfall_sdk::{Connector, ConnectorKind, SystemSpec};
+use keyfall_sdk::{Connector, ConnectorKind, Strategy, SystemSpec};
 
 use super::planning::{Means, Present};
 use crate::domain::due::check_rule;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::plan::Manifest;
-use crate::domain::planner::merged;
+use crate::domain::planner::{account_names, merged};
 use crate::domain::resource::{
-    DeliverySpec, DestinationSpec, IdentitySpec, Kind, PolicySpec, Selector, Spec, SystemManifest,
+    DeliverySpec, DestinationSpec, IdentitySpec, Kind, PolicySpec, SeenBy, Selector, Spec, SystemManifest,
 };
 
 /// The manifests of one request.
@@ -198,22 +198,14 @@ impl Checks<'_> {
             self.problem(manifest, "environment", &text);
         }
         self.check_access(manifest, spec, &system);
+        self.check_sessions(manifest, spec, &system);
         for delivery in &spec.deliver_to {
             self.check_delivery(manifest, spec, delivery, given);
         }
         if let Some(before) = self.present.identities.get(&manifest.name) {
             self.check_unmoved(manifest, spec, &before.clone());
         }
-        let same = |other: &&Identity| {
-            other.spec.system == spec.system && other.spec.account == spec.account && other.name != manifest.name
-        };
-        if let Some(other) = self.present.identities.values().find(same) {
-            let text = format!(
-                "account `{}` of `{}` belongs to identity `{}`",
-                spec.account, spec.system, other.name
-            );
-            self.problem(manifest, "account", &text);
-        }
+        self.check_account(manifest, spec, &system, given);
     }
 
     fn check_unmoved(&mut self, manifest: &Manifest, spec: &IdentitySpec, before: &Identity) {
@@ -236,6 +228,57 @@ impl Checks<'_> {
                     "cannot change; decommission this identity and register another",
                 );
             }
+        }
+    }
+
+    /// An account belongs to one identity: whoever rotates it would cut the other one off.
+    fn check_account(&mut self, manifest: &Manifest, spec: &IdentitySpec, system: &SystemManifest, given: &Given) {
+        let names = |spec: &IdentitySpec| account_names(&spec.account, self.strategy_of(spec, system));
+        let wanted = names(spec);
+        let registered = |name: &String| self.present.accounts.get(&(spec.system.clone(), name.clone())).cloned();
+        let beside = given
+            .values()
+            .filter(|other| other.name != manifest.name)
+            .find_map(|other| {
+                let other_spec = other.identity().filter(|other| other.system == spec.system)?;
+                names(other_spec)
+                    .iter()
+                    .any(|name| wanted.contains(name))
+                    .then(|| other.name.clone())
+            });
+        let owner = wanted
+            .iter()
+            .find_map(registered)
+            .filter(|owner| *owner != manifest.name)
+            .or(beside);
+        if let Some(owner) = owner {
+            let text = format!("`{}` of `{}` belongs to identity `{owner}`", spec.account, spec.system);
+            self.problem(manifest, "account", &text);
+        }
+    }
+
+    fn strategy_of(&self, spec: &IdentitySpec, system: &SystemManifest) -> Strategy {
+        let kind = kind_named(self.means, &system.connector);
+        let default = kind.and_then(|kind| kind.descriptor().strategies.first().copied());
+        spec.strategy.or(default).unwrap_or(Strategy::InPlace)
+    }
+
+    /// A session of an account tells which credential opened it only where each credential has an account of its own.
+    fn check_sessions(&mut self, manifest: &Manifest, spec: &IdentitySpec, system: &SystemManifest) {
+        let by_sessions = spec
+            .consumers
+            .iter()
+            .filter(|one| one.seen_by == SeenBy::Sessions)
+            .count();
+        let alternates = self.strategy_of(spec, system) == Strategy::AlternatingAccounts;
+        if by_sessions > 0 && !alternates {
+            let text = "`seenBy: sessions` needs alternating accounts: here old and new sessions look alike; use `acknowledgement`";
+            self.problem(manifest, "consumers", text);
+        }
+        if by_sessions > 1 {
+            let text =
+                "only one consumer can be seen by sessions: a session does not say whose it is; use `acknowledgement`";
+            self.problem(manifest, "consumers", text);
         }
     }
 

@@ -101,8 +101,10 @@ impl App {
                 Role::ALL.map(Role::name).join(", ")
             ));
         }
-        if let Some(Err(error)) = ask.public_key.as_deref().map(str::parse::<VerifierKey>) {
-            problems.push(format!("public key: {error}"));
+        match ask.public_key.as_deref().map(str::parse::<VerifierKey>) {
+            Some(Err(error)) => problems.push(format!("public key: {error}")),
+            Some(Ok(key)) => problems.extend(self.holder_of(&key).await?),
+            None => {}
         }
         if !problems.is_empty() {
             return Err(AppError::Invalid { problems });
@@ -126,6 +128,7 @@ impl App {
     pub async fn retire(&self, caller: &Caller, name: &str, reason: String) -> Result<PlanView, AppError> {
         allow(caller, Verb::ManagePeople)?;
         let person = self.person_named(name).await?;
+        self.check_who_is_left(&person).await?;
         let consequences = vec![format!("{name}'s tokens and signatures no longer count")];
         let action = Action::Retire {
             person: person.id,
@@ -165,6 +168,45 @@ impl App {
         )
         .await?;
         Ok(IssuedToken { token, expires_at })
+    }
+
+    /// One key never stands for two people, not even for one who has retired.
+    async fn holder_of(&self, key: &VerifierKey) -> Result<Option<String>, AppError> {
+        let same = |person: &PersonRow| {
+            let enrolled = person
+                .public_key
+                .as_deref()
+                .and_then(|key| key.parse::<VerifierKey>().ok());
+            enrolled.is_some_and(|enrolled| enrolled.public() == key.public())
+        };
+        let holder = self.store.people().await?.into_iter().find(same);
+        Ok(holder.map(|holder| {
+            format!(
+                "public key: it is {}'s already; every person has a key of their own",
+                holder.name
+            )
+        }))
+    }
+
+    /// Without enough people who can sign, nothing could ever be approved again.
+    async fn check_who_is_left(&self, leaving: &PersonRow) -> Result<(), AppError> {
+        let signs = |person: &&PersonRow| {
+            person.retired_at.is_none()
+                && person.id != leaving.id
+                && person.public_key.is_some()
+                && person.roles.iter().any(|role| role == Role::Approver.name())
+        };
+        let left = self.store.people().await?.iter().filter(signs).count();
+        let needed = if self.store.setting(super::SOLO).await?.is_some() {
+            1
+        } else {
+            2
+        };
+        if left >= needed {
+            return Ok(());
+        }
+        let why = format!("then only {left} could approve, and {needed} are needed; enrol another approver first");
+        Err(AppError::Conflict { why })
     }
 
     async fn person_named(&self, name: &str) -> Result<PersonRow, AppError> {

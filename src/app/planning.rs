@@ -24,6 +24,8 @@ const CONTROL_ACCOUNT: &str = "keyfall_control";
 pub struct Present {
     pub resources: BTreeMap<(Kind, String), Resource>,
     pub identities: BTreeMap<String, Identity>,
+    /// The identity that each account downstream belongs to, by system and account, for the systems that these manifests name.
+    pub accounts: BTreeMap<(String, String), String>,
     /// Names given to `keyfall secret set`.
     pub secrets: BTreeSet<String>,
 }

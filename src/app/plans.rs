@@ -188,6 +188,13 @@ impl App {
                 _ => {}
             }
         }
+        let identities = manifests.iter().filter_map(Manifest::identity);
+        let systems: BTreeSet<_> = identities.map(|spec| spec.system.clone()).collect();
+        for system in systems {
+            for (account, identity) in self.accounts_registered(&system).await? {
+                present.accounts.insert((system.clone(), account), identity);
+            }
+        }
         let names: Vec<_> = names.into_iter().collect();
         for identity in self.store.identities_named(&names).await? {
             present.identities.insert(identity.name.clone(), identity);

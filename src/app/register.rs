@@ -9,7 +9,7 @@ use super::{
     AccountView, App, AppError, Caller, CredentialView, FindingView, IdentityView, ResourceView, StatusView, Verb,
     allow,
 };
-use crate::domain::identity::{Credential, CredentialState, Identity};
+use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
 use crate::engine::freeze::{FREEZE, Freeze};
@@ -215,10 +215,18 @@ impl App {
         {
             accounts.insert(admin.username, "keyfall's own admin account".to_owned());
         }
-        for identity in self.identities_of_system(system).await? {
-            accounts.insert(identity.spec.account.clone(), identity.name.clone());
-            for credential in self.store.credentials_of(identity.id).await? {
-                accounts.insert(credential.principal.name, identity.name.clone());
+        let mut identities = self.identities_of_system(system).await?;
+        identities.retain(|identity| identity.state != IdentityState::Decommissioned);
+        for some in identities.chunks(1000) {
+            let ids: Vec<_> = some.iter().map(|identity| identity.id).collect();
+            let names: BTreeMap<_, _> = some.iter().map(|identity| (identity.id, &identity.name)).collect();
+            for identity in some {
+                accounts.insert(identity.spec.account.clone(), identity.name.clone());
+            }
+            for credential in self.store.credentials_of_many(&ids).await? {
+                if let Some(name) = names.get(&credential.identity) {
+                    accounts.insert(credential.principal.name, (*name).clone());
+                }
             }
         }
         Ok(accounts)

@@ -1,4 +1,5 @@
-//! A policy that changes gives the identities under it their due times anew, in the commit of the change.
+//! A policy that changes gives the identities under it their due times anew, in the commit of the change; so does a change of an identity, which
+//! may bring it under another policy.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +11,8 @@ use super::{App, AppError};
 use crate::domain::due::{DueFacts, DueReason, next_due};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::CredentialId;
-use crate::domain::resource::{Kind, PolicySpec};
+use crate::domain::plan::ChangeTarget;
+use crate::domain::resource::{Kind, PolicySpec, Spec};
 use crate::store::{Fact, IdentityFilter, Page};
 
 const AT_ONCE: u32 = 1000;
@@ -20,7 +22,7 @@ impl App {
         let policies = work.plan.changes.iter().filter(|change| change.kind == Kind::Policy);
         let changed: BTreeSet<&str> = policies.map(|change| change.name.as_str()).collect();
         if changed.is_empty() {
-            return Ok(());
+            return self.reschedule_changed(work).await;
         }
         let before = World::read(&*self.store).await?;
         let mut page = Page::first(AT_ONCE);
@@ -34,20 +36,41 @@ impl App {
                         .policy_of(identity)
                         .is_some_and(|(name, ..)| changed.contains(name))
                 };
-                identity.current.is_some() && (under(&work.world) || under(&before))
+                under(&work.world) || under(&before)
             };
-            let touched: Vec<_> = found.iter().filter(touched).collect();
-            let ids: Vec<_> = touched.iter().map(|identity| identity.id).collect();
-            let credentials = self.store.credentials_of_many(&ids).await?;
-            let credentials: BTreeMap<CredentialId, &Credential> =
-                credentials.iter().map(|one| (one.id, one)).collect();
-            for identity in touched {
-                let current = identity.current.and_then(|id| credentials.get(&id));
-                let policy = work.world.policy_of(identity).map(|(_, policy, _)| policy);
-                let fact = current.map(|current| due_fact(identity, current, policy)).transpose()?;
-                work.commit.facts.extend(fact);
+            let touched: Vec<_> = found.iter().filter(touched).cloned().collect();
+            self.reschedule_these(work, &touched).await?;
+        }
+    }
+
+    /// The identities that the plan itself changes, as they will be.
+    async fn reschedule_changed(&self, work: &mut Application<'_>) -> Result<(), AppError> {
+        let mut identities = Vec::new();
+        for change in &work.plan.changes {
+            if let (ChangeTarget::Identity(id), Spec::Identity(spec)) = (change.target, &change.after)
+                && let Some(identity) = self.store.identity(id).await?
+            {
+                identities.push(Identity {
+                    spec: spec.clone(),
+                    labels: change.labels.clone(),
+                    ..identity
+                });
             }
         }
+        self.reschedule_these(work, &identities).await
+    }
+
+    async fn reschedule_these(&self, work: &mut Application<'_>, identities: &[Identity]) -> Result<(), AppError> {
+        let ids: Vec<_> = identities.iter().map(|identity| identity.id).collect();
+        let credentials = self.store.credentials_of_many(&ids).await?;
+        let credentials: BTreeMap<CredentialId, &Credential> = credentials.iter().map(|one| (one.id, one)).collect();
+        for identity in identities {
+            let current = identity.current.and_then(|id| credentials.get(&id));
+            let policy = work.world.policy_of(identity).map(|(_, policy, _)| policy);
+            let fact = current.map(|current| due_fact(identity, current, policy)).transpose()?;
+            work.commit.facts.extend(fact);
+        }
+        Ok(())
     }
 }
 

@@ -7,7 +7,7 @@ use super::{App, AppError, Caller, Deed, PlanView, StatusView, Verb, allow};
 use crate::domain::plan::Action;
 use crate::engine::breaker::{Allowance, BREAKER, Tripped, rearmed};
 use crate::engine::freeze::{FREEZE, Freeze, lifted};
-use crate::store::Commit;
+use crate::store::{Commit, Guard};
 
 /// How long a due set that a person has looked at may be worked off.
 const ALLOWED_FOR: SignedDuration = SignedDuration::from_hours(24);
@@ -53,7 +53,10 @@ impl App {
         };
         let frozen_because = Freeze::of_setting(&value).reason;
         let consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
-        let action = Action::Unfreeze { frozen_because };
+        let action = Action::Unfreeze {
+            frozen_because,
+            setting: value,
+        };
         self.propose_only(caller, reason, action, consequences, Vec::new())
             .await
     }
@@ -76,17 +79,30 @@ impl App {
         )];
         let action = Action::RearmBreaker {
             opened_because: tripped.why,
+            due: tripped.due,
+            setting: value,
         };
         self.propose_only(caller, reason, action, consequences, Vec::new())
             .await
     }
 }
 
-pub(super) fn lift(commit: &mut Commit, _now: Timestamp) {
+/// Another freeze than the one that was signed over stays.
+pub(super) fn lift(commit: &mut Commit, setting: &str) {
+    commit.guards.push(Guard::SettingIs {
+        key: FREEZE,
+        value: Some(setting.to_owned()),
+    });
     commit.facts.push(lifted());
 }
 
-pub(super) fn rearm(commit: &mut Commit, now: Timestamp) {
+/// Room for what was looked at and a tenth more, since time goes on while people sign.
+pub(super) fn rearm(commit: &mut Commit, due: u32, setting: &str, now: Timestamp) {
+    commit.guards.push(Guard::SettingIs {
+        key: BREAKER,
+        value: Some(setting.to_owned()),
+    });
     let until = now.saturating_add(ALLOWED_FOR).unwrap_or(Timestamp::MAX);
-    commit.facts.extend(rearmed(Allowance { due: u32::MAX, until }));
+    let due = due.saturating_add(due / 10).saturating_add(10);
+    commit.facts.extend(rearmed(Allowance { due, until }));
 }

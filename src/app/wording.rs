@@ -61,8 +61,8 @@ pub(super) fn action_line(action: &Action) -> String {
             format!("{verb} account {account} as {name}")
         }
         Action::Enrol { name, roles, .. } => format!("{verb} {name} as {}", roles.join(", ")),
-        Action::Unfreeze { frozen_because } => format!("{verb} what was frozen because: {frozen_because}"),
-        Action::RearmBreaker { opened_because } => format!("{verb}, which opened because: {opened_because}"),
+        Action::Unfreeze { frozen_because, .. } => format!("{verb} what was frozen because: {frozen_because}"),
+        Action::RearmBreaker { opened_because, .. } => format!("{verb}, which opened because: {opened_because}"),
     }
 }
 

@@ -127,11 +127,16 @@ pub enum Action {
         person: PersonId,
         name: String,
     },
+    /// Ends exactly the freeze that was looked at: `setting` is its stored form.
     Unfreeze {
         frozen_because: String,
+        setting: String,
     },
+    /// Arms exactly the breaker that was looked at, with room for the `due` identities that it opened on.
     RearmBreaker {
         opened_because: String,
+        due: u32,
+        setting: String,
     },
 }
 

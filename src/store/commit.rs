@@ -99,6 +99,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
         Fact::CredentialProven { id, at } => ops.push(credential::proven(*id, *at)?),
         Fact::CredentialSecret { id, secret } => ops.push(credential::set_secret(*id, *secret)?),
         Fact::Secret(one) => ops.push(secret::insert(one)?),
+        Fact::SecretResealed(one) => ops.push(secret::reseal(one)?),
         Fact::SecretDestroyAt { id, at } => ops.push(secret::destroy_at(*id, *at)?),
         Fact::SecretDestroyed { id, at } => ops.push(secret::destroy(*id, *at)?),
         Fact::SecretRewrapped {

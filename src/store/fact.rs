@@ -134,6 +134,8 @@ pub enum Fact {
         wrapped_key: Vec<u8>,
         wrap_nonce: Vec<u8>,
     },
+    /// The same secret sealed for other endpoints, under the same id. Refused for one that was destroyed.
+    SecretResealed(SecretRow),
     /// A run appears, with its first log entry in the same commit.
     RunOpened(RunRow),
     /// The cached state of a run; the log entries of the same commit are the truth. A status that is neither `open` nor `needs_operator`

@@ -36,6 +36,9 @@ statements! {
     OVERWRITE = "update secrets set wrapped_key = $wrapped_key, ciphertext = $ciphertext, destroyed_at = $at where id = $id";
     REWRAP = "update secrets set kek_id = $kek_id, wrapped_key = $wrapped_key, wrap_nonce = $wrap_nonce \
         where id = $id and destroyed_at is null";
+    RESEAL = "update secrets set version = $version, endpoint_digest = $endpoint_digest, algorithm = $algorithm, \
+        kek_id = $kek_id, wrapped_key = $wrapped_key, wrap_nonce = $wrap_nonce, nonce = $nonce, ciphertext = $ciphertext \
+        where id = $id and destroyed_at is null";
 }
 
 pub(crate) fn insert(secret: &SecretRow) -> Result<Op> {
@@ -86,6 +89,21 @@ pub(crate) fn rewrap(id: SecretId, kek_id: &str, wrapped_key: &[u8], wrap_nonce:
         ("wrap_nonce", wrap_nonce.to_vec().into()),
     ])?;
     Ok(must(id, bound))
+}
+
+pub(crate) fn reseal(secret: &SecretRow) -> Result<Op> {
+    let bound = RESEAL.with([
+        ("version", secret.version.into()),
+        ("endpoint_digest", Value::shown(&secret.endpoint_digest)),
+        ("algorithm", secret.algorithm.as_str().into()),
+        ("kek_id", secret.kek_id.as_str().into()),
+        ("wrapped_key", secret.wrapped_key.clone().into()),
+        ("wrap_nonce", secret.wrap_nonce.clone().into()),
+        ("nonce", secret.nonce.clone().into()),
+        ("ciphertext", secret.ciphertext.clone().into()),
+        ("id", Value::shown(&secret.id)),
+    ])?;
+    Ok(must(secret.id, bound))
 }
 
 /// The lengths of the wrapped key and the ciphertext; `None` when they are destroyed already.

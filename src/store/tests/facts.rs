@@ -32,6 +32,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         Fact::Secret(_)
         | Fact::SecretDestroyAt { .. }
         | Fact::SecretDestroyed { .. }
+        | Fact::SecretResealed(_)
         | Fact::SecretRewrapped { .. } => "secrets::*",
         Fact::RunOpened(_) | Fact::RunProgress { .. } | Fact::RunWake { .. } => "a_run_comes_back",
         Fact::Plan(_) | Fact::PlanStatus { .. } | Fact::Approval(_) => "plans_and_approvals_come_back",

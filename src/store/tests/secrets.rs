@@ -1,6 +1,7 @@
 //! Sealed secrets: one table, and nothing left of what was destroyed (P8).
 
 use super::support::{Opened, at, credential, opened, secret};
+use crate::domain::digest::Digest;
 use crate::store::{Fact, SecretRow, StoreError};
 
 const CANARY: &[u8] = b"canary-7f3a91c4-sealed-bytes";
@@ -121,4 +122,26 @@ async fn deadlines_and_keys_find_their_secrets() {
     assert_eq!(test.store.secrets_not_under("kek-2", 1).await.unwrap().len(), 1);
     test.put(vec![Fact::SecretDestroyed { id: id(3), at: at(98) }]).await;
     assert_eq!(test.store.secrets_to_destroy(at(98), 10).await.unwrap(), [id(2)]);
+}
+
+#[tokio::test]
+async fn a_secret_that_is_sealed_anew_keeps_its_id_and_is_read_back_as_the_new_one() {
+    let test = opened().await;
+    let before = secret(7, b"for the old endpoints");
+    test.put(vec![Fact::Secret(before.clone())]).await;
+    let after = SecretRow {
+        version: 2,
+        endpoint_digest: Digest::of(b"other endpoints"),
+        ..secret(7, b"for the new endpoints")
+    };
+    test.put(vec![Fact::SecretResealed(after.clone())]).await;
+    let found = test.store.secret(before.id).await.unwrap().unwrap();
+    assert_eq!(found.endpoint_digest, after.endpoint_digest);
+    assert_eq!((found.version, found.ciphertext), (2, after.ciphertext.clone()));
+    test.put(vec![Fact::SecretDestroyed {
+        id: before.id,
+        at: at(9),
+    }])
+    .await;
+    assert!(test.try_put(vec![Fact::SecretResealed(after)]).await.is_err());
 }
