@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::opening::Cause;
+use super::people::enrolled_token;
 use super::stopping::{lift, rearm};
 use super::world::World;
 use super::{App, AppError, Caller, Deed};
@@ -228,6 +229,7 @@ impl App {
                 name,
                 roles,
                 public_key,
+                token_digest,
             } => {
                 let by = work.approval.approvers.first();
                 work.commit.facts.push(Fact::Person(PersonRow {
@@ -240,6 +242,8 @@ impl App {
                     enrolled_at: work.now,
                     retired_at: None,
                 }));
+                let token = token_digest.map(|digest| enrolled_token(&self.env, *person, digest, work.now));
+                work.commit.facts.extend(token.map(Fact::Token));
                 Ok(())
             }
             Action::Retire { person, .. } => {

@@ -28,6 +28,8 @@ mod review;
 mod runs;
 mod secrets;
 mod stopping;
+#[cfg(test)]
+mod tests;
 mod views;
 mod wording;
 mod world;
@@ -44,7 +46,7 @@ pub use adopting::AdoptAsk;
 pub use approving::{SOLO, Signed};
 pub use error::AppError;
 pub use kek::{KEK_CHECK, KEK_ID};
-pub use people::{EnrolAsk, IssuedToken, first_people};
+pub use people::{EnrolAsk, IssuedToken, first_people, make_token};
 pub use receipts::ReceiptQuery;
 pub use register::{FindingQuery, IdentityQuery, PageQuery};
 pub use runs::RunQuery;

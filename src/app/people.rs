@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::SecretValue;
+use ring::rand::SecureRandom;
 use serde_json::json;
 
 use super::{App, AppError, Caller, Deed, PersonView, PlanView, Role, Verb, allow};
@@ -27,6 +28,8 @@ pub struct EnrolAsk {
     pub roles: Vec<String>,
     /// The public half of the person's own key, made on the person's own machine.
     pub public_key: Option<String>,
+    /// SHA-256 of a token that the person made on the person's own machine, as `sha256:<64 hexadecimal digits>`.
+    pub token_digest: Option<String>,
     pub reason: String,
 }
 
@@ -106,6 +109,16 @@ impl App {
             Some(Ok(key)) => problems.extend(self.holder_of(&key).await?),
             None => {}
         }
+        let token_digest = ask.token_digest.as_deref().map(str::parse::<Digest>).transpose();
+        let token_digest = token_digest.unwrap_or_else(|error| {
+            problems.push(format!("token: {error}; `keyfall token make` prints it"));
+            None
+        });
+        if let Some(digest) = token_digest
+            && self.store.token(digest.0).await?.is_some()
+        {
+            problems.push("token: it is somebody's already; make another with `keyfall token make`".to_owned());
+        }
         if !problems.is_empty() {
             return Err(AppError::Invalid { problems });
         }
@@ -116,6 +129,7 @@ impl App {
             name: ask.name,
             roles: ask.roles,
             public_key: ask.public_key,
+            token_digest,
         };
         self.propose_only(caller, ask.reason, action, consequences, Vec::new())
             .await
@@ -138,10 +152,11 @@ impl App {
             .await
     }
 
-    /// A new token for oneself, or, for an administrator, for anybody who is enrolled.
+    /// A new token for oneself. Nobody gets another person's token, an administrator neither: with it one person would ask as the other and
+    /// approve as himself (P6). Somebody who has none makes one offline, and the enrolment carries its digest.
     ///
     /// # Errors
-    /// When there is no such person, or it is somebody else and the caller is no administrator.
+    /// When it is somebody else's.
     pub async fn issue_token(
         &self,
         caller: &Caller,
@@ -150,12 +165,14 @@ impl App {
         life: Option<SignedDuration>,
     ) -> Result<IssuedToken, AppError> {
         if caller.name != name {
-            allow(caller, Verb::ManagePeople)?;
+            let why = format!(
+                "a token is issued to its own person only; {name} runs `keyfall token make FILE`, and the enrolment carries the digest that it prints"
+            );
+            return Err(AppError::Conflict { why });
         }
-        let person = self.person_named(name).await?;
         let now = self.env.now();
-        let (token, row) = draw_token(&self.env, person.id, label, now, life.unwrap_or(TOKEN_LIFE))?;
-        let details = json!({ "person": person.id, "token": row.id, "label": row.label });
+        let (token, row) = draw_token(&self.env, caller.person, label, now, life.unwrap_or(TOKEN_LIFE))?;
+        let details = json!({ "person": caller.person, "token": row.id, "label": row.label });
         let log = vec![self.entry(caller, now, Deed::new("token_issued", details))];
         let expires_at = row.expires_at;
         self.store(
@@ -264,22 +281,47 @@ fn draw_token(
     now: Timestamp,
     life: SignedDuration,
 ) -> Result<(SecretValue, TokenRow), AppError> {
+    let (token, digest) = make_token(&*env.random)?;
+    Ok((token, token_row(env, person, digest, label, now, life)))
+}
+
+/// A token with the digest by which the server knows it. Nothing but randomness is needed, so its person can make it anywhere.
+///
+/// # Errors
+/// When the operating system gives no randomness.
+pub fn make_token(random: &dyn SecureRandom) -> Result<(SecretValue, Digest), AppError> {
     let mut bytes = zeroize::Zeroizing::new([0; 32]);
     let unlucky = |_| AppError::Internal {
         what: "the operating system gave no randomness".to_owned(),
     };
-    env.random.fill(bytes.as_mut_slice()).map_err(unlucky)?;
+    random.fill(bytes.as_mut_slice()).map_err(unlucky)?;
     let token = SecretValue::from(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_slice())));
-    let row = TokenRow {
+    let digest = Digest::of(token.expose_secret());
+    Ok((token, digest))
+}
+
+/// The token that came with an enrolment.
+pub(super) fn enrolled_token(env: &Environment, person: PersonId, digest: Digest, now: Timestamp) -> TokenRow {
+    token_row(env, person, digest, "enrolment".to_owned(), now, TOKEN_LIFE)
+}
+
+fn token_row(
+    env: &Environment,
+    person: PersonId,
+    digest: Digest,
+    label: String,
+    now: Timestamp,
+    life: SignedDuration,
+) -> TokenRow {
+    TokenRow {
         id: TokenId::from_uuid(env.draw_uuid()),
         person,
-        hash: Digest::of(token.expose_secret()).0,
+        hash: digest.0,
         label,
         created_at: now,
         expires_at: now.saturating_add(life).unwrap_or(Timestamp::MAX),
         revoked_at: None,
-    };
-    Ok((token, row))
+    }
 }
 
 fn person_view(person: &PersonRow, enrolled_by: Option<String>) -> PersonView {

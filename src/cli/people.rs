@@ -1,8 +1,9 @@
 //! People, their tokens and their keys. A key is made where its owner sits; only its public half is enrolled.
 
+use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use super::approve::show_plan;
 use super::output::{note, print};
 use super::watch::follow_plan;
 use super::{CliError, Exit, Session};
-use crate::app::PlanView;
+use crate::app::{AppError, PlanView, make_token};
 use crate::clock::Environment;
 use crate::evidence::keys::{SigningKey, VerifierKey};
 
@@ -22,7 +23,9 @@ pub struct PeopleArgs {}
 
 #[derive(Debug, Args)]
 /// Ask for another person to be enrolled; somebody already enrolled approves it
-#[command(after_help = "Example:\n  keyfall enrol carol --role operator --role approver --public-key carol.pub")]
+#[command(
+    after_help = "Example:\n  keyfall enrol carol --role operator --role approver --public-key carol.pub --token-digest sha256:DIGEST"
+)]
 pub struct EnrolArgs {
     /// The person's name
     name: String,
@@ -32,6 +35,9 @@ pub struct EnrolArgs {
     /// The verifier key that `keyfall key new` printed, or a file that holds it; needed to approve
     #[arg(long)]
     public_key: Option<String>,
+    /// The digest that `keyfall token make` printed on the person's own machine: how the person signs in at first
+    #[arg(long)]
+    token_digest: Option<String>,
     /// Why, for whoever approves it
     #[arg(long, default_value = "")]
     reason: String,
@@ -56,10 +62,16 @@ pub struct RetireArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Issue a bearer token and write it to a file that only you can read
+    /// Make a token on your own machine and print its digest, for whoever asks for your enrolment
+    #[command(after_help = "Example:\n  keyfall token make ~/.config/keyfall/carol.token")]
+    Make {
+        /// The file, which must not exist yet
+        file: PathBuf,
+    },
+    /// Issue another bearer token to yourself and write it to a file that only you can read
     #[command(after_help = "Example:\n  keyfall token new alice ci.token --label ci --ttl 30d")]
     New {
-        /// The person whom it stands for
+        /// Your own name
         person: String,
         /// The file, which must not exist yet
         file: PathBuf,
@@ -108,6 +120,7 @@ impl EnrolArgs {
             "name": self.name,
             "roles": self.roles,
             "public_key": public_key.map(|key| key.to_string()),
+            "token_digest": self.token_digest,
             "reason": self.reason,
         });
         let plan: PlanView = session.client()?.post(&["people"], &body).await?;
@@ -133,12 +146,15 @@ async fn proposed(session: &Session, plan: &PlanView, wait: bool) -> Result<Exit
 
 impl TokenCommand {
     pub(super) async fn run(self, session: &Session) -> Result<Exit, CliError> {
-        let Self::New {
-            person,
-            file,
-            label,
-            ttl,
-        } = self;
+        let (person, file, label, ttl) = match self {
+            Self::Make { file } => return make_token_file(&file),
+            Self::New {
+                person,
+                file,
+                label,
+                ttl,
+            } => (person, file, label, ttl),
+        };
         let life = crate::domain::length::parse(&ttl).map_err(|why| CliError::Usage(format!("--ttl: {why}")))?;
         let failed = |source| CliError::File {
             doing: "write the token to",
@@ -146,12 +162,7 @@ impl TokenCommand {
             source,
         };
         // Opened before the token is made: a token that cannot be kept would live on unseen.
-        let mut opened = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&file)
-            .map_err(failed)?;
+        let mut opened = private(&file).map_err(failed)?;
         let body = json!({ "label": label, "ttl": format!("{life:#}") });
         let view: Result<Value, CliError> = session.client()?.post(&["people", &person, "tokens"], &body).await;
         let view = match view {
@@ -168,17 +179,46 @@ impl TokenCommand {
             .ok_or_else(|| CliError::Answer {
                 what: "it holds no token".to_owned(),
             })?;
-        opened
-            .write_all(token.as_bytes())
-            .and_then(|()| opened.write_all(b"\n"))
-            .and_then(|()| opened.sync_all())
-            .map_err(failed)?;
+        keep(&mut opened, token.as_bytes()).map_err(failed)?;
         note(&format!(
             "{} holds a token for {person}; it is shown nowhere else",
             file.display()
         ));
         Ok(Exit::Ok)
     }
+}
+
+/// Needs no server: only the digest leaves this machine.
+fn make_token_file(file: &Path) -> Result<Exit, CliError> {
+    let failed = |source| CliError::File {
+        doing: "write the token to",
+        path: file.to_owned(),
+        source,
+    };
+    let unlucky = |error: AppError| CliError::Usage(error.to_string());
+    let (token, digest) = make_token(&*Environment::of_this_machine().random).map_err(unlucky)?;
+    let mut opened = private(file).map_err(failed)?;
+    keep(&mut opened, token.expose_secret()).map_err(failed)?;
+    print(&format!("{digest}\n"))?;
+    note(&format!(
+        "{} is yours alone; the line above goes to whoever asks for your enrolment",
+        file.display()
+    ));
+    Ok(Exit::Ok)
+}
+
+fn private(file: &Path) -> std::io::Result<File> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+}
+
+fn keep(file: &mut File, token: &[u8]) -> std::io::Result<()> {
+    file.write_all(token)?;
+    file.write_all(b"\n")?;
+    file.sync_all()
 }
 
 impl KeyCommand {

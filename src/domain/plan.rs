@@ -122,6 +122,9 @@ pub enum Action {
         name: String,
         roles: Vec<String>,
         public_key: Option<String>,
+        /// SHA-256 of a bearer token that the person made on the person's own machine: nobody else ever holds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        token_digest: Option<Digest>,
     },
     Retire {
         person: PersonId,

@@ -22,6 +22,9 @@ pub(super) struct Enrol {
     roles: Vec<String>,
     #[serde(default)]
     public_key: Option<String>,
+    /// SHA-256 of a token that the person has already: `sha256:…`.
+    #[serde(default)]
+    token_digest: Option<String>,
     #[serde(default)]
     reason: String,
 }
@@ -31,6 +34,7 @@ pub(super) async fn enrol(State(app): AppState, Extension(by): By, Body(body): B
         name: body.name,
         roles: body.roles,
         public_key: body.public_key,
+        token_digest: body.token_digest,
         reason: body.reason,
     };
     Ok(Json(app.enrol(&by, ask).await?))

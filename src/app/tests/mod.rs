@@ -1,0 +1,4 @@
+//! What the use cases allow and refuse, on the real store, with real signatures.
+
+mod people;
+mod world;

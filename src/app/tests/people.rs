@@ -1,0 +1,60 @@
+//! P6: one person stays one person.
+
+use super::world::World;
+use crate::app::{AppError, EnrolAsk, make_token};
+
+fn enrolment(world: &World, token_digest: Option<String>) -> EnrolAsk {
+    EnrolAsk {
+        name: "carol".to_owned(),
+        roles: vec!["operator".to_owned(), "approver".to_owned()],
+        public_key: Some(world.new_key("carol").verifier().to_string()),
+        token_digest,
+        reason: String::new(),
+    }
+}
+
+#[tokio::test]
+async fn nobody_gets_the_token_of_somebody_else() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let refused = world.app.issue_token(&ada, "bo", String::new(), None).await;
+    assert!(matches!(refused, Err(AppError::Conflict { .. })), "{refused:?}");
+    let own = world.app.issue_token(&ada, "ada", String::new(), None).await.unwrap();
+    let token = own.token.expose_secret_str().unwrap();
+    assert_eq!(world.app.caller(token).await.unwrap(), Some(ada));
+}
+
+#[tokio::test]
+async fn an_enrolment_brings_the_token_that_its_person_made() {
+    let world = World::new().await;
+    let (token, digest) = make_token(&*world.env.random).unwrap();
+    let token = token.expose_secret_str().unwrap();
+    let ask = enrolment(&world, Some(digest.to_string()));
+    let plan = world.app.enrol(&world.caller("ada").await, ask).await.unwrap();
+    assert_eq!(world.app.caller(token).await.unwrap(), None, "nobody has signed yet");
+    world.approve("bo", &plan).await.unwrap();
+    let carol = world.app.caller(token).await.unwrap().unwrap();
+    assert_eq!(carol.name, "carol");
+}
+
+#[tokio::test]
+async fn an_enrolment_with_somebody_elses_token_is_refused() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let own = world.app.issue_token(&ada, "ada", String::new(), None).await.unwrap();
+    let digest = crate::domain::digest::Digest::of(own.token.expose_secret());
+    for wrong in [digest.to_string(), "sha256:12".to_owned()] {
+        let refused = world.app.enrol(&ada, enrolment_without_key(wrong)).await;
+        assert!(matches!(refused, Err(AppError::Invalid { .. })), "{refused:?}");
+    }
+}
+
+fn enrolment_without_key(token_digest: String) -> EnrolAsk {
+    EnrolAsk {
+        name: "carol".to_owned(),
+        roles: vec!["operator".to_owned()],
+        public_key: None,
+        token_digest: Some(token_digest),
+        reason: String::new(),
+    }
+}

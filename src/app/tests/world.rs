@@ -1,0 +1,164 @@
+//! Two people with keys and tokens, a store on a file of its own, and the use cases over it. Nothing downstream is reached.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::ServerGrants;
+use tempfile::TempDir;
+
+use crate::app::manifest::ManifestFile;
+use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, PlanView, Signed, first_people};
+use crate::clock::Environment;
+use crate::domain::audit::decode_event;
+use crate::domain::ids::PlanId;
+use crate::engine::prepare::Preparation;
+use crate::engine::secrets::StoredSecrets;
+use crate::engine::systems::{StoredCatalog, Systems};
+use crate::evidence::approval::{ApprovalStatement, Decision};
+use crate::evidence::keys::SigningKey;
+use crate::sealing::{Kek, Keyring};
+use crate::store::{Commit, Committed, Fact, Store, StoreOptions, open_sqlite};
+
+struct Silent;
+
+impl Bell for Silent {
+    fn ring(&self) {}
+
+    fn last_pass_at(&self) -> Option<Timestamp> {
+        None
+    }
+}
+
+pub(super) struct World {
+    folder: TempDir,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) app: App,
+    pub(super) env: Environment,
+    keys: BTreeMap<String, SigningKey>,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let env = Environment::of_this_machine();
+        let options = StoreOptions::new(decode_event);
+        let store = open_sqlite(&folder.path().join("keyfall.db"), options, env.clone())
+            .await
+            .unwrap();
+        let keys = ["ada", "bo"].map(|name| (name.to_owned(), key(&folder, name, &env)));
+        let public: Vec<_> = keys
+            .iter()
+            .map(|(name, key)| (name.clone(), key.verifier().clone()))
+            .collect();
+        let world = Self {
+            app: app(&folder, &store, &env),
+            folder,
+            store,
+            keys: BTreeMap::from(keys),
+            env,
+        };
+        let (facts, _) = first_people(&world.env, &public).unwrap();
+        world.put(facts).await;
+        world
+    }
+
+    pub(super) async fn put(&self, facts: Vec<Fact>) {
+        let commit = Commit {
+            facts,
+            ..Commit::default()
+        };
+        let committed = self.store.commit(commit).await.unwrap();
+        assert!(matches!(committed, Committed::Stored { .. }), "{committed:?}");
+    }
+
+    /// A key for somebody else.
+    pub(super) fn new_key(&self, name: &str) -> SigningKey {
+        key(&self.folder, name, &self.env)
+    }
+
+    /// Somebody enrolled, with a token made for the occasion.
+    pub(super) async fn caller(&self, name: &str) -> Caller {
+        let people = self.store.people().await.unwrap();
+        let person = people.into_iter().find(|one| one.name == name).unwrap();
+        Caller {
+            person: person.id,
+            roles: person
+                .roles
+                .iter()
+                .filter_map(|role| crate::app::Role::named(role))
+                .collect(),
+            name: person.name,
+        }
+    }
+
+    /// The person signs the plan with the person's own key.
+    pub(super) async fn approve(&self, name: &str, plan: &PlanView) -> Result<PlanView, AppError> {
+        let id: PlanId = plan.id.parse().unwrap();
+        let row = self.store.plan(id).await.unwrap().unwrap();
+        let expires = self.env.now() + SignedDuration::from_hours(1);
+        let statement = ApprovalStatement {
+            plan_id: plan.id.clone(),
+            plan_digest: row.digest.0,
+            decision: Decision::Approve,
+            expires_at_micros: expires.as_microsecond(),
+        };
+        let signed = Signed {
+            signature: statement.sign(&self.keys[name]),
+            expires_at_micros: expires.as_microsecond(),
+            reason: String::new(),
+        };
+        self.app.approve(&self.caller(name).await, &plan.id, signed).await
+    }
+
+    /// `ada` asks for what the manifests say.
+    pub(super) async fn plan(&self, text: &str) -> Result<PlanView, AppError> {
+        let file = ManifestFile {
+            name: "test.yaml".to_owned(),
+            text: text.to_owned(),
+        };
+        self.app
+            .plan_manifests(&self.caller("ada").await, String::new(), vec![file])
+            .await
+    }
+
+    /// `ada` asks, `bo` signs.
+    pub(super) async fn apply(&self, text: &str) -> PlanView {
+        let plan = self.plan(text).await.unwrap();
+        self.approve("bo", &plan).await.unwrap()
+    }
+}
+
+fn key(folder: &TempDir, name: &str, env: &Environment) -> SigningKey {
+    SigningKey::create(&folder.path().join(format!("{name}.key")), name, &*env.random).unwrap()
+}
+
+fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
+    let ring = Arc::new(Keyring::new(Kek::from_bytes(&[7; 32]).unwrap(), Vec::new()));
+    let kinds = keyfall_connectors::registry();
+    let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&ring)));
+    let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
+    let systems = Arc::new(Systems::new(kinds.clone(), ServerGrants::default(), catalog, secrets));
+    let prepare = Arc::new(Preparation {
+        store: Arc::clone(store),
+        systems: Arc::clone(&systems),
+        keys: Arc::clone(&ring),
+        env: env.clone(),
+    });
+    App::new(AppParts {
+        store: Arc::clone(store),
+        env: env.clone(),
+        bell: Arc::new(Silent),
+        keys: ring,
+        signing: Arc::new(key(folder, "server", env)),
+        kinds,
+        systems,
+        prepare,
+        settings: AppSettings {
+            node: "node-a".to_owned(),
+            origin: "test".to_owned(),
+            backup_directory: folder.path().join("backups"),
+            grants: ServerGrants::default(),
+        },
+    })
+}
