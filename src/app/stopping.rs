@@ -7,6 +7,7 @@ use super::{App, AppError, Caller, Deed, PlanView, StatusView, Verb, allow};
 use crate::domain::plan::Action;
 use crate::engine::breaker::{Allowance, BREAKER, Tripped, rearmed};
 use crate::engine::freeze::{FREEZE, Freeze, lifted};
+use crate::engine::standstill::{STANDSTILL, ended};
 use crate::store::{Commit, Guard};
 
 /// How long a due set that a person has looked at may be worked off.
@@ -52,7 +53,11 @@ impl App {
             });
         };
         let frozen_because = Freeze::of_setting(&value).reason;
-        let consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
+        let mut consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
+        if self.store.setting(STANDSTILL).await?.is_some() {
+            let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for `keyfall retry`";
+            consequences.push(text.to_owned());
+        }
         let action = Action::Unfreeze {
             frozen_because,
             setting: value,
@@ -93,7 +98,7 @@ pub(super) fn lift(commit: &mut Commit, setting: &str) {
         key: FREEZE,
         value: Some(setting.to_owned()),
     });
-    commit.facts.push(lifted());
+    commit.facts.extend([lifted(), ended()]);
 }
 
 /// Room for what was looked at and a tenth more, since time goes on while people sign.

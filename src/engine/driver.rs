@@ -305,11 +305,11 @@ impl Driver {
         Ok(None)
     }
 
-    /// The destructive step may not go on now. No event says so: an event at this step would count as its beginning.
+    /// The step may not go on now. No event says so: an event at this step would count as its beginning.
     async fn hold_back(&mut self, step: Step, barrier: &Barrier) -> Result<Intended, Stop> {
         let now = self.now();
         let until = barrier.ask_again(now, self.shared.settings.recheck);
-        tracing::info!(run.id = %self.run.id(), run.step = step.name(), barrier = barrier.name(), "a destructive step is held back");
+        tracing::info!(run.id = %self.run.id(), run.step = step.name(), barrier = barrier.name(), "a step is held back");
         measure::held(barrier.name());
         let mut facts = Vec::new();
         if let Barrier::Budget { scope, limit, .. } = barrier {

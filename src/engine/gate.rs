@@ -1,16 +1,18 @@
-//! What a destructive step must pass, as guards of the very commit that holds its intent: freeze, breaker, budget. Nothing is read before:
+//! What a step with an effect must pass, as guards of the very commit that holds its intent: the standstill, and for a destructive step also
+//! freeze, breaker and budget. Nothing is read before:
 //! what a guard would refuse is found out by asking.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::outbox::Extra;
-use super::{breaker, budget, freeze};
+use super::{breaker, budget, freeze, standstill};
 use crate::domain::resource::Budget;
 use crate::domain::workflow::{Run, Step, Trigger};
 
 /// Which guard held a run back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Barrier {
+    Standstill,
     Frozen,
     Breaker,
     Budget {
@@ -23,16 +25,17 @@ pub(super) enum Barrier {
 impl Barrier {
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Self::Standstill => "standstill",
             Self::Frozen => "frozen",
             Self::Breaker => "breaker",
             Self::Budget { .. } => "budget",
         }
     }
 
-    /// When it is worth asking again. A budget frees itself little by little; the other two end when a person ends them.
+    /// When it is worth asking again. A budget frees itself little by little; the others end when a person ends them.
     pub(super) fn ask_again(&self, now: Timestamp, recheck: SignedDuration) -> Timestamp {
         let wait = match self {
-            Self::Frozen | Self::Breaker => recheck,
+            Self::Standstill | Self::Frozen | Self::Breaker => recheck,
             Self::Budget { per, limit, .. } => {
                 let share = per.checked_div(i32::try_from(*limit).unwrap_or(i32::MAX).max(1));
                 share.unwrap_or(*per).max(recheck)
@@ -49,9 +52,11 @@ pub(super) struct Toll {
     pub(super) barriers: Vec<Barrier>,
 }
 
-/// The toll of a step; empty for one that takes nothing away.
+/// The toll of a step that has an effect. One that takes nothing away passes everything but the standstill.
 pub(super) fn toll(run: &Run, step: Step, policy: Option<(&str, &Budget)>, now: Timestamp) -> Toll {
     let mut toll = Toll::default();
+    toll.extra.guards.push(standstill::not_standing());
+    toll.barriers.push(Barrier::Standstill);
     if !budget::takes_away(run, step) {
         return toll;
     }

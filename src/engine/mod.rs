@@ -38,6 +38,7 @@ mod register;
 pub mod report;
 mod schedule;
 pub mod secrets;
+pub mod standstill;
 pub mod steps;
 pub mod systems;
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! The anchor: the last signed checkpoint in a file outside of the store. A store that does not go on from it was rewound or rewritten, and
-//! the server starts frozen. While it runs, the file follows the log within a second.
+//! the server starts at a standstill. While it runs, the file follows the log within a second.
 
 use std::fs;
 use std::io::Write;
@@ -11,14 +11,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use keyfall::clock::Environment;
 use keyfall::config::Config;
-use keyfall::domain::actor::Actor;
-use keyfall::domain::audit::{Act, encode_act};
-use keyfall::engine::freeze::{FREEZE, Freeze};
+use keyfall::engine::standstill::{Cause, STANDSTILL, stand_still};
 use keyfall::evidence::checkpoint::Checkpoint;
 use keyfall::evidence::keys::SigningKey;
 use keyfall::evidence::merkle::{NodeId, consistency_needs, consistency_proof};
 use keyfall::evidence::verify::verify_extends;
-use keyfall::store::{Commit, LogEntry, LogState, Store};
+use keyfall::store::{LogState, Store};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -39,8 +37,8 @@ impl Anchor {
         }
     }
 
-    /// Compares the store with the file, and freezes everything destructive when the store does not go on from it. The file that it did
-    /// not go on from is kept under another name.
+    /// Compares the store with the file, and comes to a standstill when the store does not go on from it. The file that it did not go on
+    /// from is kept under another name.
     pub(super) async fn check(&self, store: &dyn Store, env: &Environment) -> anyhow::Result<()> {
         let state = store.log_state().await?;
         let Err(why) = self.extends(store, &state).await? else {
@@ -48,15 +46,23 @@ impl Anchor {
         };
         tracing::error!(
             reason = why,
-            "the store does not go on from its anchor; everything destructive is frozen"
+            "the store does not go on from its anchor; nothing is sent to any system until a person lifts the standstill"
         );
         if self.file.exists() {
             let mut kept = self.file.clone().into_os_string();
             kept.push(format!(".before-{}", state.size));
             fs::rename(&self.file, &kept).context("the anchor file that does not fit could not be kept")?;
         }
-        if store.setting(FREEZE).await?.is_none() {
-            freeze(store, env, &why).await?;
+        if store.setting(STANDSTILL).await?.is_none() {
+            let cause = Cause {
+                reason: why,
+                action: "frozen",
+                trigger: "start",
+                details: json!({ "log_size": state.size }),
+            };
+            stand_still(store, env, cause)
+                .await
+                .context("the standstill could not be stored")?;
         }
         self.write(store).await?;
         Ok(())
@@ -144,35 +150,6 @@ async fn proof(store: &dyn Store, from: u64, to: u64) -> anyhow::Result<Vec<[u8;
             .map(|(_, hash)| *hash)
     };
     Ok(consistency_proof(from, to, &fetch)?)
-}
-
-async fn freeze(store: &dyn Store, env: &Environment, why: &str) -> anyhow::Result<()> {
-    let at = env.now();
-    let freeze = Freeze {
-        reason: why.to_owned(),
-        by: "keyfall".to_owned(),
-        at,
-    };
-    let bytes = encode_act(Act {
-        id: format!("act_{}", env.draw_uuid().simple()),
-        at,
-        action: "frozen",
-        by: &Actor::Engine,
-        trigger: "start",
-        identity: None,
-        system: None,
-        approval: None,
-        exception: None,
-        outcome: "frozen",
-        details: json!({ "reason": why }),
-    });
-    let commit = Commit {
-        guards: Vec::new(),
-        facts: vec![freeze.fact()],
-        log: vec![LogEntry { run: None, at, bytes }],
-    };
-    store.commit(commit).await.context("the freeze could not be stored")?;
-    Ok(())
 }
 
 /// Writes a file whole or not at all.

@@ -1,5 +1,5 @@
-//! `keyfall restore`: a verified backup in the place of the store. The server then starts frozen: what was rotated since the backup is dead
-//! downstream and looks alive in it, and a person has to look before anything destructive goes on (P9).
+//! `keyfall restore`: a verified backup in the place of the store. The server then starts at a standstill: what was rotated since the backup is
+//! dead downstream and looks alive in it, and a person has to look before anything is sent to a system (P9).
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,10 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use keyfall::cli::{RestoreArgs, ServeFlags, print};
 use keyfall::clock::Environment;
-use keyfall::domain::actor::Actor;
-use keyfall::domain::audit::{Act, encode_act};
-use keyfall::engine::freeze::Freeze;
-use keyfall::store::{Commit, Creation, LogEntry, Store};
+use keyfall::engine::standstill::{Cause, stand_still};
+use keyfall::store::{Creation, Store};
 use serde_json::json;
 
 use super::{keys, open_store, settings};
@@ -49,14 +47,14 @@ pub(crate) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     }
     let size = ended?;
     print(&format!(
-        "{} is restored from {} ({size} records). The server starts frozen; `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze` asks for the end of it.\n",
+        "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system; `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze` asks for the end of it.\n",
         config.store.display(),
         args.backup.display()
     ))?;
     Ok(())
 }
 
-/// Checks everything about the copy, then freezes it.
+/// Checks everything about the copy, then brings it to a standstill.
 async fn frozen(
     store: &dyn Store,
     keys: &keys::Keys,
@@ -73,41 +71,20 @@ async fn frozen(
     }
     keys::check(&keys.ring, store, config).await?;
     let size = store.log_state().await?.size;
-    let at = env.now();
     let backup = args
         .backup
         .file_name()
         .unwrap_or(args.backup.as_os_str())
         .to_string_lossy();
-    let freeze = Freeze {
+    let cause = Cause {
         reason: format!("restored from backup {backup}: what was rotated since then must be looked at first"),
-        by: "keyfall".to_owned(),
-        at,
-    };
-    let act = Act {
-        id: format!("act_{}", env.draw_uuid().simple()),
-        at,
         action: "restored",
-        by: &Actor::Engine,
         trigger: "request",
-        identity: None,
-        system: None,
-        approval: None,
-        exception: None,
-        outcome: "frozen",
         details: json!({ "backup": backup, "log_size": size }),
     };
-    let entry = LogEntry {
-        run: None,
-        at,
-        bytes: encode_act(act),
-    };
-    let commit = Commit {
-        guards: Vec::new(),
-        facts: vec![freeze.fact()],
-        log: vec![entry],
-    };
-    store.commit(commit).await.context("the copy could not be frozen")?;
+    stand_still(store, env, cause)
+        .await
+        .context("the copy could not be brought to a standstill")?;
     Ok(size)
 }
 

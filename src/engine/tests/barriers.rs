@@ -6,11 +6,14 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::dying::{Cut, DyingStore};
+use super::runs::append;
 use super::world::{World, until};
+use crate::domain::actor::Actor;
 use crate::domain::identity::CredentialState;
-use crate::domain::workflow::Step;
+use crate::domain::workflow::{EventBody, Step};
 use crate::engine::freeze::{Freeze, lifted};
 use crate::engine::opening;
+use crate::engine::standstill::{Cause, ended, stand_still};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -148,5 +151,41 @@ async fn an_identity_has_one_open_run() {
     let answer = world.store.commit(second).await.unwrap();
     assert_eq!(answer, crate::store::Committed::Refused { guard: 0 });
     world.steps.open_gate(Step::Precheck);
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_put_back_issues_and_delivers_nothing_and_asks_about_each_open_run() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Precheck);
+    let engine = world.start().await;
+    until("a run is open", || async { world.run_of(&live).await }).await;
+    let cause = Cause {
+        reason: "restored".to_owned(),
+        action: "restored",
+        trigger: "request",
+        details: json!({}),
+    };
+    stand_still(&*world.store, &world.env, cause).await.unwrap();
+    world.steps.open_gate(Step::Precheck);
+    let asked = world.until_status(&live, "needs_operator").await;
+
+    let retried = EventBody::Retried {
+        by: Actor::Engine,
+        reason: "looked at".to_owned(),
+    };
+    append(&world, &asked.events, retried).await;
+    engine.ring();
+    until("the run rests before it issues", || async {
+        let run = world.run_of(&live).await?;
+        (run.row.step.as_deref() == Some("issue_new") && run.row.node.is_none()).then_some(())
+    })
+    .await;
+    assert!(!world.steps.has_called(Step::IssueNew));
+
+    world.put(vec![lifted(), ended()]).await;
+    engine.ring();
+    world.until_status(&live, "completed").await;
     engine.shutdown().await;
 }
