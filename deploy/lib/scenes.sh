@@ -197,17 +197,17 @@ take_evidence() {
 	[ -n "$receipt" ] || broken 'the decommission has a receipt'
 	until_holds 20 'the place of the receipt in the log' \
 		as bob get receipt "$receipt" --output-file "$DIR/auditor/legacy-report.receipt"
-	cp "$DIR/keyfall/keyfall.pub" "$DIR/auditor/"
+	cp "$DIR/keyfall/keyfall.pub" "$DIR/keyfall/people/bob.pub" "$DIR/auditor/"
 }
 
-# auditor ARGUMENT...: elsewhere, with three files, no server, no token and an empty environment.
+# auditor ARGUMENT...: elsewhere, with four files, no server, no token and an empty environment.
 auditor() { (cd "$DIR/auditor" && env -i "$KEYFALL" "$@" </dev/null); }
 
 verify_offline() {
 	step 'Keyfall is stopped. The applications go on, and an auditor looks at the files on a machine of her own.'
 	AT_STOP=$(($(attempts orders-api ok) + $(attempts cache-worker ok)))
 	stop_server_orderly
-	check 'keyfall verify legacy-report.receipt' auditor verify legacy-report.receipt --key keyfall.pub
+	check 'keyfall verify legacy-report.receipt' auditor verify legacy-report.receipt --key keyfall.pub --approver bob.pub
 	cut -c 1-120 "$DIR/last.out" | quote
 	check 'keyfall audit verify log.ndjson' auditor audit verify log.ndjson --key keyfall.pub
 	quote <"$DIR/last.out"

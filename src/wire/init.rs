@@ -91,6 +91,12 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     let mut keys = Vec::new();
     for name in people {
         let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, random)?;
+        // For auditors, who name the approvers whose signatures they believe.
+        write(
+            &dir.join(format!("people/{name}.pub")),
+            &format!("{}\n", key.verifier()),
+            0o644,
+        )?;
         keys.push((name.clone(), key.verifier().clone()));
     }
     let (mut facts, tokens) = first_people(&env, &keys)?;
