@@ -1,0 +1,7 @@
+//! The whole binary, as its users run it. The only integration program: add a module here, not a file beside it.
+
+mod harness;
+
+mod api;
+mod offline;
+mod serving;
