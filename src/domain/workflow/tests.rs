@@ -33,6 +33,29 @@ fn principal(name: &str) -> PrincipalRef {
     }
 }
 
+fn timing() -> Timing {
+    Timing {
+        overlap: SignedDuration::ZERO,
+        uptake_interval: SignedDuration::from_secs(1),
+        uptake_timeout: SignedDuration::from_secs(60),
+        listen: SignedDuration::ZERO,
+        keep_dead_secret: SignedDuration::from_secs(5),
+        objective: SignedDuration::from_mins(15),
+        opened_at: at(0),
+    }
+}
+
+fn terms() -> ProofTerms {
+    ProofTerms {
+        vantages: vec!["one".to_owned()],
+        refusals: 1,
+        interval: SignedDuration::ZERO,
+        settling: SignedDuration::ZERO,
+        settling_source: "test".to_owned(),
+        give_up_after: SignedDuration::from_secs(60),
+    }
+}
+
 fn plan(kind: RunKind, strategy: Strategy) -> RunPlan {
     let new = NewCredential {
         id: CredentialId::from_uuid(uuid(20)),
@@ -83,23 +106,8 @@ fn plan(kind: RunKind, strategy: Strategy) -> RunPlan {
         control: None,
         deliveries: Vec::new(),
         consumers: Vec::new(),
-        timing: Timing {
-            overlap: SignedDuration::ZERO,
-            uptake_interval: SignedDuration::from_secs(1),
-            uptake_timeout: SignedDuration::from_secs(60),
-            listen: SignedDuration::ZERO,
-            keep_dead_secret: SignedDuration::from_secs(5),
-            objective: SignedDuration::from_mins(15),
-            opened_at: at(0),
-        },
-        proof: ProofTerms {
-            vantages: vec!["one".to_owned()],
-            refusals: 1,
-            interval: SignedDuration::ZERO,
-            settling: SignedDuration::ZERO,
-            settling_source: "test".to_owned(),
-            give_up_after: SignedDuration::from_secs(60),
-        },
+        timing: timing(),
+        proof: terms(),
         exception: None,
     }
 }
