@@ -6,11 +6,12 @@ use super::world::World;
 use super::{App, AppError, Caller, PlanView, RunView, Verb, allow};
 use crate::domain::actor::Approval;
 use crate::domain::due::DueReason;
-use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::identity::{Credential, Identity, IdentityState};
 use crate::domain::ids::CredentialId;
 use crate::domain::plan::Action;
 use crate::domain::planner::RunRequest;
 use crate::domain::resource::Autonomy;
+use crate::domain::revoking::may_be_revoked;
 use crate::domain::workflow::{RunKind, Trigger};
 
 /// How a rotation is asked for.
@@ -111,6 +112,19 @@ impl App {
         allow(caller, Verb::AskRun)?;
         let identity = self.named(name).await?;
         self.check_idle(&identity).await?;
+        if identity.state == IdentityState::Requested {
+            check_never_there(&identity, &self.store.credentials_of(identity.id).await?)?;
+            let consequences = vec![format!(
+                "{name}: nothing of it is downstream, so it only ends here; the name is never given again"
+            )];
+            let action = Action::Decommission {
+                identity: identity.id,
+                name: identity.name.clone(),
+            };
+            return self
+                .propose_only(caller, reason, action, consequences, Vec::new())
+                .await;
+        }
         if !matches!(identity.state, IdentityState::Active | IdentityState::Quarantined) {
             return Err(AppError::Conflict {
                 why: format!("`{name}` is {}", identity.state.name()),
@@ -150,12 +164,15 @@ impl App {
         let identity = self.named(name).await?;
         self.check_idle(&identity).await?;
         let credential: CredentialId = credential.parse().map_err(|bad| AppError::invalid(format!("{bad}")))?;
-        if identity.current == Some(credential) {
-            let why = format!(
-                "{credential} is the last proven-good credential of `{name}`: rotate it, or decommission the identity"
-            );
-            return Err(AppError::Conflict { why });
-        }
+        let all = self.store.credentials_of(identity.id).await?;
+        let wanted = all.iter().find(|one| one.id == credential);
+        let wanted = wanted.ok_or_else(|| AppError::NotFound {
+            what: "credential",
+            name: credential.to_string(),
+        })?;
+        may_be_revoked(wanted, identity.current, &all).map_err(|cannot| AppError::Conflict {
+            why: cannot.to_string(),
+        })?;
         let consequences = vec![format!(
             "{name}: {credential} is revoked, its sessions ended, and it is proven dead"
         )];
@@ -218,6 +235,20 @@ impl App {
         };
         self.propose(caller, reason, draft, self.env.now(), Vec::new()).await
     }
+}
+
+/// An identity that was never provisioned ends without a run, when nothing of it can be alive downstream.
+pub(super) fn check_never_there(identity: &Identity, credentials: &[Credential]) -> Result<(), AppError> {
+    let Some(left) = credentials.iter().find(|one| one.state.may_be_live()) else {
+        return Ok(());
+    };
+    let why = format!(
+        "{} of `{}` is {} and may be alive: apply its manifest again, which provisions it, and then decommission it",
+        left.id,
+        identity.name,
+        left.state.name()
+    );
+    Err(AppError::Conflict { why })
 }
 
 /// An approved policy allows its in-bounds rotations, unless it only observes.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::acting::check_never_there;
 use super::opening::Cause;
 use super::people::enrolled_token;
 use super::stopping::{lift, rearm};
@@ -187,7 +188,21 @@ impl App {
             other => return self.apply_settlement(work, other).await,
         };
         let identity = self.subject(work, action).await?;
+        if cause.kind == RunKind::Decommission && identity.state == IdentityState::Requested {
+            return self.end_unprovisioned(work, &identity).await;
+        }
         self.open(work, identity, cause).await
+    }
+
+    /// Nothing of it is downstream, so that there is nothing to run.
+    async fn end_unprovisioned(&self, work: &mut Application<'_>, identity: &Identity) -> Result<(), AppError> {
+        check_never_there(identity, &self.store.credentials_of(identity.id).await?)?;
+        work.commit.guards.push(Guard::NoOpenRun { identity: identity.id });
+        work.commit.facts.push(Fact::IdentityState {
+            id: identity.id,
+            to: IdentityState::Decommissioned,
+        });
+        Ok(())
     }
 
     /// The identity that an action is about: as the plan itself registers it, or as it is registered.

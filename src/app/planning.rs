@@ -9,7 +9,7 @@ use keyfall_sdk::{ConnectorKind, ServerGrants, Strategy};
 
 use super::checking::{Given, check, kind_named};
 use crate::clock::Environment;
-use crate::domain::identity::Identity;
+use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::{IdentityId, PlanId, ResourceId};
 use crate::domain::plan::{Action, Change, ChangeTarget, Manifest};
 use crate::domain::planner::account_names;
@@ -26,6 +26,8 @@ pub struct Present {
     pub identities: BTreeMap<String, Identity>,
     /// The identity that each account downstream belongs to, by system and account, for the systems that these manifests name.
     pub accounts: BTreeMap<(String, String), String>,
+    /// Of these identities, the ones with a run under way.
+    pub busy: BTreeSet<String>,
     /// Names given to `keyfall secret set`.
     pub secrets: BTreeSet<String>,
 }
@@ -88,6 +90,9 @@ impl Work<'_> {
             .present
             .resources
             .get(&(manifest.spec.kind(), manifest.name.clone()));
+        if matches!(manifest.spec, Spec::System(_)) {
+            self.provision_control_again(&manifest.name);
+        }
         if before.is_some_and(|before| before.spec == manifest.spec && before.labels == manifest.labels) {
             return;
         }
@@ -149,17 +154,22 @@ impl Work<'_> {
     fn change_identity(&mut self, manifest: Manifest, is_control: bool) {
         let Spec::Identity(spec) = &manifest.spec else { return };
         let before = self.present.identities.get(&manifest.name);
-        if before.is_some_and(|before| before.spec == *spec && before.labels == manifest.labels) {
+        let is_same = before.is_some_and(|before| before.spec == *spec && before.labels == manifest.labels);
+        let is_unprovisioned = before.is_none_or(|before| self.is_unprovisioned(before));
+        if is_same && !is_unprovisioned {
             return;
         }
         let id = before.map_or_else(|| IdentityId::from_uuid(self.means.env.draw_uuid()), |before| before.id);
-        if before.is_none() {
+        if is_unprovisioned {
             self.draft.actions.push(Action::Provision {
                 identity: id,
                 name: manifest.name.clone(),
             });
             let text = provisioning_text(&manifest.name, spec, is_control);
             self.draft.consequences.push(text);
+        }
+        if is_same {
+            return;
         }
         if spec.privileged {
             self.draft
@@ -183,6 +193,26 @@ impl Work<'_> {
             after: manifest.spec,
             is_control,
         });
+    }
+}
+
+impl Work<'_> {
+    /// Its provisioning was taken back, and nothing else would ever begin it again.
+    fn is_unprovisioned(&self, identity: &Identity) -> bool {
+        identity.state == IdentityState::Requested && !self.present.busy.contains(&identity.name)
+    }
+
+    /// A control identity has no manifest of its own: its system's stands for it.
+    fn provision_control_again(&mut self, system: &str) {
+        let control = self.present.identities.get(&control_name(system));
+        if let Some(control) = control.filter(|control| self.is_unprovisioned(control)) {
+            self.draft.actions.push(Action::Provision {
+                identity: control.id,
+                name: control.name.clone(),
+            });
+            let text = provisioning_text(&control.name, &control.spec, true);
+            self.draft.consequences.push(text);
+        }
     }
 }
 

@@ -197,6 +197,9 @@ impl App {
         }
         let names: Vec<_> = names.into_iter().collect();
         for identity in self.store.identities_named(&names).await? {
+            if self.store.open_run_of(identity.id).await?.is_some() {
+                present.busy.insert(identity.name.clone());
+            }
             present.identities.insert(identity.name.clone(), identity);
         }
         Ok(present)

@@ -14,4 +14,5 @@ pub mod planner;
 pub mod policy;
 pub mod proof;
 pub mod resource;
+pub mod revoking;
 pub mod workflow;

@@ -13,6 +13,7 @@ use super::identity::{Credential, CredentialState, Identity, IdentityState};
 use super::ids::{CredentialId, ResourceId, RunId, SecretId};
 use super::proof::ProofTerms;
 use super::resource::{DecommissionRule, DestinationSpec, PolicySpec, ProofRule, SystemManifest, UptakeRule};
+use super::revoking::{CannotRevoke, may_be_revoked};
 use super::workflow::{
     ConsumerPlan, ControlCredential, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger,
 };
@@ -84,10 +85,8 @@ pub enum CannotPlan {
     NothingToReplace { identity: String },
     #[error("`{identity}` has no live credential {credential}")]
     NoSuchCredential { identity: String, credential: String },
-    #[error(
-        "{credential} is the last proven-good credential of `{identity}`: only a decommission may end it; run `keyfall decommission {identity}`"
-    )]
-    LastGood { identity: String, credential: CredentialId },
+    #[error(transparent)]
+    Revoke(#[from] CannotRevoke),
     #[error("connector {connector} cannot do strategy {strategy:?}; it can do {can}")]
     Strategy {
         connector: String,
@@ -226,12 +225,7 @@ fn ending(
             let wanted = live()
                 .find(|one| Some(one.id) == request.credential)
                 .ok_or_else(missing)?;
-            if identity.current == Some(wanted.id) {
-                return Err(CannotPlan::LastGood {
-                    identity: identity.name.clone(),
-                    credential: wanted.id,
-                });
-            }
+            may_be_revoked(wanted, identity.current, registered.credentials)?;
             Ok(vec![old_credential(wanted)])
         }
         RunKind::Decommission | RunKind::Adopt | RunKind::TakeOver => Ok(live().map(old_credential).collect()),
