@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyfall_sdk::{SecretValue, Strategy};
 
-use super::planning::Draft;
+use super::planning::{Draft, PLAN_LIFE};
 use super::world::World;
 use super::{App, AppError, Caller, PlanView, Verb, allow};
 use crate::domain::identity::Identity;
@@ -13,7 +13,7 @@ use crate::domain::ids::{IdentityId, SecretId};
 use crate::domain::plan::{Action, Change, ChangeTarget};
 use crate::domain::resource::{IdentityKind, IdentitySpec, Kind, Spec, SystemManifest};
 use crate::engine::secrets::{SealAs, seal};
-use crate::store::Fact;
+use crate::store::{Fact, SecretRow};
 
 /// An account that was found, and what it is to be registered as.
 #[derive(Debug, Clone)]
@@ -65,6 +65,11 @@ impl App {
             };
             let row = seal(&self.keys, seal_as, secret, &*self.env.random)
                 .map_err(|error| AppError::internal("the secret could not be sealed", &error))?;
+            // It lives as long as its plan, until the plan is carried out.
+            let row = SecretRow {
+                destroy_at: now.checked_add(PLAN_LIFE).ok(),
+                ..row
+            };
             facts.push(Fact::Secret(row));
             Ok::<_, AppError>(id)
         });

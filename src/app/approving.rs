@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{App, AppError, Caller, Deed, PlanView, Verb, allow};
 use crate::domain::actor::{Approval, Approver};
 use crate::domain::ids::{ApprovalId, PersonId};
-use crate::domain::plan::Plan;
+use crate::domain::plan::{Action, Plan};
 use crate::evidence::approval::{ApprovalStatement, Decision};
 use crate::evidence::keys::VerifierKey;
 use crate::store::{ApprovalRow, Commit, Fact, Guard, PersonRow, PlanRow, PlanStatus};
@@ -121,19 +121,25 @@ impl App {
     pub async fn reject(&self, caller: &Caller, id: &str, reason: String) -> Result<PlanView, AppError> {
         allow(caller, Verb::Reject)?;
         let now = self.env.now();
-        let (row, _) = self.stored_plan(id).await?;
+        let (row, plan) = self.stored_plan(id).await?;
         self.check_open(&row, now).await?;
         let details = json!({ "plan": row.id, "digest": row.digest, "reason": reason });
+        let mut facts = vec![Fact::PlanStatus {
+            plan: row.id,
+            to: PlanStatus::Rejected,
+            at: now,
+        }];
+        let given = plan.actions.iter().filter_map(|action| match action {
+            Action::TakeOver { secret, .. } => *secret,
+            _ => None,
+        });
+        facts.extend(given.map(|id| Fact::SecretDestroyAt { id, at: now }));
         let commit = Commit {
             guards: vec![Guard::PlanIs {
                 plan: row.id,
                 status: PlanStatus::Proposed,
             }],
-            facts: vec![Fact::PlanStatus {
-                plan: row.id,
-                to: PlanStatus::Rejected,
-                at: now,
-            }],
+            facts,
             log: vec![self.entry(caller, now, Deed::new("plan_rejected", details))],
         };
         self.store(commit, "the plan was decided meanwhile").await?;

@@ -67,12 +67,17 @@ impl App {
             Some(identity) => identity,
             None => self.registered(id).await?,
         };
+        work.commit.facts.extend(secret.map(|id| Fact::SecretKept { id }));
         let known = self.store.credentials_of(id).await?;
         let credentials = match known
             .into_iter()
             .find(|one| matches!(one.state, CredentialState::Foreign))
         {
             Some(mut credential) => {
+                let replaced = credential.secret.filter(|_| secret.is_some());
+                work.commit
+                    .facts
+                    .extend(replaced.map(|id| Fact::SecretDestroyAt { id, at: work.now }));
                 credential.secret = secret.or(credential.secret);
                 work.commit.facts.extend(secret.map(|secret| Fact::CredentialSecret {
                     id: credential.id,

@@ -101,6 +101,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
         Fact::Secret(one) => ops.push(secret::insert(one)?),
         Fact::SecretResealed(one) => ops.push(secret::reseal(one)?),
         Fact::SecretDestroyAt { id, at } => ops.push(secret::destroy_at(*id, *at)?),
+        Fact::SecretKept { id } => ops.push(secret::keep(*id)?),
         Fact::SecretDestroyed { id, at } => ops.push(secret::destroy(*id, *at)?),
         Fact::SecretRewrapped {
             id,

@@ -122,6 +122,10 @@ pub enum Fact {
         id: SecretId,
         at: Timestamp,
     },
+    /// A secret that was to be destroyed with its plan is a credential's: nothing destroys it by itself any more. Refused when it is gone.
+    SecretKept {
+        id: SecretId,
+    },
     /// Data key and ciphertext are overwritten with zeros; the row stays, with the instant.
     SecretDestroyed {
         id: SecretId,

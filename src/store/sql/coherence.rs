@@ -3,7 +3,9 @@
 use super::statements;
 
 statements! {
+    /// The secret of a take-over waits with its plan, and has a deadline until it is a credential's.
     SECRET_OF_NO_ONE = "select secrets.id from secrets where secrets.name is null and secrets.destroyed_at is null \
+        and secrets.destroy_at is null \
         and not exists (select 1 from credentials where credentials.secret = secrets.id) limit 100";
     SECRET_MISSING = "select credentials.id from credentials where credentials.secret is not null \
         and not exists (select 1 from secrets where secrets.id = credentials.secret) limit 100";

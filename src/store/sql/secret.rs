@@ -32,6 +32,7 @@ statements! {
         nonce, ciphertext, created_at, destroy_at, destroyed_at) values ($id, $name, $kind, $version, $endpoint_digest, \
         $algorithm, $kek_id, $wrapped_key, $wrap_nonce, $nonce, $ciphertext, $created_at, $destroy_at, $destroyed_at)";
     SET_DESTROY_AT = "update secrets set destroy_at = $at where id = $id";
+    KEEP = "update secrets set destroy_at = null where id = $id and destroyed_at is null";
     LENGTHS = "select length(wrapped_key), length(ciphertext), destroyed_at from secrets where id = $id";
     OVERWRITE = "update secrets set wrapped_key = $wrapped_key, ciphertext = $ciphertext, destroyed_at = $at where id = $id";
     REWRAP = "update secrets set kek_id = $kek_id, wrapped_key = $wrapped_key, wrap_nonce = $wrap_nonce \
@@ -71,6 +72,10 @@ fn must(id: SecretId, bound: Bound) -> Op {
 pub(crate) fn destroy_at(id: SecretId, at: Timestamp) -> Result<Op> {
     let bound = SET_DESTROY_AT.with([("id", Value::shown(&id)), ("at", at.into())])?;
     Ok(must(id, bound))
+}
+
+pub(crate) fn keep(id: SecretId) -> Result<Op> {
+    Ok(must(id, KEEP.with([("id", Value::shown(&id))])?))
 }
 
 pub(crate) fn destroy(id: SecretId, at: Timestamp) -> Result<Op> {

@@ -31,6 +31,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         | Fact::CredentialSecret { .. } => "a_credential_*",
         Fact::Secret(_)
         | Fact::SecretDestroyAt { .. }
+        | Fact::SecretKept { .. }
         | Fact::SecretDestroyed { .. }
         | Fact::SecretResealed(_)
         | Fact::SecretRewrapped { .. } => "secrets::*",
