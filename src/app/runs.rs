@@ -8,6 +8,7 @@ use super::{App, AppError, Caller, EventView, RunView, Verb, allow};
 use crate::domain::audit::encode_event;
 use crate::domain::ids::RunId;
 use crate::domain::workflow::{Event, EventBody, Run, RunKind, RunStatus, StepState};
+use crate::engine::facts_by_hand;
 use crate::store::{Commit, Fact, Guard, LogEntry, ReceiptFilter, RunFilter, RunRow, StoredRun};
 
 /// All that is given must hold.
@@ -139,25 +140,31 @@ impl App {
             epoch: stored.row.epoch,
             body,
         };
+        let forbidden = match &event.body {
+            EventBody::Resumed { by, .. } => run.refusal_to_resume(by),
+            _ => None,
+        };
         run.apply(&event).map_err(|_| AppError::Conflict {
-            why: format!("{id} is {}: {refused}", run.status().name()),
+            why: format!("{id} is {}: {}", run.status().name(), forbidden.unwrap_or(refused)),
         })?;
+        let mut facts = facts_by_hand(&run, &event);
+        facts.extend([
+            Fact::RunProgress {
+                run: run.id(),
+                status: run.status().name().to_owned(),
+                step: run.step().map(crate::domain::workflow::Step::name),
+                next_seq: run.next_seq(),
+                wake_at: Some(now),
+                release: false,
+            },
+            Fact::RunWake { run: run.id(), at: now },
+        ]);
         let commit = Commit {
             guards: vec![Guard::RunAt {
                 run: run.id(),
                 next_seq: event.seq,
             }],
-            facts: vec![
-                Fact::RunProgress {
-                    run: run.id(),
-                    status: run.status().name().to_owned(),
-                    step: run.step().map(crate::domain::workflow::Step::name),
-                    next_seq: run.next_seq(),
-                    wake_at: Some(now),
-                    release: false,
-                },
-                Fact::RunWake { run: run.id(), at: now },
-            ],
+            facts,
             log: vec![LogEntry {
                 run: Some((run.id(), event.seq)),
                 at: now,

@@ -246,7 +246,7 @@ fn permissions(body: &EventBody) -> (Permissions, Permissions) {
             ..
         }
         | EventBody::Succeeded {
-            output: StepOutput::Read { reading } | StepOutput::Adopted { reading },
+            output: StepOutput::Read { reading } | StepOutput::Adopted { reading, .. },
             ..
         } => (None, grants(reading)),
         _ => (None, None),

@@ -137,7 +137,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         accounts: accounts(registered),
         control: registered.control.filter(|_| !identity.is_control).cloned(),
         deliveries: deliveries(registered)?,
-        consumers: consumers(registered, request.exception.as_ref()),
+        consumers: consumers(registered),
         timing: timing(registered.policy, drawn.now),
         proof: proof_terms(
             registered,
@@ -347,10 +347,7 @@ pub fn merged(defaults: &serde_json::Value, target: &serde_json::Value) -> serde
     }
 }
 
-fn consumers(registered: &Registered<'_>, exception: Option<&String>) -> Vec<ConsumerPlan> {
-    if exception.is_some() {
-        return Vec::new();
-    }
+fn consumers(registered: &Registered<'_>) -> Vec<ConsumerPlan> {
     let plan = |one: &super::resource::ConsumerSpec| ConsumerPlan {
         name: one.name.clone(),
         seen_by: one.seen_by,
@@ -401,3 +398,7 @@ fn proof_terms(registered: &Registered<'_>, vantages: &[String]) -> ProofTerms {
         give_up_after: rule.give_up_after,
     }
 }
+
+#[cfg(test)]
+#[path = "planner_tests.rs"]
+mod tests;

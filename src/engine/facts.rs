@@ -1,7 +1,7 @@
 //! From what an event changes in the register to the facts that are stored with it. Pure.
 
 use jiff::{SignedDuration, Timestamp};
-use keyfall_sdk::{PrincipalReading, PrincipalRef};
+use keyfall_sdk::{KeyId, PrincipalReading, PrincipalRef};
 
 use crate::domain::due::{BadRule, DueFacts, DueReason, next_due};
 use crate::domain::identity::{Credential, CredentialState, IdentityState};
@@ -15,6 +15,12 @@ use crate::store::{Fact, SettlingSample};
 pub(super) struct Schedule {
     /// `None`: no policy selects the identity, so nothing is ever due.
     pub(super) rule: Option<RotationRule>,
+}
+
+/// What follows from a person having declared a step done. `run` is the run after the event was applied to it.
+#[must_use]
+pub fn facts_by_hand(run: &Run, event: &Event) -> Vec<Fact> {
+    facts_of(run, event, &Schedule::default())
 }
 
 /// The facts of an event. `run` is the run after the event was applied to it.
@@ -35,7 +41,17 @@ fn facts_of_change(plan: &RunPlan, change: RegisterChange, at: Timestamp, schedu
         }],
         RegisterChange::CredentialProven { id, at } => vec![Fact::CredentialProven { id, at }],
         RegisterChange::CredentialState { id, to } => vec![Fact::CredentialState { id, to }],
-        RegisterChange::CredentialAdopted { id, reading } => adopted(plan, id, &reading, at).into_iter().collect(),
+        RegisterChange::CredentialAdopted { id, reading, key_id } => {
+            adopted(plan, id, &reading, key_id, at).into_iter().collect()
+        }
+        RegisterChange::PrincipalDeleted { id, was } => vec![Fact::CredentialIssued {
+            id,
+            principal: PrincipalRef {
+                immutable_id: None,
+                ..was.principal
+            },
+            key_id: was.key_id,
+        }],
         RegisterChange::IdentityState { id, to } => {
             let mut facts = vec![Fact::IdentityState { id, to }];
             if to == IdentityState::Decommissioned {
@@ -76,9 +92,18 @@ fn intended(plan: &RunPlan, id: CredentialId, at: Timestamp) -> Option<Fact> {
     }))
 }
 
-fn adopted(plan: &RunPlan, id: CredentialId, reading: &PrincipalReading, at: Timestamp) -> Option<Fact> {
+fn adopted(
+    plan: &RunPlan,
+    id: CredentialId,
+    reading: &PrincipalReading,
+    key_id: Option<KeyId>,
+    at: Timestamp,
+) -> Option<Fact> {
     let old = plan.old.iter().find(|old| old.id == id)?;
-    let state = reading.states().next();
+    let state = reading
+        .states()
+        .find(|state| state.name == old.principal.name)
+        .or_else(|| reading.states().next());
     let principal = state.map_or_else(
         || old.principal.clone(),
         |state| PrincipalRef {
@@ -90,10 +115,7 @@ fn adopted(plan: &RunPlan, id: CredentialId, reading: &PrincipalReading, at: Tim
         id,
         identity: plan.identity,
         principal,
-        key_id: old
-            .key_id
-            .clone()
-            .or_else(|| state.and_then(|state| state.key_ids.first().cloned())),
+        key_id: key_id.or_else(|| old.key_id.clone()),
         secret: old.secret,
         state: CredentialState::Foreign,
         created_at: at,

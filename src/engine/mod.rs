@@ -57,6 +57,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Environment;
 use crate::store::{Store, StoreError};
 use breaker::BreakerSettings;
+pub use facts::facts_by_hand;
 pub use opening::opening;
 pub use pass::PassReport;
 pub use register::REGISTER_VERSION;

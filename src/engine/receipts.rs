@@ -58,9 +58,18 @@ pub fn body(run: &Run, outcome: &Outcome, at: Timestamp, id: ReceiptId) -> Optio
         Trigger::BreakGlass => ExceptionCause::BreakGlass,
         Trigger::Schedule | Trigger::Request | Trigger::Apply => ExceptionCause::HumanOverride,
     };
-    let exceptions = plan.exception.iter().map(|note| ExceptionFacts {
+    let approved = plan.exception.iter().map(|note| ExceptionFacts {
         cause,
         note: note.clone(),
+    });
+    let by_hand = run.skipped().iter().map(|skipped| ExceptionFacts {
+        cause: ExceptionCause::HumanOverride,
+        note: format!(
+            "{} went past {}: {}",
+            skipped.by.label(),
+            skipped.step.name(),
+            skipped.reason
+        ),
     });
     Some(ReceiptBody {
         format: FORMAT.to_owned(),
@@ -86,7 +95,7 @@ pub fn body(run: &Run, outcome: &Outcome, at: Timestamp, id: ReceiptId) -> Optio
             endpoint_digest: plan.endpoint_digest,
         },
         approval: plan.approval.clone(),
-        exceptions: exceptions.collect(),
+        exceptions: approved.chain(by_hand).collect(),
         credentials,
         outcome: outcome.clone(),
     })

@@ -1,8 +1,10 @@
 //! What an event changes in the register. The changes are stored in the transaction that appends the event, and nowhere else does a run
 //! change a credential or an identity.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use keyfall_sdk::{Issued, PrincipalReading, Strategy};
+use keyfall_sdk::{Issued, KeyId, PrincipalReading, Strategy};
 
 use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
@@ -32,6 +34,13 @@ pub enum RegisterChange {
     CredentialAdopted {
         id: CredentialId,
         reading: PrincipalReading,
+        /// `None`: which of the account's credentials it is could not be told.
+        key_id: Option<KeyId>,
+    },
+    /// The account that a credential was on does not exist any more: its immutable id names nothing.
+    PrincipalDeleted {
+        id: CredentialId,
+        was: Issued,
     },
     IdentityState {
         id: IdentityId,
@@ -65,6 +74,7 @@ pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
         EventBody::Opened { .. } => opened(plan),
         EventBody::Started { step, .. } => started(plan, *step),
         EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
+        EventBody::Resumed { .. } => resumed(run, event.at),
         EventBody::Unwinding { .. } => unwinding(run),
         EventBody::Closed { .. } => closed(run),
         _ => Vec::new(),
@@ -128,9 +138,42 @@ fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<R
             },
             identity_to(plan, IdentityState::Decommissioned),
         ],
-        (Step::Record, StepOutput::Adopted { reading }) => adopted(plan, reading),
+        (Step::DeleteNewAccount, _) => new_deleted(run),
+        (Step::Record, StepOutput::Adopted { reading, keys }) => adopted(plan, reading, keys),
         _ => Vec::new(),
     }
+}
+
+/// A person did by hand what the step was to do, so what follows from it is the same; whether it is true is for the proof to find out.
+fn resumed(run: &Run, at: Timestamp) -> Vec<RegisterChange> {
+    let Some(step) = run.skipped().last().map(|skipped| skipped.step) else {
+        return Vec::new();
+    };
+    match step {
+        Step::RevokeOld
+        | Step::RevokeNew
+        | Step::Quarantine
+        | Step::StripGrants
+        | Step::LiftQuarantine
+        | Step::DeleteNewAccount => {
+            let mut changes = started(run.plan(), step);
+            changes.extend(succeeded(run, step, &StepOutput::Nothing, at));
+            changes
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// An account that this run had made. The next one of its name is another one.
+fn new_deleted(run: &Run) -> Vec<RegisterChange> {
+    let issued = run.issued().filter(|issued| issued.created_principal);
+    let deleted = run.plan().new.iter().zip(issued);
+    deleted
+        .map(|(new, issued)| RegisterChange::PrincipalDeleted {
+            id: new.id,
+            was: issued.clone(),
+        })
+        .collect()
 }
 
 fn credential_to(id: CredentialId, to: CredentialState) -> RegisterChange {
@@ -235,12 +278,13 @@ fn died(run: &Run, id: CredentialId, death: &Death) -> Vec<RegisterChange> {
     changes
 }
 
-fn adopted(plan: &RunPlan, reading: &PrincipalReading) -> Vec<RegisterChange> {
+fn adopted(plan: &RunPlan, reading: &PrincipalReading, keys: &BTreeMap<CredentialId, KeyId>) -> Vec<RegisterChange> {
     let mut changes = Vec::new();
     for old in &plan.old {
         changes.push(RegisterChange::CredentialAdopted {
             id: old.id,
             reading: reading.clone(),
+            key_id: keys.get(&old.id).cloned(),
         });
         if plan.kind == RunKind::TakeOver {
             changes.push(RegisterChange::CredentialState {

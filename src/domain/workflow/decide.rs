@@ -104,12 +104,29 @@ fn outcome(run: &Run) -> Outcome {
     alive
         .or_else(unprovable)
         .or_else(skipped)
+        .or_else(|| taken_on_trust(run))
         .unwrap_or_else(|| match run.path() {
             Path::Forward => Outcome::Completed,
             Path::Unwinding => Outcome::Unwound {
                 cause: run.unwind_cause().unwrap_or("unknown").to_owned(),
             },
         })
+}
+
+/// A step that a person declared done and that nothing behind it looks at again. Revocations are looked at by the proof; consumers that are
+/// not waited for are an exception of a second person, which the receipt names.
+fn taken_on_trust(run: &Run) -> Option<Outcome> {
+    let seen_later = |step| {
+        matches!(
+            step,
+            Step::RevokeOld | Step::RevokeNew | Step::AwaitUptake | Step::AwaitReturn | Step::RestoreDelivery
+        )
+    };
+    let skipped = run.skipped().iter().find(|skipped| !seen_later(skipped.step))?;
+    Some(Outcome::Unprovable {
+        best: None,
+        why: format!("{} declared {} done by hand", skipped.by.label(), skipped.step.name()),
+    })
 }
 
 /// Something that this run was to prove dead has no judgement.

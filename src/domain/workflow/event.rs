@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use keyfall_sdk::{Confirmation, ErrorKind, Issued, PrincipalReading, ProbeReading, Revoked, SessionsEnded};
+use keyfall_sdk::{Confirmation, ErrorKind, Issued, KeyId, PrincipalReading, ProbeReading, Revoked, SessionsEnded};
 use serde::{Deserialize, Serialize};
 
 use super::super::actor::Actor;
@@ -153,6 +153,9 @@ pub enum StepOutput {
     },
     Adopted {
         reading: PrincipalReading,
+        /// The key id that a credential is held under downstream, where that could be told.
+        #[serde(default)]
+        keys: BTreeMap<CredentialId, KeyId>,
     },
 }
 

@@ -24,5 +24,5 @@ pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOu
 pub use plan::{
     ConsumerPlan, ControlCredential, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger,
 };
-pub use run::{IllegalEvent, Path, Run, RunStatus, StepState};
+pub use run::{IllegalEvent, Path, Run, RunStatus, Skipped, StepState};
 pub use steps::{Step, forward_steps, unwind_steps};

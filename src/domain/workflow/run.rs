@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
+use super::super::actor::Actor;
 use super::super::ids::CredentialId;
 use super::super::proof::ProofProgress;
 use super::decide::Then;
@@ -62,6 +63,14 @@ pub struct IllegalEvent {
     pub state: String,
 }
 
+/// A step that a person declared done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Skipped {
+    pub step: Step,
+    pub by: Actor,
+    pub reason: String,
+}
+
 /// A run as its log tells it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -81,12 +90,12 @@ pub struct Run {
     pub(super) after: Option<PrincipalReading>,
     pub(super) issued: Option<Issued>,
     pub(super) never_issued: bool,
-    pub(super) delivered_version: Option<String>,
     pub(super) promoted_at: Option<Timestamp>,
     pub(super) sessions_ended: Option<SessionsEnded>,
     pub(super) stripped: Vec<String>,
     pub(super) progress: BTreeMap<CredentialId, ProofProgress>,
     pub(super) deaths: BTreeMap<CredentialId, Death>,
+    pub(super) skipped: Vec<Skipped>,
 }
 
 impl Run {
@@ -121,12 +130,12 @@ impl Run {
             after: None,
             issued: None,
             never_issued: false,
-            delivered_version: None,
             promoted_at: None,
             sessions_ended: None,
             stripped: Vec::new(),
             progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
+            skipped: Vec::new(),
         })
     }
 
@@ -183,7 +192,8 @@ impl Run {
             }
             EventBody::NeedsOperator { step, .. } => at_cursor(step),
             EventBody::Unwinding { .. } => (open || stuck) && self.path == Path::Forward && !self.is_past_pivot(),
-            EventBody::Retried { .. } | EventBody::Resumed { .. } => stuck,
+            EventBody::Retried { .. } => stuck,
+            EventBody::Resumed { by, .. } => stuck && self.refusal_to_resume(by).is_none(),
             EventBody::CancelRequested { .. } => {
                 (open || stuck) && self.path == Path::Forward && !self.is_past_pivot() && self.cancel.is_none()
             }
@@ -233,9 +243,9 @@ impl Run {
                     self.step_state = StepState::NotStarted;
                 }
             }
-            EventBody::Resumed { .. } => {
+            EventBody::Resumed { by, reason } => {
                 self.status = RunStatus::Open;
-                self.advance();
+                self.skip(by, reason, event.at);
             }
             EventBody::CancelRequested { reason, .. } => {
                 self.cancel = Some(reason.clone());
@@ -247,6 +257,22 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn skip(&mut self, by: &Actor, reason: &str, at: Timestamp) {
+        let Some(step) = self.step() else { return };
+        self.begin(step, at);
+        match step {
+            Step::RevokeOld => self.mark_revoked(at),
+            Step::RevokeNew => self.mark_new_revoked(at),
+            _ => {}
+        }
+        self.skipped.push(Skipped {
+            step,
+            by: by.clone(),
+            reason: reason.to_owned(),
+        });
+        self.advance();
     }
 
     fn turn_back(&mut self, cause: &str) {
@@ -281,18 +307,13 @@ impl Run {
                 }
             }
             StepOutput::NeverIssued => self.never_issued = true,
-            StepOutput::Delivered { version, .. } => self.delivered_version = Some(version.clone()),
             StepOutput::SessionsEnded { ended } => self.sessions_ended = Some(*ended),
             StepOutput::Stripped { grants } => self.stripped.clone_from(grants),
             StepOutput::Revoked { .. } if step == Step::RevokeOld => self.mark_revoked(at),
-            StepOutput::Revoked { .. } => {
-                if let Some(new) = &self.plan.new {
-                    self.progress.entry(new.id).or_default().revoked_at.get_or_insert(at);
-                }
-            }
+            StepOutput::Revoked { .. } => self.mark_new_revoked(at),
             StepOutput::Proofs { deaths } => self.deaths.extend(deaths.clone()),
             StepOutput::Read { reading } => self.after = Some(reading.clone()),
-            StepOutput::Adopted { .. } | StepOutput::Nothing => {}
+            StepOutput::Delivered { .. } | StepOutput::Adopted { .. } | StepOutput::Nothing => {}
         }
         if step == Step::Promote {
             self.promoted_at = Some(at);
@@ -302,6 +323,12 @@ impl Run {
     fn mark_revoked(&mut self, at: Timestamp) {
         for old in &self.plan.old {
             self.progress.entry(old.id).or_default().revoked_at.get_or_insert(at);
+        }
+    }
+
+    fn mark_new_revoked(&mut self, at: Timestamp) {
+        if let Some(new) = &self.plan.new {
+            self.progress.entry(new.id).or_default().revoked_at.get_or_insert(at);
         }
     }
 

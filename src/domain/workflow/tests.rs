@@ -1,5 +1,7 @@
 //! The fold and the decisions, on plans made by hand: what follows, what does not, what is taken back, and how a run ends.
 
+mod by_hand;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -8,8 +10,9 @@ use uuid::Uuid;
 
 use super::event::Death;
 use super::{
-    Decision, Event, EventBody, NewCredential, OldCredential, Outcome, Path, RegisterChange, Run, RunKind, RunPlan,
-    Step, StepError, StepOutput, Then, Timing, Trigger, after_failure, decide, forward_steps, register_changes,
+    ConsumerPlan, Decision, Event, EventBody, NewCredential, OldCredential, Outcome, Path, RegisterChange, Run,
+    RunKind, RunPlan, Step, StepError, StepOutput, Then, Timing, Trigger, after_failure, decide, forward_steps,
+    register_changes,
 };
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;

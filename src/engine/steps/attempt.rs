@@ -14,7 +14,8 @@ use super::{
     baseline, delete, deliver, disable_idle, issue, listen, precheck, promote, prove_dead, prove_new, quarantine,
     read_back, record, revoke, sessions, strip, unwind, uptake, withdraw,
 };
-use crate::domain::ids::SecretId;
+use crate::domain::ids::{CredentialId, SecretId};
+use crate::domain::proof::Round;
 use crate::domain::workflow::{DeliveryPlan, Observation, Run, RunPlan, Step, StepError, StepOutput};
 
 /// Steps end early with `?`: every end but *done* is on the error side.
@@ -100,6 +101,14 @@ impl<'a> Attempt<'a> {
         self.seen.push(observation);
     }
 
+    /// Rounds of this attempt, which no record holds yet.
+    pub(super) fn rounds_seen(&self, credential: CredentialId) -> impl Iterator<Item = &Round> {
+        self.seen.iter().filter_map(move |seen| match seen {
+            Observation::ProbeRound { credential: of, round } if *of == credential => Some(round),
+            _ => None,
+        })
+    }
+
     pub(super) fn note(&mut self, text: impl Into<String>) {
         self.seen.push(Observation::Note { text: text.into() });
     }
@@ -181,6 +190,15 @@ impl<'a> Attempt<'a> {
         StepEnd::AskOperator {
             reason: reason.into(),
             manual_step: format!("{manual_step}; then `keyfall retry {run}`"),
+        }
+    }
+
+    /// Hands over what only a person can do, and what asking again would not show.
+    pub(super) fn ask_to_resume(&self, reason: impl Into<String>, manual_step: &str) -> StepEnd {
+        let run = self.run.id();
+        StepEnd::AskOperator {
+            reason: reason.into(),
+            manual_step: format!("{manual_step}; then `keyfall resume {run}`"),
         }
     }
 

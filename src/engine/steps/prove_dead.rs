@@ -1,5 +1,5 @@
 //! Proving deaths: rounds of probes until `domain::proof::judge` has its answer for every credential of the run. Each round is reported and
-//! thereby durable before the next one; the waits between rounds are stored.
+//! thereby durable before the next one; the waits between rounds are stored. Who got in before the last system refused is sent away at the end.
 
 use jiff::Timestamp;
 use keyfall_sdk::{ErrorKind, KeyId, PrincipalRef};
@@ -10,6 +10,7 @@ use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
 use super::budget::{Room, allowances};
 use super::rounds::{self, Condemned, Positive};
+use super::sessions;
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::proof::{ControlPlane, Grade, ProofProgress, Round, Standing, judge};
 use crate::domain::workflow::{Death, Observation, StepOutput};
@@ -35,7 +36,9 @@ pub(super) async fn prove_dead(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let targets = targets.collect();
     let new = at.plan().new.as_ref().map(|new| new.secret);
     let positive = new_principal(at.run).zip(new);
-    prove(at, targets, positive).await
+    let proofs = prove(at, targets, positive).await?;
+    sessions::end_those_let_in_late(at).await?;
+    Ok(proofs)
 }
 
 /// Of what the run itself had issued, on its way back.
@@ -59,7 +62,9 @@ pub(super) async fn prove_new_dead(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     };
     let old = at.plan().old.iter().find(|old| lives(old.id));
     let positive = old.and_then(|old| old.secret.map(|secret| (old.principal.clone(), secret)));
-    prove(at, vec![target], positive).await
+    let proofs = prove(at, vec![target], positive).await?;
+    sessions::end_new_let_in_late(at).await?;
+    Ok(proofs)
 }
 
 async fn prove(

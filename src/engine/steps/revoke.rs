@@ -62,6 +62,12 @@ fn new_is_proven(at: &Attempt<'_>) -> Ended<()> {
     ))
 }
 
+pub(super) enum Held {
+    Key(KeyId),
+    Nothing,
+    Unknown { why: String },
+}
+
 enum Found {
     Key { principal: PrincipalRef, key_id: KeyId },
     Gone,
@@ -88,12 +94,28 @@ async fn key_of(at: &mut Attempt<'_>, connector: &GuardedConnector, old: &OldCre
             .clone()
             .or_else(|| Some(state.immutable_id.clone())),
     };
+    match held(at, connector, old, principal.clone()).await? {
+        Held::Key(key_id) => Ok(Found::Key { principal, key_id }),
+        Held::Nothing => Ok(Found::Gone),
+        Held::Unknown { why } => Err(unknown_key(at, old, &why)),
+    }
+}
+
+/// Which credential of the account a recorded secret is, as the account itself shows.
+pub(super) async fn held(
+    at: &Attempt<'_>,
+    connector: &GuardedConnector,
+    old: &OldCredential,
+    principal: PrincipalRef,
+) -> Ended<Held> {
     let secret = match old.secret {
         Some(id) => at.secret_if_kept(id).await?,
         None => None,
     };
     let Some(secret) = secret else {
-        return Err(unknown_key(at, old, "neither its key id nor its secret is recorded"));
+        return Ok(Held::Unknown {
+            why: "neither its key id nor its secret is recorded".to_owned(),
+        });
     };
     let call = IssueCall {
         principal,
@@ -102,18 +124,15 @@ async fn key_of(at: &mut Attempt<'_>, connector: &GuardedConnector, old: &OldCre
         marker: at.run.id().to_string(),
         access: at.plan().access.clone(),
     };
-    match connector.observe(at.ctx(name), call).await? {
-        IssueObservation::Applied(issued) => Ok(Found::Key {
-            principal: issued.principal,
-            key_id: issued.key_id,
-        }),
-        IssueObservation::NotApplied => Ok(Found::Gone),
-        IssueObservation::Unknown { why } => Err(unknown_key(at, old, &why)),
-    }
+    Ok(match connector.observe(at.ctx(&old.principal.name), call).await? {
+        IssueObservation::Applied(issued) => Held::Key(issued.key_id),
+        IssueObservation::NotApplied => Held::Nothing,
+        IssueObservation::Unknown { why } => Held::Unknown { why },
+    })
 }
 
 fn unknown_key(at: &Attempt<'_>, old: &OldCredential, why: &str) -> super::super::report::StepEnd {
-    at.ask(
+    at.ask_to_resume(
         format!(
             "which credential of {} is {} cannot be told: {why}",
             old.principal.name, old.id

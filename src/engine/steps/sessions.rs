@@ -8,6 +8,8 @@ use keyfall_sdk::{EndSessionsCall, ErrorKind, PrincipalRef, SessionsEnded};
 use super::super::guard::GuardedConnector;
 use super::accounts::{new_principal, old_principals};
 use super::attempt::{Attempt, Ended, fail, failed};
+use crate::domain::ids::CredentialId;
+use crate::domain::proof::Round;
 use crate::domain::workflow::StepOutput;
 
 pub(super) async fn end_sessions(at: &mut Attempt<'_>) -> Ended<StepOutput> {
@@ -40,6 +42,77 @@ pub(super) async fn end_new_sessions(at: &mut Attempt<'_>) -> Ended<StepOutput> 
     let revoked_at = at.run.progress(new.id).and_then(|progress| progress.revoked_at);
     let ended = end(at, &connector, principal, revoked_at.filter(|_| shared)).await?;
     finish(ended)
+}
+
+/// A revocation that needs time to spread lets somebody in behind the first end of sessions. No refused login would ever send them away.
+pub(super) async fn end_those_let_in_late(at: &mut Attempt<'_>) -> Ended<()> {
+    if at.plan().proof.settling.is_zero() {
+        return Ok(());
+    }
+    let connector = at.system().await?;
+    let new = new_principal(at.run);
+    for principal in old_principals(at.run) {
+        let shared = match &new {
+            Some(new) => new.name == principal.name,
+            None => holds_others(at, &connector, &principal).await?,
+        };
+        let of = at.plan().old.iter().filter(|old| old.principal.name == principal.name);
+        let refused_at = of.filter_map(|old| refused_everywhere_at(at, old.id)).max();
+        late(at, &connector, principal, refused_at, shared).await?;
+    }
+    Ok(())
+}
+
+/// The same for what the run itself had issued.
+pub(super) async fn end_new_let_in_late(at: &mut Attempt<'_>) -> Ended<()> {
+    let (Some(new), Some(principal), false) = (
+        &at.plan().new,
+        new_principal(at.run),
+        at.run.was_never_issued() || at.plan().proof.settling.is_zero(),
+    ) else {
+        return Ok(());
+    };
+    let connector = at.system().await?;
+    let shared = at.plan().old.iter().any(|old| old.principal.name == principal.name);
+    let refused_at = refused_everywhere_at(at, new.id);
+    late(at, &connector, principal, refused_at, shared).await
+}
+
+async fn late(
+    at: &mut Attempt<'_>,
+    connector: &GuardedConnector,
+    principal: PrincipalRef,
+    refused_at: Option<Timestamp>,
+    shared: bool,
+) -> Ended<()> {
+    // What is still let in somewhere would only come back.
+    let Some(refused_at) = refused_at else { return Ok(()) };
+    let name = principal.name.clone();
+    let ended = end(at, connector, principal, Some(refused_at).filter(|_| shared)).await?;
+    if ended.ended > 0 {
+        at.note(format!(
+            "{} sessions of {name} that began while its revocation spread were ended",
+            ended.ended
+        ));
+    }
+    finish(ended).map(|_| ())
+}
+
+/// From when on no vantage let the credential in any more, as the rounds saw it: those recorded, and those of this attempt.
+fn refused_everywhere_at(at: &Attempt<'_>, credential: CredentialId) -> Option<Timestamp> {
+    let recorded = at.run.progress(credential).map(|progress| progress.rounds.as_slice());
+    let rounds: Vec<&Round> = recorded
+        .into_iter()
+        .flatten()
+        .chain(at.rounds_seen(credential))
+        .collect();
+    let since = |vantage: &String| {
+        let of = rounds.iter().rev().filter(|round| round.vantage == *vantage);
+        let refused = of.take_while(|round| round.old.is_refused());
+        refused.map(|round| round.ended_at).min()
+    };
+    let all: Option<Vec<Timestamp>> = at.plan().proof.vantages.iter().map(since).collect();
+    all?.into_iter().max()
 }
 
 /// Sessions that began behind the revocation of one of two credentials of an account are on the other one. Older ones may be on either.

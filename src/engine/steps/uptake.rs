@@ -12,26 +12,28 @@ use crate::domain::workflow::{ConsumerPlan, Observation, StepOutput};
 pub(super) async fn await_uptake(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let principal = new_principal(at.run);
     let new = at.plan().new.as_ref().map(|new| new.id.to_string());
-    await_all(at, principal, new).await
+    let exception = at.plan().exception.clone();
+    await_all(at, principal, new, exception).await
 }
 
 pub(super) async fn await_return(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let old = at.plan().old.first();
     let principal = old.map(|old| old.principal.clone());
-    await_all(at, principal, old.map(|old| old.id.to_string())).await
+    // An exception is about the credential that goes; it never covers cutting consumers off the one that they are on.
+    await_all(at, principal, old.map(|old| old.id.to_string()), None).await
 }
 
 async fn await_all(
     at: &mut Attempt<'_>,
     principal: Option<PrincipalRef>,
     credential: Option<String>,
+    exception: Option<String>,
 ) -> Ended<StepOutput> {
-    let version = at.run.delivered_version().map(str::to_owned).or(credential);
     let mut laggards = Vec::new();
     let mut seen = Vec::new();
     for consumer in &at.plan().consumers {
         let there = match consumer.seen_by {
-            SeenBy::Acknowledgement => acknowledged(at, consumer, version.as_deref()).await?,
+            SeenBy::Acknowledgement => acknowledged(at, consumer, credential.as_deref()).await?,
             SeenBy::Sessions => has_session(at, principal.as_ref()).await?,
         };
         if there { &mut seen } else { &mut laggards }.push(consumer.name.clone());
@@ -43,7 +45,7 @@ async fn await_all(
         return Ok(StepOutput::Nothing);
     }
     let names = laggards.join(", ");
-    if let Some(exception) = &at.plan().exception {
+    if let Some(exception) = exception {
         let text = format!("not waited for, by approved exception ({exception}): {names}");
         at.note(text);
         return Ok(StepOutput::Nothing);

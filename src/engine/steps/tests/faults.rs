@@ -5,7 +5,8 @@ use keyfall_sdk::Strategy;
 use serde_json::json;
 
 use super::{Bench, Live, Turn, fresh};
-use crate::domain::workflow::{Outcome, Path, RunKind, RunPlan, Step};
+use crate::domain::actor::Actor;
+use crate::domain::workflow::{EventBody, Outcome, Path, RunKind, RunPlan, Step};
 
 async fn dual() -> (Bench, Live) {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -252,4 +253,25 @@ async fn an_account_that_reappears_keeps_a_decommission_open() {
     bench.finish(&mut driven).await;
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
     assert!(driven.text().contains(&account.immutable_id), "the namesake is told of");
+}
+
+#[tokio::test]
+async fn no_exception_and_no_step_done_by_hand_takes_the_new_one_from_consumers_that_are_on_it() {
+    let (bench, old) = dual().await;
+    let mut plan = rotation(&bench, &old);
+    plan.exception = Some("the old one is known to strangers".to_owned());
+    let consumer = plan.consumers[0].name.clone();
+    let mut driven = bench.drive_until(plan, Step::RevokeOld).await;
+    let new = driven.new_live();
+    bench.forget_secret(old.secret);
+    let cause = "told to".to_owned();
+    driven.push(bench.now(), EventBody::Unwinding { cause });
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.run.step(), Some(Step::RestoreDelivery), "{}", driven.text());
+    let (by, reason) = (Actor::Engine, "put back by hand".to_owned());
+    driven.push(bench.now(), EventBody::Resumed { by, reason });
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.run.step(), Some(Step::AwaitReturn), "{}", driven.text());
+    assert!(driven.stuck_reason().unwrap().contains(&consumer), "{}", driven.text());
+    assert!(bench.accepted(&new));
 }

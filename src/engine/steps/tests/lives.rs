@@ -1,10 +1,13 @@
 //! Whole lives on an honest provider: each kind of run, from its first step to its end.
 
+use std::cell::Cell;
+
+use keyfall_connectors::demo::{Faults, Lie};
 use keyfall_sdk::Strategy;
 use serde_json::json;
 
-use super::{Bench, Live, fresh};
-use crate::domain::workflow::{Death, EventBody, Outcome, RunKind, Step};
+use super::{Bench, Live, Turn, fresh};
+use crate::domain::workflow::{Death, EventBody, Outcome, RunKind, Step, StepOutput};
 
 async fn rotated(bench: &Bench, old: &Live, account: keyfall_sdk::PrincipalRef, kind: RunKind) -> Live {
     let driven = bench
@@ -61,17 +64,64 @@ async fn sessions_opened_after_the_revocation_are_spared_on_a_shared_account() {
         Some(first.principal.clone()),
     );
     let new = plan.new.as_ref().unwrap().secret;
+    let late = Cell::new(None);
     let driven = bench
         .drive_with(plan, |run, step| {
             if step == Step::EndSessions && run.attempts() == 0 {
                 bench.advance(jiff::SignedDuration::from_secs(1));
                 bench.provider.open_session("app", &bench.secret(new), "primary");
             }
+            let rounds = run.progress(first.id).map_or(0, |progress| progress.rounds.len());
+            if step == Step::ProveDead && rounds == 2 {
+                late.set(bench.provider.open_session("app", &bench.secret(new), "primary"));
+            }
         })
         .await;
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
     assert_eq!(driven.run.sessions_ended().unwrap().ended, 1);
+    // Until the old one was refused everywhere, nobody can tell whose session it is; later ones are on the new one.
     assert_eq!(bench.provider.account("app").unwrap().sessions.len(), 1);
+    assert!(bench.provider.session_is_open("app", late.get().unwrap()));
+}
+
+#[tokio::test]
+async fn who_gets_in_while_a_revocation_spreads_is_sent_away_behind_the_proof() {
+    for (strategy, account, other) in [
+        (Strategy::DualSlot, "app", "app"),
+        (Strategy::AlternatingAccounts, "app_a", "app_b"),
+    ] {
+        let bench = Bench::new(strategy, json!({})).await;
+        let old = bench.provision(account).await;
+        let new = if account == other {
+            old.principal.clone()
+        } else {
+            fresh(other)
+        };
+        let plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(new));
+        let mut driven = bench.drive_until(plan, Step::RevokeOld).await;
+        bench.provider.set_faults(Faults {
+            revoke_lies: Some(Lie::ForMs(8_000)),
+            ..Faults::default()
+        });
+        let late = Cell::new(None);
+        bench
+            .go(&mut driven, &mut |_, step| {
+                if step == Step::ProveDead && late.get().is_none() {
+                    let session = bench
+                        .provider
+                        .open_session(account, &bench.secret(old.secret), "primary");
+                    late.set(Some(session.expect("the old secret still logs in")));
+                }
+                Turn::Go
+            })
+            .await;
+        assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+        assert!(
+            !bench.provider.session_is_open(account, late.get().unwrap()),
+            "{}",
+            driven.text()
+        );
+    }
 }
 
 #[tokio::test]
@@ -190,5 +240,33 @@ fn foreign(account: &keyfall_connectors::demo::Account, secret: crate::domain::i
             immutable_id: Some(account.immutable_id.clone()),
         },
         key_id: account.live_keys().next().unwrap().id.clone(),
+    }
+}
+
+#[tokio::test]
+async fn a_take_over_records_the_key_of_the_given_secret_and_never_just_the_first() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let (first, second) = (bench.draw(), bench.draw());
+    let account = bench.provider.plant_account("legacy", &bench.secret(first), &["read"]);
+    let wanted = bench.provider.plant_key("legacy", &bench.secret(second)).unwrap();
+    let live = foreign(&account, second);
+    assert_ne!(live.key_id, wanted);
+    let recorded = |driven: &super::Driven| {
+        let keys = driven.events.iter().find_map(|event| match &event.body {
+            EventBody::Succeeded {
+                output: StepOutput::Adopted { keys, .. },
+                ..
+            } => Some(keys.get(&live.id).cloned()),
+            _ => None,
+        });
+        keys.unwrap_or_else(|| panic!("nothing was registered: {}", driven.text()))
+    };
+    for (secret, key) in [(Some(second), Some(wanted)), (None, None)] {
+        let mut plan = bench.plan(RunKind::TakeOver, std::slice::from_ref(&live), None);
+        plan.old[0].key_id = None;
+        plan.old[0].secret = secret;
+        let driven = bench.drive(plan).await;
+        assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+        assert_eq!(recorded(&driven), key);
     }
 }

@@ -1,0 +1,116 @@
+//! What a plan takes from the register.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::ids::{IdentityId, PersonId, PlanId};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 + second).unwrap()
+}
+
+fn identity(current: CredentialId) -> Identity {
+    let spec = json!({
+        "kind": "database_user", "system": "db", "environment": "test", "owner": "team", "expires": "2099-01-01T00:00:00Z",
+        "account": "app", "consumers": [{ "name": "web", "seenBy": "acknowledgement" }],
+    });
+    Identity {
+        id: IdentityId::from_uuid(Uuid::from_u128(1)),
+        name: "app".to_owned(),
+        version: 1,
+        labels: BTreeMap::new(),
+        spec: serde_json::from_value(spec).unwrap(),
+        state: IdentityState::Active,
+        current: Some(current),
+        due: None,
+        is_control: false,
+        approved: None,
+        created_at: at(0),
+    }
+}
+
+fn credential(number: u128, account: &str, immutable_id: Option<&str>) -> Credential {
+    Credential {
+        id: CredentialId::from_uuid(Uuid::from_u128(number)),
+        identity: IdentityId::from_uuid(Uuid::from_u128(1)),
+        principal: PrincipalRef {
+            name: account.to_owned(),
+            immutable_id: immutable_id.map(str::to_owned),
+        },
+        key_id: None,
+        secret: None,
+        state: CredentialState::Active,
+        created_at: at(0),
+        proven_at: None,
+    }
+}
+
+fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
+    let system = json!({
+        "environment": "test", "owner": "team", "connector": "demo",
+        "vantages": [{ "name": "primary", "role": "control", "host": "localhost", "port": 1 }],
+    });
+    let registered = Registered {
+        identity: &identity(credentials[0].id),
+        system_id: ResourceId::from_uuid(Uuid::from_u128(3)),
+        system: &serde_json::from_value(system).unwrap(),
+        policy: None,
+        destinations: &BTreeMap::new(),
+        credentials,
+        control: None,
+        connector: &ConnectorFacts {
+            strategies: vec![Strategy::AlternatingAccounts],
+            settling: SignedDuration::ZERO,
+            settling_source: "test".to_owned(),
+            measured: None,
+        },
+    };
+    let request = RunRequest {
+        kind: RunKind::Rotate,
+        trigger: Trigger::Request,
+        reason: DueReason::Requested,
+        initiator: Actor::Engine,
+        approval: Approval {
+            plan: PlanId::from_uuid(Uuid::from_u128(4)),
+            plan_digest: Digest([0; 32]),
+            requester: PersonId::from_uuid(Uuid::from_u128(5)),
+            approvers: Vec::new(),
+            standing: false,
+            solo: false,
+        },
+        credential: None,
+        exception: exception.map(str::to_owned),
+    };
+    let drawn = Drawn {
+        run: RunId::from_uuid(Uuid::from_u128(6)),
+        credential: CredentialId::from_uuid(Uuid::from_u128(7)),
+        secret: SecretId::from_uuid(Uuid::from_u128(8)),
+        now: at(9),
+    };
+    plan_run(&registered, request, drawn).unwrap()
+}
+
+#[test]
+fn an_exception_leaves_the_consumers_in_the_plan() {
+    let current = credential(10, "app_a", Some("a1"));
+    for exception in [None, Some("known to strangers")] {
+        let plan = rotation(std::slice::from_ref(&current), exception);
+        assert_eq!(plan.consumers.len(), 1, "{exception:?}");
+    }
+}
+
+#[test]
+fn an_account_that_was_deleted_is_made_anew_by_the_next_rotation() {
+    let current = credential(10, "app_a", Some("a1"));
+    let deleted = credential(11, "app_b", None);
+    let plan = rotation(&[current.clone(), deleted], None);
+    let wanted = plan.new.unwrap().principal;
+    assert_eq!((wanted.name.as_str(), wanted.immutable_id), ("app_b", None));
+    assert_eq!(plan.accounts, [current.principal.clone()]);
+    let kept = credential(11, "app_b", Some("b1"));
+    let plan = rotation(&[current, kept], None);
+    assert_eq!(plan.new.unwrap().principal.immutable_id.as_deref(), Some("b1"));
+}

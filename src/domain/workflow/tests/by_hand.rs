@@ -1,0 +1,140 @@
+//! What a person may declare done, and what follows from it.
+
+use super::{
+    Actor, ConsumerPlan, CredentialId, Decision, EventBody, Outcome, PersonId, RegisterChange, RunKind, Step, Strategy,
+    Told, at, decide, plan, uuid,
+};
+use crate::domain::resource::SeenBy;
+
+fn person(number: u128) -> Actor {
+    Actor::Person {
+        id: PersonId::from_uuid(uuid(number)),
+        name: format!("person {number}"),
+    }
+}
+
+impl Told {
+    fn stuck_at(&mut self, step: Step) {
+        self.until(step);
+        let asked = EventBody::NeedsOperator {
+            step,
+            reason: "test".to_owned(),
+            manual_step: "test".to_owned(),
+        };
+        self.tell(asked).unwrap();
+    }
+
+    fn resume(&mut self, by: Actor) -> bool {
+        let reason = "did it by hand".to_owned();
+        self.tell(EventBody::Resumed { by, reason }).is_ok()
+    }
+}
+
+#[test]
+fn a_revocation_by_hand_counts_from_then_on_and_is_left_to_the_proof() {
+    for begun in [false, true] {
+        let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+        told.until(Step::RevokeOld);
+        if begun {
+            told.start(Step::RevokeOld);
+        }
+        told.stuck_at(Step::RevokeOld);
+        assert!(told.resume(person(7)));
+        assert!(told.run.is_past_pivot());
+        let states = told.states(10);
+        assert_eq!(states[states.len() - 2..], ["revoking", "revoked"], "{states:?}");
+        let progress = told.run.progress(CredentialId::from_uuid(uuid(10))).unwrap();
+        assert_eq!(progress.revoked_at, Some(told.run.last_event_at()));
+    }
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+    told.until(Step::RevokeOld);
+    told.tell(EventBody::Unwinding {
+        cause: "test".to_owned(),
+    })
+    .unwrap();
+    told.stuck_at(Step::RevokeNew);
+    assert!(told.resume(person(7)));
+    assert_eq!(told.states(20).last(), Some(&"revoked"));
+    let progress = told.run.progress(CredentialId::from_uuid(uuid(20))).unwrap();
+    assert!(progress.revoked_at.is_some());
+}
+
+#[test]
+fn a_step_that_was_declared_done_is_never_completed() {
+    let mut told = Told::open(plan(RunKind::Provision, Strategy::DualSlot));
+    told.stuck_at(Step::ReadBack);
+    assert!(told.resume(person(7)));
+    let Decision::Close(Outcome::Unprovable { why, .. }) = decide(&told.run, at(99)) else {
+        panic!("{:?}", decide(&told.run, at(99)))
+    };
+    assert!(why.contains("read_back") && why.contains("person 7"), "{why}");
+}
+
+#[test]
+fn nobody_stands_in_for_a_new_credential_that_works() {
+    for step in [Step::IssueNew, Step::ProveNew, Step::Promote] {
+        let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+        told.stuck_at(step);
+        assert!(!told.resume(person(7)), "{step:?}");
+        let (by, reason) = (person(7), "again".to_owned());
+        told.tell(EventBody::Retried { by, reason }).unwrap();
+        assert_eq!(told.run.step(), Some(step));
+    }
+}
+
+#[test]
+fn going_on_without_the_consumers_takes_a_second_person() {
+    let opened = |initiator: Actor, solo| {
+        let mut plan = plan(RunKind::Rotate, Strategy::DualSlot);
+        plan.initiator = initiator;
+        plan.approval.solo = solo;
+        plan.consumers.push(ConsumerPlan {
+            name: "one".to_owned(),
+            seen_by: SeenBy::Acknowledgement,
+        });
+        let mut told = Told::open(plan);
+        told.stuck_at(Step::AwaitUptake);
+        told
+    };
+    // Person 5 asked for the plan that the run stands on, person 6 began the run.
+    for (by, may) in [
+        (person(5), false),
+        (person(6), false),
+        (Actor::Engine, false),
+        (person(7), true),
+    ] {
+        assert_eq!(opened(person(6), false).resume(by.clone()), may, "{by:?}");
+    }
+    let mut solo = opened(person(5), true);
+    assert!(solo.resume(person(5)));
+    assert_eq!(solo.run.step(), Some(Step::Promote));
+    assert_eq!(solo.run.skipped()[0].reason, "did it by hand");
+}
+
+#[test]
+fn a_decommission_goes_on_behind_permissions_that_were_taken_by_hand() {
+    let mut told = Told::open(plan(RunKind::Decommission, Strategy::DualSlot));
+    told.stuck_at(Step::StripGrants);
+    assert!(told.resume(person(7)));
+    assert!(told.run.is_past_pivot());
+    let decommissioning = |change: &RegisterChange| matches!(change, RegisterChange::IdentityState { to, .. } if to.name() == "decommissioning");
+    assert!(told.changes.iter().any(decommissioning));
+}
+
+#[test]
+fn an_account_that_was_taken_back_is_known_to_be_gone() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::AlternatingAccounts));
+    told.until(Step::RevokeOld);
+    told.tell(EventBody::Unwinding {
+        cause: "test".to_owned(),
+    })
+    .unwrap();
+    while let Some(step) = told.run.step() {
+        told.succeed(step);
+    }
+    let gone = |change: &RegisterChange| {
+        matches!(change, RegisterChange::PrincipalDeleted { id, was }
+            if *id == CredentialId::from_uuid(uuid(20)) && was.principal.name == "app_b")
+    };
+    assert!(told.changes.iter().any(gone), "{:?}", told.changes);
+}
