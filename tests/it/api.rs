@@ -145,26 +145,33 @@ fn lists_go_page_by_page() {
 }
 
 #[test]
-fn people_come_by_signature_and_their_tokens_end_with_them() {
-    let kf = Keyfall::start();
-    let key = kf.scratch("carol.key");
-    let public = kf.alice().ok(&["key", "new", &key, "--name", "carol"]);
+fn people_come_and_go_by_signature_and_their_tokens_end_with_them() {
+    let kf = Keyfall::init(&["--people", "alice,bob,carol"]);
+    kf.resume();
+    let key = kf.scratch("dave.key");
+    let public = kf.alice().ok(&["key", "new", &key, "--name", "dave"]);
     let plan = kf
         .alice()
-        .json(&["enrol", "carol", "--role", "auditor", "--public-key", public.trim()]);
+        .json(&["enrol", "dave", "--role", "auditor", "--public-key", public.trim()]);
     kf.bob().approve(plan["id"].as_str().unwrap());
+    let people = kf.alice().json(&["people"]);
+    assert!(
+        people
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|one| one["name"] == "dave" && one["can_approve"] == false)
+    );
+
     let file = kf.scratch("carol.token");
-    kf.alice().ok(&["token", "new", "carol", &file, "--ttl", "1h"]);
+    kf.person("carol").ok(&["token", "new", "carol", &file, "--ttl", "1h"]);
     let carol = ["--token-file", file.as_str(), "status"];
     kf.stranger().ok(&carol);
-    let refused = kf
-        .stranger()
-        .fails(&["--token-file", &file, "freeze", "--reason", "no"], 3);
-    assert!(refused.contains("may not"), "{refused}");
     let plan = kf.alice().json(&["retire", "carol", "--reason", "left"]);
     kf.bob().approve(plan["id"].as_str().unwrap());
     let gone = kf.stranger().fails(&carol, 1);
     assert!(gone.contains("unknown, revoked or expired"), "{gone}");
+    kf.person("carol").fails(&["status"], 1);
 }
 
 #[test]

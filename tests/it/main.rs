@@ -1,4 +1,5 @@
 //! The whole binary, as its users run it. The only integration program: add a module here, not a file beside it.
+#![cfg(test)]
 
 mod harness;
 

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub(crate) use person::{Person, Ran, keyfall, ran, strings};
+pub(crate) use person::{Person, keyfall, ran};
 pub(crate) use poll::{LIMIT, wait_for};
 pub(crate) use servers::Servers;
 
