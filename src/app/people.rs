@@ -20,6 +20,7 @@ use crate::store::{Commit, Fact, PersonRow, TokenRow};
 
 /// How long a token lasts when nothing else is said.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(24 * 90);
+const LONGEST_TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(24 * 366);
 const TOKEN_PREFIX: &str = "kf_";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,7 +157,7 @@ impl App {
     /// approve as himself (P6). Somebody who has none makes one offline, and the enrolment carries its digest.
     ///
     /// # Errors
-    /// When it is somebody else's.
+    /// When it is somebody else's, or is to last longer than a year.
     pub async fn issue_token(
         &self,
         caller: &Caller,
@@ -169,6 +170,9 @@ impl App {
                 "a token is issued to its own person only; {name} runs `keyfall token make FILE`, and the enrolment carries the digest that it prints"
             );
             return Err(AppError::Conflict { why });
+        }
+        if life.is_some_and(|life| life > LONGEST_TOKEN_LIFE) {
+            return Err(AppError::invalid("a token lasts 366 days at most"));
         }
         let now = self.env.now();
         let (token, row) = draw_token(&self.env, caller.person, label, now, life.unwrap_or(TOKEN_LIFE))?;
@@ -224,6 +228,32 @@ impl App {
         }
         let why = format!("then only {left} could approve, and {needed} are needed; enrol another approver first");
         Err(AppError::Conflict { why })
+    }
+
+    /// Ends a token, known by its digest: one's own, or, for an administrator, anybody's. It only takes away, so nobody signs.
+    ///
+    /// # Errors
+    /// When the person has no such token, or it is somebody else's and the caller is no administrator.
+    pub async fn revoke_token(&self, caller: &Caller, name: &str, digest: &str) -> Result<(), AppError> {
+        if caller.name != name {
+            allow(caller, Verb::ManagePeople)?;
+        }
+        let digest: Digest = digest.parse().map_err(|error| AppError::invalid(format!("{error}")))?;
+        let person = self.person_named(name).await?;
+        let missing = || AppError::NotFound {
+            what: "token",
+            name: digest.to_string(),
+        };
+        let token = self.store.token(digest.0).await?;
+        let token = token.filter(|token| token.person == person.id).ok_or_else(missing)?;
+        let now = self.env.now();
+        let details = json!({ "person": person.id, "token": token.id, "label": token.label });
+        let commit = Commit {
+            guards: Vec::new(),
+            facts: vec![Fact::TokenRevoked { id: token.id, at: now }],
+            log: vec![self.entry(caller, now, Deed::new("token_revoked", details))],
+        };
+        self.store(commit, "the token could not be revoked").await
     }
 
     async fn person_named(&self, name: &str) -> Result<PersonRow, AppError> {

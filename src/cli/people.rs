@@ -14,6 +14,7 @@ use super::watch::follow_plan;
 use super::{CliError, Exit, Session};
 use crate::app::{AppError, PlanView, make_token};
 use crate::clock::Environment;
+use crate::domain::digest::Digest;
 use crate::evidence::keys::{SigningKey, VerifierKey};
 
 #[derive(Debug, Args)]
@@ -67,6 +68,14 @@ pub enum TokenCommand {
     Make {
         /// The file, which must not exist yet
         file: PathBuf,
+    },
+    /// End a token at once, whoever holds a copy of it
+    #[command(after_help = "Example:\n  keyfall token revoke carol ~/.config/keyfall/carol.token")]
+    Revoke {
+        /// Whose token it is; your own name, or anybody's for an administrator
+        person: String,
+        /// The file that holds the token, or its digest, `sha256:…`
+        token: String,
     },
     /// Issue another bearer token to yourself and write it to a file that only you can read
     #[command(after_help = "Example:\n  keyfall token new alice ci.token --label ci --ttl 30d")]
@@ -148,6 +157,7 @@ impl TokenCommand {
     pub(super) async fn run(self, session: &Session) -> Result<Exit, CliError> {
         let (person, file, label, ttl) = match self {
             Self::Make { file } => return make_token_file(&file),
+            Self::Revoke { person, token } => return revoke_token(session, &person, &token).await,
             Self::New {
                 person,
                 file,
@@ -204,6 +214,27 @@ fn make_token_file(file: &Path) -> Result<Exit, CliError> {
         "{} is yours alone; the line above goes to whoever asks for your enrolment",
         file.display()
     ));
+    Ok(Exit::Ok)
+}
+
+async fn revoke_token(session: &Session, person: &str, token: &str) -> Result<Exit, CliError> {
+    let digest = if token.parse::<Digest>().is_ok() {
+        token.to_owned()
+    } else {
+        let held = std::fs::read(token).map(zeroize::Zeroizing::new);
+        let held = held.map_err(|source| CliError::File {
+            doing: "read the token in",
+            path: token.into(),
+            source,
+        })?;
+        Digest::of(held.trim_ascii()).to_string()
+    };
+    let body = json!({ "token_digest": digest });
+    let _: Value = session
+        .client()?
+        .post(&["people", person, "tokens", "revoke"], &body)
+        .await?;
+    note(&format!("the token {digest} of {person} is accepted no longer"));
     Ok(Exit::Ok)
 }
 

@@ -58,3 +58,16 @@ fn enrolment_without_key(token_digest: String) -> EnrolAsk {
         reason: String::new(),
     }
 }
+
+#[tokio::test]
+async fn a_stolen_token_is_ended_by_its_digest() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let own = world.app.issue_token(&ada, "ada", String::new(), None).await.unwrap();
+    let token = own.token.expose_secret_str().unwrap();
+    let digest = crate::domain::digest::Digest::of(token.as_bytes()).to_string();
+    let wrong = world.app.revoke_token(&ada, "bo", &digest).await;
+    assert!(matches!(wrong, Err(AppError::NotFound { .. })), "{wrong:?}");
+    world.app.revoke_token(&ada, "ada", &digest).await.unwrap();
+    assert_eq!(world.app.caller(token).await.unwrap(), None);
+}

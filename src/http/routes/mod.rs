@@ -96,6 +96,7 @@ const ROUTES: &[Route] = &[
     route("POST", "/v1/people", || post(people::enrol)),
     route("POST", "/v1/people/{name}/retire", || post(people::retire)),
     route("POST", "/v1/people/{name}/tokens", || post(people::issue_token)),
+    route("POST", "/v1/people/{name}/tokens/revoke", || post(people::revoke_token)),
 ];
 
 pub(super) fn router() -> Router<Api> {

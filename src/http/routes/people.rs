@@ -59,6 +59,23 @@ pub(super) struct NewToken {
     ttl: Option<jiff::SignedDuration>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OldToken {
+    /// SHA-256 of the token: `sha256:…`. The token itself need not travel again.
+    token_digest: String,
+}
+
+pub(super) async fn revoke_token(
+    State(app): AppState,
+    Extension(by): By,
+    Path(name): Path<String>,
+    Body(body): Body<OldToken>,
+) -> Answer<Value> {
+    app.revoke_token(&by, &name, &body.token_digest).await?;
+    Ok(Json(json!({ "revoked": body.token_digest })))
+}
+
 /// The one answer that holds a secret: the token, once, to whoever asked for it.
 pub(super) async fn issue_token(
     State(app): AppState,
