@@ -17,7 +17,7 @@ use crate::domain::workflow::RunPlan;
 use crate::evidence::approval::{ApprovalStatement, Decision};
 use crate::evidence::keys::VerifierKey;
 use crate::sealing::{Keyring, SecretGenerator};
-use crate::store::{SecretRow, Store};
+use crate::store::{PersonRow, SecretRow, Store};
 
 /// How many of the last measured settling times may widen a window.
 const SAMPLES: u32 = 200;
@@ -101,12 +101,17 @@ impl PrepareRuns for Preparation {
                     return Err(format!("{} asked for {} and cannot approve it", approver.name, plan.id));
                 }
                 let person = self.store.person(approver.person).await.map_err(unread)?;
-                let enrolled = person.and_then(|person| person.public_key);
+                let enrolled = person.and_then(|person| key_that_counts(person, approval.standing));
                 check_signature(approval, approver, enrolled.as_deref())?;
             }
             Ok(())
         })
     }
+}
+
+/// Who was retired allows no single run any more, also with a signature from before. Standing approvals hold until the policy changes.
+fn key_that_counts(person: PersonRow, standing: bool) -> Option<String> {
+    person.public_key.filter(|_| standing || person.retired_at.is_none())
 }
 
 /// A standing approval outlasts its signer's term: what was allowed while the key was enrolled stays allowed until the policy changes.
@@ -134,4 +139,31 @@ fn check_signature(approval: &Approval, approver: &Approver, enrolled: Option<&s
         "{}'s signature does not hold over {}",
         approver.name, approval.plan
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::{PersonRow, key_that_counts};
+    use crate::domain::ids::PersonId;
+
+    #[test]
+    fn the_signature_of_a_retired_person_allows_no_single_run() {
+        let person = |retired_at| PersonRow {
+            id: PersonId::from_uuid(Uuid::from_u128(1)),
+            name: "bob".to_owned(),
+            roles: vec!["approver".to_owned()],
+            public_key: Some("key".to_owned()),
+            enrolled_by: None,
+            enrolment_signature: None,
+            enrolled_at: Timestamp::UNIX_EPOCH,
+            retired_at,
+        };
+        let retired = || person(Some(Timestamp::UNIX_EPOCH));
+        assert_eq!(key_that_counts(retired(), false), None);
+        assert_eq!(key_that_counts(retired(), true).as_deref(), Some("key"));
+        assert_eq!(key_that_counts(person(None), false).as_deref(), Some("key"));
+    }
 }
