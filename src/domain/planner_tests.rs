@@ -109,7 +109,7 @@ fn an_account_that_was_deleted_is_made_anew_by_the_next_rotation() {
     let plan = rotation(&[current.clone(), deleted], None);
     let wanted = plan.new.unwrap().principal;
     assert_eq!((wanted.name.as_str(), wanted.immutable_id), ("app_b", None));
-    assert_eq!(plan.accounts, [current.principal.clone()]);
+    assert_eq!(plan.accounts, std::slice::from_ref(&current.principal));
     let kept = credential(11, "app_b", Some("b1"));
     let plan = rotation(&[current, kept], None);
     assert_eq!(plan.new.unwrap().principal.immutable_id.as_deref(), Some("b1"));

@@ -27,6 +27,7 @@ pub(super) async fn precheck(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     same_accounts(at, &readings)?;
     old_still_there(at, &readings)?;
     room_for_new(at, &readings)?;
+    nothing_foreign(at, &readings)?;
     power(at, &readings)?;
     Ok(StepOutput::Nothing)
 }
@@ -126,6 +127,28 @@ fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
         "the account {name} holds a credential that nobody recorded: {held}"
     ));
     Ok(())
+}
+
+/// Deleting an account ends every credential on it, also those that nobody recorded: these are findings, never garbage (P5). Where an old
+/// credential was registered without its key id, it cannot be told from a foreign one, and the approved plan covers the account as a whole.
+fn nothing_foreign(at: &Attempt<'_>, readings: &Readings) -> Ended<()> {
+    let plan = at.plan();
+    if plan.kind != RunKind::Decommission || plan.old.iter().any(|old| old.key_id.is_none()) {
+        return Ok(());
+    }
+    let recorded: Vec<_> = plan.old.iter().filter_map(|old| old.key_id.as_ref()).collect();
+    let foreign = |state: &keyfall_sdk::PrincipalState| state.key_ids.iter().any(|key| !recorded.contains(&key));
+    match readings.iter().find(|(_, reading)| reading.states().any(foreign)) {
+        None => Ok(()),
+        Some((principal, reading)) => Err(at.ask(
+            format!(
+                "the account {} holds a credential that nobody recorded, and would be deleted with it: {}",
+                principal.name,
+                keys_of(reading)
+            ),
+            "find out who uses it; remove it by hand, or give its user an account of its own, then retry this run",
+        )),
+    }
 }
 
 /// A standing approval never covers an account with power over others; an approval of this very run does.

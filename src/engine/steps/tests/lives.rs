@@ -186,6 +186,19 @@ async fn a_decommission_leaves_nothing_downstream() {
 }
 
 #[tokio::test]
+async fn a_decommission_does_not_take_a_strangers_credential_with_it() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let strangers = bench.draw();
+    bench.provider.plant_key("app", &bench.secret(strangers)).unwrap();
+    let plan = bench.plan(RunKind::Decommission, std::slice::from_ref(&live), None);
+    let driven = bench.drive(plan).await;
+    assert!(driven.outcome().is_none(), "{}", driven.text());
+    assert!(driven.text().contains("nobody recorded"), "{}", driven.text());
+    assert!(bench.accepted(&live));
+}
+
+#[tokio::test]
 async fn a_cancelled_decommission_gives_the_account_back() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
     let live = bench.provision("app").await;
