@@ -107,6 +107,10 @@ impl Checks<'_> {
                 "this connector is a destination; write a manifest of kind Destination",
             );
         }
+        if spec.vantages.is_empty() {
+            let text = "name at least one place where credentials are tried; without one no death could ever be proven";
+            self.problem(manifest, "vantages", text);
+        }
         let names: BTreeSet<_> = spec.vantages.iter().map(|one| &one.name).collect();
         if names.len() < spec.vantages.len() {
             self.problem(manifest, "vantages", "two vantages have the same name");
