@@ -157,6 +157,7 @@ fn adoption(
             name: name.clone(),
             from_version: 0,
             target: ChangeTarget::Identity(id),
+            labels_before: BTreeMap::new(),
             labels: BTreeMap::new(),
             before: None,
             after: Spec::Identity(spec),

@@ -11,9 +11,9 @@ use super::register::{PageQuery, page};
 use super::wording::{action_line, diff_lines};
 use super::{App, AppError, ApprovalView, Caller, Deed, PlanView, Verb, allow};
 use crate::domain::ids::PlanId;
-use crate::domain::plan::{Manifest, Plan};
+use crate::domain::plan::{Action, Manifest, Plan};
 use crate::domain::resource::{Kind, Spec};
-use crate::store::{Commit, Fact, PlanRow, PlanStatus};
+use crate::store::{Commit, Fact, Page, PlanRow, PlanStatus, RunFilter};
 
 impl App {
     /// Compares manifests with what is registered and stores the plan, unless there is nothing to do: then the plan is empty and has no id.
@@ -99,7 +99,32 @@ impl App {
     pub async fn plan(&self, caller: &Caller, id: &str) -> Result<PlanView, AppError> {
         allow(caller, Verb::Read)?;
         let (row, plan) = self.stored_plan(id).await?;
-        self.plan_view(&row, &plan, Vec::new()).await
+        let runs = self.runs_opened_by(&row, &plan).await?;
+        self.plan_view(&row, &plan, runs).await
+    }
+
+    /// The runs that the plan opened when it was applied: those of its identities that opened in that very commit. An identity's runs are
+    /// looked at as far back as a page reaches.
+    async fn runs_opened_by(&self, row: &PlanRow, plan: &Plan) -> Result<Vec<String>, AppError> {
+        let (PlanStatus::Applied, Some(applied_at)) = (row.status, row.decided_at) else {
+            return Ok(Vec::new());
+        };
+        let mut runs = Vec::new();
+        for identity in plan.actions.iter().filter_map(Action::identity) {
+            let filter = RunFilter {
+                identity: Some(identity),
+                opened_since: Some(applied_at),
+                ..RunFilter::default()
+            };
+            let found = self.store.runs(&filter, Page::first(1000)).await?;
+            runs.extend(
+                found
+                    .iter()
+                    .find(|run| run.opened_at == applied_at)
+                    .map(|run| run.id.to_string()),
+            );
+        }
+        Ok(runs)
     }
 
     /// The latest first.

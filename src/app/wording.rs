@@ -17,6 +17,13 @@ pub(super) fn diff_lines(change: &Change) -> Vec<String> {
     if let (Ok(before), Ok(after)) = (before, after) {
         differences("spec", before.get("spec"), after.get("spec"), &mut lines);
     }
+    let labels = (
+        serde_json::to_value(&change.labels_before),
+        serde_json::to_value(&change.labels),
+    );
+    if let (Ok(before), Ok(after)) = labels {
+        differences("labels", Some(&before), Some(&after), &mut lines);
+    }
     lines
 }
 

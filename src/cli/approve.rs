@@ -1,6 +1,7 @@
 //! Approving and rejecting a plan. The exact bytes that will be carried out are fetched, hashed and shown here, and signed here: the server's
 //! own summary is not believed, and the key never leaves this machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -228,8 +229,17 @@ fn change_lines(change: &Change) -> Vec<String> {
     {
         lines.push(format!("    {path}: {was} -> nothing"));
     }
-    for (name, value) in &change.labels {
-        lines.push(format!("    label {name}={value}"));
+    let names: BTreeSet<_> = change.labels_before.keys().chain(change.labels.keys()).collect();
+    for name in names {
+        let show = |labels: &BTreeMap<String, String>| {
+            labels
+                .get(name)
+                .map_or_else(|| "nothing".to_owned(), |value| format!("{value:?}"))
+        };
+        let (before, after) = (show(&change.labels_before), show(&change.labels));
+        if before != after {
+            lines.push(format!("    labels.{name}: {before} -> {after}"));
+        }
     }
     lines
 }

@@ -10,7 +10,8 @@ use super::output::{note, print};
 use super::{CliError, Exit, Session};
 use crate::app::{EventView, PlanView, RunView};
 
-/// How often in a row a stream may break without a new event before it is given up.
+/// How often in a row a stream may break without a new event before it is given up. One that the server ended in order is no break: it bounds
+/// how long a token is believed.
 const MOST_BREAKS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -107,6 +108,7 @@ async fn follow(client: &Client, id: &str, on_event: OnEvent<'_>) -> Result<RunV
     loop {
         let before = last;
         let ended = stream(client, id, &mut last, on_event).await;
+        let in_order = ended.is_ok();
         let run = match (ended, client.get::<RunView>(&["runs", id], &[]).await) {
             (Err(error), _) if !matches!(error, CliError::Interrupted { .. } | CliError::Unreachable { .. }) => {
                 return Err(error);
@@ -123,7 +125,7 @@ async fn follow(client: &Client, id: &str, on_event: OnEvent<'_>) -> Result<RunV
         {
             return Ok(run);
         }
-        breaks = if last == before { breaks + 1 } else { 0 };
+        breaks = if in_order || last != before { 0 } else { breaks + 1 };
         if breaks > MOST_BREAKS {
             return Err(CliError::Failed(format!(
                 "the events of {id} stop before its end; `keyfall describe run {id}` shows where it is"
@@ -149,6 +151,10 @@ async fn stream(client: &Client, id: &str, last: &mut Option<u32>, on_event: OnE
             })?;
             *last = Some(event.seq);
             on_event(&event)?;
+            // The stream stays open for what a person does next; whoever waits for the end is told now.
+            if event.event == "needs_operator" {
+                return Ok(());
+            }
         }
     }
     Ok(())

@@ -59,6 +59,9 @@ pub struct Change {
     /// The version that was planned on; 0 when it did not exist. Another version at the time of applying makes the plan stale.
     pub from_version: u32,
     pub target: ChangeTarget,
+    /// Labels choose the policy, so whoever approves sees those that go as well.
+    #[serde(default)]
+    pub labels_before: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub before: Option<Spec>,
     pub after: Spec,
@@ -144,6 +147,21 @@ pub enum Action {
 }
 
 impl Action {
+    /// Whom it is done to; `None` for what is done to people or to the whole installation.
+    #[must_use]
+    pub fn identity(&self) -> Option<IdentityId> {
+        match self {
+            Self::Provision { identity, .. }
+            | Self::Rotate { identity, .. }
+            | Self::EmergencyRotate { identity, .. }
+            | Self::Revoke { identity, .. }
+            | Self::Decommission { identity, .. }
+            | Self::Adopt { identity, .. }
+            | Self::TakeOver { identity, .. } => Some(*identity),
+            Self::Enrol { .. } | Self::Retire { .. } | Self::Unfreeze { .. } | Self::RearmBreaker { .. } => None,
+        }
+    }
+
     /// In the words of the command that asks for it.
     #[must_use]
     pub fn verb(&self) -> &'static str {
