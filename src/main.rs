@@ -7,9 +7,15 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use keyfall::cli::{self, Cli, CliError, Command, Exit, Output, note};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 fn main() -> ExitCode {
-    // The first line: whoever builds a TLS client or server later finds this one, and no other is linked.
+    // No core dump and no debugger of the same user: keys and secrets pass through nearly every command.
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        note(&format!("error: memory could not be kept out of core dumps: {error}"));
+        return exit(Exit::Error);
+    }
+    // Before anything else that could: whoever builds a TLS client or server later finds this one, and no other is linked.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         note("error: a TLS provider was installed before ring's");
         return exit(Exit::Error);

@@ -21,6 +21,7 @@ use axum::response::Response;
 use axum::routing::get;
 use keyfall_sdk::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -46,11 +47,25 @@ pub trait Vitals: Send + Sync {
 /// What every route works with.
 #[derive(Clone)]
 pub struct Api {
-    pub app: Arc<App>,
-    pub vitals: Arc<dyn Vitals>,
-    pub metrics: PrometheusHandle,
+    app: Arc<App>,
+    vitals: Arc<dyn Vitals>,
+    metrics: PrometheusHandle,
     /// Ends event streams when the server is asked to stop.
-    pub stopping: CancellationToken,
+    stopping: CancellationToken,
+    /// A place for each open event stream.
+    watchers: Arc<Semaphore>,
+}
+
+impl Api {
+    pub fn new(app: App, vitals: Arc<dyn Vitals>, metrics: PrometheusHandle, stopping: CancellationToken) -> Self {
+        Self {
+            app: Arc::new(app),
+            vitals,
+            metrics,
+            stopping,
+            watchers: Arc::new(Semaphore::new(sse::MOST_WATCHERS)),
+        }
+    }
 }
 
 impl FromRef<Api> for Arc<App> {

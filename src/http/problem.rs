@@ -50,6 +50,10 @@ impl Problem {
         )
     }
 
+    pub(super) fn busy(why: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", why)
+    }
+
     pub(super) fn unready(detail: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unready", detail)
     }

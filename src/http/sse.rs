@@ -2,6 +2,7 @@
 //! back with `Last-Event-ID` goes on behind it. The stream ends with the run, or with the server.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
@@ -9,6 +10,8 @@ use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::problem::Problem;
 use super::{Api, ApiState};
@@ -16,7 +19,14 @@ use crate::app::{Caller, EventView};
 
 /// The log is asked this often while somebody watches. An event is never lost: it is read from the log, not from a channel.
 const LOOK: Duration = Duration::from_millis(250);
+/// The event behind which none follows.
+const CLOSED: &str = "closed";
 const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A stream ends after this long, and the client comes back with its token: a token that was revoked is not believed for longer.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Each watcher asks the store a few times a second.
+pub(super) const MOST_WATCHERS: usize = 64;
 
 struct Watch {
     api: Api,
@@ -25,6 +35,8 @@ struct Watch {
     last: Option<u32>,
     waiting: std::vec::IntoIter<EventView>,
     is_over: bool,
+    until: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
 pub(super) async fn events(
@@ -38,16 +50,21 @@ pub(super) async fn events(
         Some(Ok(Ok(last))) => Some(last),
         Some(_) => return Err(Problem::invalid("Last-Event-ID must be the number of an event")),
     };
-    let mut watch = Watch {
+    let place = Arc::clone(&api.watchers).try_acquire_owned();
+    let place = place.map_err(|_| Problem::busy("too many watch runs already; list them with GET /v1/runs instead"))?;
+    // What is wrong with the question is answered before the stream begins, and a run that was over before has nothing more to come.
+    let is_over = api.app.run(&caller, &run).await?.closed_at.is_some();
+    let waiting = api.app.run_events(&caller, &run, last).await?.into_iter();
+    let watch = Watch {
         api,
         caller,
         run,
         last,
-        waiting: Vec::new().into_iter(),
-        is_over: false,
+        waiting,
+        is_over,
+        until: Instant::now() + LONGEST,
+        _place: place,
     };
-    // What is wrong with the question is answered before the stream begins.
-    watch.look().await?;
     let events = stream::unfold(watch, |mut watch| async move {
         let event = watch.next().await?;
         Some((Ok(event), watch))
@@ -56,30 +73,23 @@ pub(super) async fn events(
 }
 
 impl Watch {
-    /// Reads what is new. The run is read first: what it says to be its end has all its events in the log by then.
-    async fn look(&mut self) -> Result<(), Problem> {
-        let run = self.api.app.run(&self.caller, &self.run).await?;
-        self.is_over = run.closed_at.is_some();
-        let events = self.api.app.run_events(&self.caller, &self.run, self.last).await?;
-        self.waiting = events.into_iter();
-        Ok(())
-    }
-
     async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some(view) = self.waiting.next() {
                 self.last = Some(view.seq);
+                self.is_over |= view.event == CLOSED;
                 let event = Event::default().id(view.seq.to_string()).event(&view.event);
                 return event.json_data(&view).ok();
             }
-            if self.is_over {
+            if self.is_over || Instant::now() >= self.until {
                 return None;
             }
             tokio::select! {
                 () = self.api.stopping.cancelled() => return None,
                 () = tokio::time::sleep(LOOK) => {}
             }
-            self.look().await.ok()?;
+            let events = self.api.app.run_events(&self.caller, &self.run, self.last).await;
+            self.waiting = events.ok()?.into_iter();
         }
     }
 }

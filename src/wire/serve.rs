@@ -18,7 +18,6 @@ use keyfall::http::{Api, Listening, TlsFiles, router};
 use keyfall::store::{Creation, Store};
 use keyfall::telemetry;
 use keyfall_sdk::ConnectorKind;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -28,8 +27,6 @@ use super::vitals::{EngineBell, ServerVitals};
 use super::{open_store, settings};
 
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
-    // No core dump and no debugger of the same user: secrets are in this process's memory.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("memory could not be kept out of core dumps")?;
     let (config, file) = settings(&args.config, &args.flags)?;
     telemetry::start_logs(&config.log)?;
     let metrics = telemetry::start_metrics()?;
@@ -141,12 +138,7 @@ async fn start(
         bell,
         env: env.clone(),
     };
-    let api = Api {
-        app: Arc::new(app),
-        vitals: Arc::new(vitals),
-        metrics,
-        stopping,
-    };
+    let api = Api::new(app, Arc::new(vitals), metrics, stopping);
     Ok((engine, api))
 }
 

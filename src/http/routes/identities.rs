@@ -135,8 +135,13 @@ pub(super) struct Adopt {
     reason: String,
 }
 
+/// A value of another kind is not quoted in the answer, as the parser would: it may be the secret without its quotation marks.
 fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretValue>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.map(SecretValue::from))
+    match Option::<serde_json::Value>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(serde_json::Value::String(text)) => Ok(Some(SecretValue::from(text))),
+        Some(_) => Err(serde::de::Error::custom("secret must be a string")),
+    }
 }
 
 pub(super) async fn adopt(State(app): AppState, Extension(by): By, Body(body): Body<Adopt>) -> Answer<PlanView> {
