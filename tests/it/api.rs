@@ -21,7 +21,7 @@ fn owners(names: &[&str]) -> String {
 
 #[test]
 fn unauthorised_everywhere() {
-    let kf = Keyfall::start();
+    let kf = Keyfall::start_with("[log]\nfilter = 'debug'\nformat = 'json'");
     let mut asked = 0;
     for (method, path) in keyfall::http::paths() {
         let path = path.replace("{id}", "x").replace("{name}", "x").replace("{kind}", "x");
@@ -37,7 +37,9 @@ fn unauthorised_everywhere() {
         }
     }
     assert!(asked > 60, "{asked}");
-    assert!(!kf.log().contains("kf_"), "a token is in the log");
+    let log = kf.log();
+    assert!(log.contains("\"http.route\":\"/v1/identities/{name}/rotate\""), "{log}");
+    assert!(!log.contains("kf_"), "a token is in the log");
 }
 
 #[test]
@@ -64,6 +66,13 @@ fn every_error_is_a_problem() {
         ask("POST", "/v1/plans", "{\"files\": [], \"more\": 1}"),
         (422, "invalid".to_owned())
     );
+    let adopt = http(
+        "POST",
+        &format!("{}/v1/adopt", kf.url()),
+        Some(&alice),
+        "{\"secret\": 918273645}",
+    );
+    assert!(adopt.0 == 422 && !adopt.2.contains("918273645"), "{adopt:?}");
     assert_eq!(
         ask("PUT", "/v1/secrets/x", &"s".repeat(65 * 1024)),
         (413, "too_large".to_owned())

@@ -6,5 +6,6 @@ mod harness;
 mod api;
 mod bad_input;
 mod kills;
+mod lives;
 mod offline;
 mod serving;
