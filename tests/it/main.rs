@@ -9,3 +9,4 @@ mod kills;
 mod lives;
 mod offline;
 mod serving;
+mod workflows;

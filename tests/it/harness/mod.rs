@@ -1,6 +1,8 @@
 //! A real server in a directory of its own, and the people who use it. It knows the command line and the files that `init` makes, and nothing
 //! of what is inside.
 
+mod consumers;
+mod logins;
 mod person;
 mod poll;
 mod servers;
@@ -15,6 +17,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use consumers::{Consumer, Delivered, Seen, acknowledge, delivered};
+pub(crate) use logins::{Service, login, redis_admin, refused, sql};
 pub(crate) use person::{Person, keyfall, ran};
 pub(crate) use poll::{LIMIT, wait_for};
 pub(crate) use servers::Servers;

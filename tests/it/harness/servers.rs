@@ -18,17 +18,22 @@ impl Servers {
         static SERVERS: OnceLock<Servers> = OnceLock::new();
         SERVERS.get_or_init(|| match std::env::var_os("KEYFALL_TEST_SERVERS") {
             Some(directory) => Self::read(&PathBuf::from(directory), None),
-            None => Self::start(),
+            None => Self::start(&["postgres", "replica", "redis", "redis2"]),
         })
     }
 
-    fn start() -> Self {
+    /// Servers of the caller's own, for a test that stops one or changes how it works.
+    pub(crate) fn own(servers: &[&str]) -> &'static Self {
+        Box::leak(Box::new(Self::start(servers)))
+    }
+
+    fn start(servers: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
         let directory = tempfile::Builder::new().prefix("keyfall-it-").tempdir().unwrap().keep();
         let up = Command::new(&script)
             .arg("up")
             .arg(&directory)
-            .args(["postgres", "replica", "redis", "redis2"])
+            .args(servers)
             .stdout(Stdio::null())
             .status()
             .unwrap();
@@ -63,6 +68,11 @@ impl Servers {
         self.values
             .get(name)
             .unwrap_or_else(|| panic!("{name} is not in servers.env"))
+    }
+
+    /// As `text`, when such a server is up.
+    pub(crate) fn get_text(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
     }
 
     /// What the file holds that a setting names: a password.

@@ -4,11 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::consumers::{Consumer, Service};
 use super::manifests::Names;
 use super::script::Script;
 use super::seed::Seed;
-use crate::harness::{Keyfall, Servers, http, token};
+use crate::harness::{Consumer, Keyfall, Servers, Service, http, token};
 
 const SETTINGS: &str = "[file_roots]\napps = \"DIR/apps\"\n[log]\nfilter = \"trace\"";
 

@@ -1,7 +1,6 @@
 //! Twenty deaths of the server at random moments of a replay of the scenes change nothing of what comes out: the same projected state as an
 //! undisturbed replay, the same truth at the servers, no failed login of any workload, an unbroken log.
 
-mod consumers;
 mod leaks;
 mod manifests;
 mod script;
@@ -15,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use self::consumers::{Consumer, Seen, Service};
 use self::manifests::Names;
 use self::script::Script;
 use self::seed::Seed;
-use crate::harness::{Keyfall, Servers, wait_for};
+use crate::harness::{Consumer, Keyfall, Seen, Servers, Service, wait_for};
 
 const DEATHS: usize = 20;
 /// How long the schedule goes on, whatever else has ended.

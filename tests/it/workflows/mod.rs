@@ -1,0 +1,7 @@
+//! What the product is for, on real PostgreSQL (primary and replica) and real Redis (two nodes): one file for each kind of run and for what
+//! holds or ends one. Each scenario says what Keyfall must say and then asks the servers themselves.
+
+mod register;
+mod rotate;
+mod scene;
+mod uptake;
