@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Delivered, Keyfall, Servers, Service, delivered, login, refused};
+use crate::harness::{Delivered, Keyfall, Servers, Service, acknowledge, delivered, login, refused};
 
 pub(super) struct Scene {
     pub(super) kf: Keyfall,
@@ -131,6 +131,16 @@ impl Scene {
     /// What the identity's workload reads now.
     pub(super) fn delivered(&self, short: &str) -> Delivered {
         delivered(&self.folder(short)).unwrap_or_else(|| panic!("nothing is delivered to {short}"))
+    }
+
+    /// Waits for something else than `before` in the file, and acknowledges it as the workload does.
+    pub(super) fn takes_up(&self, short: &str, before: Option<&Delivered>) -> Delivered {
+        let folder = self.folder(short);
+        let found = self.kf.wait("something new is delivered", || {
+            delivered(&folder).filter(|found| Some(found) != before)
+        });
+        acknowledge(&folder, &found.version);
+        found
     }
 
     /// Let in everywhere with this.
