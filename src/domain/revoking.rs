@@ -13,10 +13,12 @@ pub enum CannotRevoke {
     Foreign(CredentialId),
     #[error("{0} is the last proven-good credential of its identity: rotate it, or decommission the identity")]
     LastGood(CredentialId),
+    #[error("{0} cannot log in any more: it is proven dead, or was never issued")]
+    Over(CredentialId),
 }
 
 /// # Errors
-/// When the credential is foreign, or the identity has no other one that is active and proven.
+/// When the credential is foreign or dead, or the identity has no other one that is active and proven.
 pub fn may_be_revoked(
     wanted: &Credential,
     current: Option<CredentialId>,
@@ -24,6 +26,9 @@ pub fn may_be_revoked(
 ) -> Result<(), CannotRevoke> {
     if wanted.state == CredentialState::Foreign {
         return Err(CannotRevoke::Foreign(wanted.id));
+    }
+    if !wanted.state.may_be_live() {
+        return Err(CannotRevoke::Over(wanted.id));
     }
     let was_ended = matches!(
         wanted.state,
@@ -89,6 +94,11 @@ mod tests {
             Err(CannotRevoke::LastGood(active.id))
         );
         assert_eq!(may_be_revoked(&left, Some(active.id), &both), Ok(()));
+        let never = credential(5, CredentialState::NeverIssued);
+        assert_eq!(
+            may_be_revoked(&never, Some(active.id), &both),
+            Err(CannotRevoke::Over(never.id))
+        );
         let other = credential(4, CredentialState::Active);
         assert_eq!(
             may_be_revoked(&active, Some(other.id), &[active.clone(), other.clone()]),
