@@ -22,11 +22,6 @@ impl Servers {
         })
     }
 
-    /// Servers of the caller's own, for a test that stops one or changes how it works.
-    pub(crate) fn own(servers: &[&str]) -> &'static Self {
-        Box::leak(Box::new(Self::start(servers)))
-    }
-
     fn start(servers: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
         let directory = tempfile::Builder::new().prefix("keyfall-it-").tempdir().unwrap().keep();

@@ -121,26 +121,30 @@ fn an_adopted_account_is_untouched_until_it_is_taken_over_and_then_rotated() {
         assert_eq!(snapshot(&scene, service), before);
         scene.works(service, &by_hand);
 
-        let run = scene.rotate("legacy");
-        scene.kf.follow(&run, 0);
-        scene.is_dead(service, &by_hand);
-        assert_eq!(scene.credentials("legacy"), ["active", "dead"]);
-        scene.receipt(&run, 0);
-        let account = scene.describe("legacy")["current"]["account"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        let expected = if service == Service::Postgres {
-            format!("{}_a", by_hand.user)
-        } else {
-            by_hand.user.clone()
-        };
-        assert_eq!(account, expected);
-
-        let runs = scene.agreed(&["decommission", "legacy", "--reason", "replaced"]);
-        scene.kf.follow(&runs[0], 0);
-        assert_eq!(scene.state("legacy"), "decommissioned");
-        let left = snapshot(&scene, service);
-        assert!(!left.contains(&by_hand.user), "{left}");
+        is_rotated_and_ended(&scene, service, &by_hand);
     }
+}
+
+fn is_rotated_and_ended(scene: &Scene, service: Service, by_hand: &Delivered) {
+    let run = scene.rotate("legacy");
+    scene.kf.follow(&run, 0);
+    scene.is_dead(service, by_hand);
+    assert_eq!(scene.credentials("legacy"), ["active", "dead"]);
+    scene.receipt(&run, 0);
+    let account = scene.describe("legacy")["current"]["account"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let expected = if service == Service::Postgres {
+        format!("{}_a", by_hand.user)
+    } else {
+        by_hand.user.clone()
+    };
+    assert_eq!(account, expected);
+
+    let runs = scene.agreed(&["decommission", "legacy", "--reason", "replaced"]);
+    scene.kf.follow(&runs[0], 0);
+    assert_eq!(scene.state("legacy"), "decommissioned");
+    let left = snapshot(scene, service);
+    assert!(!left.contains(&by_hand.user), "{left}");
 }

@@ -166,7 +166,8 @@ fn a_cancelled_provisioning_leaves_no_account_and_begins_again() {
     let first = scene.delivered("orders");
     scene.works(Service::Postgres, &first);
     scene.kf.alice().ok(&["cancel", run, "--reason", "not yet"]);
-    assert_eq!(scene.kf.alice().run(&["watch", run]).code, 1);
+    let ended = scene.kf.alice().run(&["watch", run]);
+    assert_eq!(ended.code, 1, "{}", ended.stdout);
     scene.is_dead(Service::Postgres, &first);
     assert!(!scene.folder("orders").join("env").exists());
     let left = format!(
