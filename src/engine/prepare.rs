@@ -1,7 +1,8 @@
 //! What opening a run needs besides the register: facts of the connector with what was measured here, a fresh sealed secret, and the check that
 //! the approval is signed by people who are enrolled and did not ask for it themselves.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::SignedDuration;
 use keyfall_sdk::BoxFuture;
@@ -11,6 +12,7 @@ use super::secrets::{SealAs, seal};
 use super::systems::Systems;
 use crate::clock::Environment;
 use crate::domain::actor::{Approval, Approver};
+use crate::domain::digest::Digest;
 use crate::domain::planner::ConnectorFacts;
 use crate::domain::resource::{Resource, Spec};
 use crate::domain::workflow::RunPlan;
@@ -27,6 +29,43 @@ pub struct Preparation {
     pub systems: Arc<Systems>,
     pub keys: Arc<Keyring>,
     pub env: Environment,
+    pub signatures: KnownSignatures,
+}
+
+/// Signatures that were verified, by digest of statement, signature and key. Whether one holds never changes, and every run under a policy
+/// carries the same; who is enrolled is read each time.
+#[derive(Default)]
+pub struct KnownSignatures(Mutex<HashSet<Digest>>);
+
+/// Standing approvals are few. When there are more, all are verified anew.
+const KNOWN: usize = 4096;
+
+impl KnownSignatures {
+    fn holds(&self, statement: &ApprovalStatement, key: &VerifierKey, signature: &str) -> bool {
+        let mut bytes = statement.signing_bytes();
+        // Neither a signature nor a key holds a line break, so no two triples have the same bytes.
+        for part in [signature, &key.to_string()] {
+            bytes.push(b'\n');
+            bytes.extend_from_slice(part.as_bytes());
+        }
+        let digest = Digest::of(&bytes);
+        if self.lock().contains(&digest) {
+            return true;
+        }
+        if !statement.verifies(key, signature) {
+            return false;
+        }
+        let mut known = self.lock();
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(digest);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl PrepareRuns for Preparation {
@@ -102,7 +141,7 @@ impl PrepareRuns for Preparation {
                 }
                 let person = self.store.person(approver.person).await.map_err(unread)?;
                 let enrolled = person.and_then(|person| key_that_counts(person, approval.standing));
-                check_signature(approval, approver, enrolled.as_deref())?;
+                check_signature(&self.signatures, approval, approver, enrolled.as_deref())?;
             }
             Ok(())
         })
@@ -115,7 +154,12 @@ fn key_that_counts(person: PersonRow, standing: bool) -> Option<String> {
 }
 
 /// A standing approval outlasts its signer's term: what was allowed while the key was enrolled stays allowed until the policy changes.
-fn check_signature(approval: &Approval, approver: &Approver, enrolled: Option<&str>) -> Result<(), String> {
+fn check_signature(
+    signatures: &KnownSignatures,
+    approval: &Approval,
+    approver: &Approver,
+    enrolled: Option<&str>,
+) -> Result<(), String> {
     if enrolled != Some(approver.public_key.as_str()) {
         return Err(format!(
             "the key that signed for {} is not the one that is enrolled",
@@ -132,7 +176,7 @@ fn check_signature(approval: &Approval, approver: &Approver, enrolled: Option<&s
         decision: Decision::Approve,
         expires_at_micros: approver.expires_at_micros,
     };
-    if statement.verifies(&key, &approver.signature) {
+    if signatures.holds(&statement, &key, &approver.signature) {
         return Ok(());
     }
     Err(format!(
@@ -146,8 +190,9 @@ mod tests {
     use jiff::Timestamp;
     use uuid::Uuid;
 
-    use super::{PersonRow, key_that_counts};
+    use super::{ApprovalStatement, Decision, KnownSignatures, PersonRow, key_that_counts};
     use crate::domain::ids::PersonId;
+    use crate::evidence::keys::SigningKey;
 
     #[test]
     fn the_signature_of_a_retired_person_allows_no_single_run() {
@@ -165,5 +210,29 @@ mod tests {
         assert_eq!(key_that_counts(retired(), false), None);
         assert_eq!(key_that_counts(retired(), true).as_deref(), Some("key"));
         assert_eq!(key_that_counts(person(None), false).as_deref(), Some("key"));
+    }
+
+    #[test]
+    fn a_known_signature_vouches_for_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = |name: &str| {
+            let path = folder.path().join(name);
+            SigningKey::create(&path, name, &ring::rand::SystemRandom::new()).unwrap()
+        };
+        let (zoe, bob) = (key("zoe"), key("bob"));
+        let statement = |plan: &str| ApprovalStatement {
+            plan_id: plan.to_owned(),
+            plan_digest: [7; 32],
+            decision: Decision::Approve,
+            expires_at_micros: 1,
+        };
+        let known = KnownSignatures::default();
+        let signature = statement("one").sign(&zoe);
+        for _ in 0..2 {
+            assert!(known.holds(&statement("one"), zoe.verifier(), &signature));
+            assert!(!known.holds(&statement("two"), zoe.verifier(), &signature));
+            assert!(!known.holds(&statement("one"), bob.verifier(), &signature));
+            assert!(!known.holds(&statement("one"), zoe.verifier(), &statement("one").sign(&bob)));
+        }
     }
 }

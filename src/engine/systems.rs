@@ -3,10 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use keyfall_sdk::{
     AdminCredential, BoxFuture, ConnectorError, ConnectorKind, Descriptor, SecretValue, ServerGrants, SystemSpec,
 };
+use tokio::time::Instant;
 
 use super::guard::GuardedConnector;
 use super::secrets::{OpenSecrets, SecretError};
@@ -76,6 +78,8 @@ struct Connected {
     version: u32,
     endpoints: Digest,
     connector: GuardedConnector,
+    /// When the catalog last said that the manifest has this version.
+    seen_at: Instant,
 }
 
 /// Everything that this server can talk to.
@@ -85,6 +89,7 @@ pub struct Systems {
     catalog: Arc<dyn Catalog>,
     secrets: Arc<dyn OpenSecrets>,
     systems: Mutex<HashMap<String, Connected>>,
+    believed_for: Duration,
     destinations: Mutex<HashMap<(String, String), GuardedConnector>>,
 }
 
@@ -102,8 +107,17 @@ impl Systems {
             catalog,
             secrets,
             systems: Mutex::default(),
+            believed_for: Duration::ZERO,
             destinations: Mutex::default(),
         }
+    }
+
+    /// For this long the catalog is not asked again, as long as the endpoints that it named are those that a run was approved for. So a
+    /// changed manifest ends the runs under way a moment later, and a run that was approved for the changed one begins at once.
+    #[must_use]
+    pub fn believing_the_catalog_for(mut self, time: Duration) -> Self {
+        self.believed_for = time;
+        self
     }
 
     /// What is known of a kind of connector before anything is connected.
@@ -124,6 +138,9 @@ impl Systems {
     /// # Errors
     /// See [`SystemError`]; nothing was sent anywhere.
     pub async fn approved(&self, name: &str, endpoints: Digest) -> Result<GuardedConnector, SystemError> {
+        if let Some(connector) = self.just_seen(name, endpoints) {
+            return Ok(connector);
+        }
         let (connector, found) = self.connected(name).await?;
         if found == endpoints {
             return Ok(connector);
@@ -159,6 +176,7 @@ impl Systems {
             version,
             endpoints,
             connector: connector.clone(),
+            seen_at: Instant::now(),
         };
         let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
         systems.insert(system(), connected);
@@ -193,9 +211,16 @@ impl Systems {
         Ok(connector)
     }
 
-    fn known(&self, name: &str, version: u32) -> Option<(GuardedConnector, Digest)> {
+    fn just_seen(&self, name: &str, endpoints: Digest) -> Option<GuardedConnector> {
         let systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = systems.get(name).filter(|known| known.version == version)?;
+        let known = systems.get(name).filter(|known| known.endpoints == endpoints)?;
+        (known.seen_at.elapsed() < self.believed_for).then(|| known.connector.clone())
+    }
+
+    fn known(&self, name: &str, version: u32) -> Option<(GuardedConnector, Digest)> {
+        let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = systems.get_mut(name).filter(|known| known.version == version)?;
+        known.seen_at = Instant::now();
         Some((known.connector.clone(), known.endpoints))
     }
 
@@ -233,5 +258,82 @@ impl Systems {
                 },
             })?;
         Ok(GuardedConnector::new(connector, name, limits, admin_secret))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::ids::SecretId;
+
+    /// One system, and how often its manifest was asked for.
+    struct Counted {
+        held: Mutex<(u32, SystemManifest)>,
+        asked: AtomicU32,
+    }
+
+    impl Catalog for Counted {
+        fn system<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Option<(u32, SystemManifest)>, StoreError>> {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            Box::pin(async move { Ok(Some(self.held.lock().unwrap().clone())) })
+        }
+    }
+
+    struct NoSecrets;
+
+    impl OpenSecrets for NoSecrets {
+        fn open(&self, id: SecretId, _endpoints: Digest) -> BoxFuture<'_, Result<SecretValue, SecretError>> {
+            Box::pin(async move { Err(SecretError::Missing(id)) })
+        }
+
+        fn open_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
+            Box::pin(async move { Err(SecretError::Unnamed(name.to_owned())) })
+        }
+    }
+
+    fn manifest(host: &str) -> SystemManifest {
+        let manifest = json!({
+            "environment": "test", "owner": "team", "connector": "demo", "options": { "provider": "systems-believed" },
+            "vantages": [{ "name": "primary", "host": host, "port": 1 }],
+        });
+        serde_json::from_value(manifest).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_manifest_is_seen_at_once_by_who_was_approved_for_it_and_soon_by_others() {
+        let (one, other) = (manifest("one"), manifest("other"));
+        let (here, there) = (one.endpoint_digest().unwrap(), other.endpoint_digest().unwrap());
+        let catalog = Arc::new(Counted {
+            held: Mutex::new((1, one)),
+            asked: AtomicU32::new(0),
+        });
+        let systems = Systems::new(
+            keyfall_connectors::registry(),
+            ServerGrants::default(),
+            Arc::clone(&catalog) as _,
+            Arc::new(NoSecrets),
+        );
+        let systems = systems.believing_the_catalog_for(Duration::from_secs(1));
+        for _ in 0..3 {
+            systems.approved("sys", here).await.unwrap();
+        }
+        assert_eq!(catalog.asked.load(Ordering::Relaxed), 1);
+        *catalog.held.lock().unwrap() = (2, other);
+        assert!(systems.approved("sys", here).await.is_ok(), "still believed");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(matches!(
+            systems.approved("sys", here).await,
+            Err(SystemError::OtherEndpoints { .. })
+        ));
+        *catalog.held.lock().unwrap() = (3, manifest("one"));
+        assert!(
+            systems.approved("sys", here).await.is_ok(),
+            "asked, as the known one is another"
+        );
+        assert!(systems.approved("sys", there).await.is_err());
     }
 }

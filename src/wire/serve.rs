@@ -2,6 +2,7 @@
 //! requests under way are answered, steps under way end, and the store is closed behind them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use keyfall::app::{App, AppParts, AppSettings};
@@ -9,7 +10,7 @@ use keyfall::cli::ServeArgs;
 use keyfall::clock::Environment;
 use keyfall::config::Config;
 use keyfall::engine::breaker::BreakerSettings;
-use keyfall::engine::prepare::Preparation;
+use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::secrets::StoredSecrets;
 use keyfall::engine::steps::{StepSettings, Steps};
 use keyfall::engine::systems::{StoredCatalog, Systems};
@@ -25,6 +26,9 @@ use super::anchor::{Anchor, replace};
 use super::keys::{self, Keys};
 use super::vitals::{EngineBell, ServerVitals};
 use super::{open_store, settings};
+
+/// As long as the engine believes what it knows of policies.
+const CATALOG_BELIEVED_FOR: Duration = Duration::from_secs(1);
 
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (config, file) = settings(&args.config, &args.flags)?;
@@ -99,12 +103,14 @@ async fn start(
     let kinds: Vec<Arc<dyn ConnectorKind>> = keyfall_connectors::registry();
     let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&keys.ring)));
     let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
-    let systems = Arc::new(Systems::new(kinds.clone(), config.grants(), catalog, secrets.clone()));
+    let systems = Systems::new(kinds.clone(), config.grants(), catalog, secrets.clone());
+    let systems = Arc::new(systems.believing_the_catalog_for(CATALOG_BELIEVED_FOR));
     let prepare = Arc::new(Preparation {
         store: Arc::clone(store),
         systems: Arc::clone(&systems),
         keys: Arc::clone(&keys.ring),
         env: env.clone(),
+        signatures: KnownSignatures::default(),
     });
     let steps = Steps::new(Arc::clone(&systems), secrets, env.clone(), StepSettings::default());
     let engine = Engine {

@@ -50,7 +50,7 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
 
     let began = Instant::now();
     let engine = register.start(register.steps(), concurrency).await?;
-    register.until_idle().await?;
+    register.until_idle(&engine).await?;
     let seconds = began.elapsed().as_secs_f64();
 
     let events = register.store.log_state().await?.size - log_before;

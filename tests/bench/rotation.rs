@@ -63,7 +63,7 @@ async fn keyfall_once(
     register.make_due(&name).await?;
     let began = Instant::now();
     engine.ring();
-    register.until_idle().await?;
+    register.until_idle(engine).await?;
     let wall = began.elapsed();
     let latest = register.store.runs(&RunFilter::default(), Page::first(1)).await?;
     let run = latest.first().context("a run was opened")?;

@@ -12,7 +12,7 @@ use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, PlanView, S
 use crate::clock::Environment;
 use crate::domain::audit::decode_event;
 use crate::domain::ids::PlanId;
-use crate::engine::prepare::Preparation;
+use crate::engine::prepare::{KnownSignatures, Preparation};
 use crate::engine::secrets::StoredSecrets;
 use crate::engine::systems::{StoredCatalog, Systems};
 use crate::evidence::approval::{ApprovalStatement, Decision};
@@ -144,6 +144,7 @@ fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
         systems: Arc::clone(&systems),
         keys: Arc::clone(&ring),
         env: env.clone(),
+        signatures: KnownSignatures::default(),
     });
     App::new(AppParts {
         store: Arc::clone(store),
