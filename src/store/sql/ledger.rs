@@ -14,6 +14,9 @@ statements! {
     COUNT = "insert into counters (subject, state, amount) values ($subject, $state, $by) \
         on conflict (subject, state) do update set amount = counters.amount + excluded.amount";
     SPENT = "select coalesce(sum(amount), 0) from spends where scope = $scope and at >= $since";
+    /// Joins what was spent a moment ago, at the later of both instants: so nothing leaves a window too early.
+    SPEND_MORE = "update spends set amount = amount + $amount, at = case when at < $at then $at else at end \
+        where id = (select id from spends where scope = $scope and at >= $moment order by at, id limit 1)";
     SPEND = "insert into spends (scope, at, amount) values ($scope, $at, $amount)";
     FORGET_SPENDS = "delete from spends where scope = $scope and at < $before";
     SETTLING = "select system, vantage, micros, at from settling where system = $system order by at desc, id desc limit $limit";
@@ -36,14 +39,32 @@ pub(crate) fn spent(scope: &str, since: Timestamp) -> Result<Bound> {
     SPENT.with([("scope", scope.into()), ("since", since.into())])
 }
 
+/// Spendings of one moment are one row, and a window has this many moments: what a window holds is summed up in each commit that spends, and
+/// must not cost more the more there was.
+const MOMENTS: i64 = 512;
+
+fn moment_of(spend: &BudgetSpend) -> Timestamp {
+    let length = i64::try_from(spend.keep.as_micros()).unwrap_or(i64::MAX) / MOMENTS;
+    let at = spend.at.as_microsecond();
+    Timestamp::from_microsecond(at - at.rem_euclid(length.max(1))).unwrap_or(spend.at)
+}
+
 pub(crate) fn spend(spend: &BudgetSpend) -> Result<[Op; 2]> {
     let before = spend.at.saturating_sub(spend.keep).unwrap_or(Timestamp::MIN);
     Ok([
-        Op::Do(SPEND.with([
-            ("scope", spend.scope.as_str().into()),
-            ("at", spend.at.into()),
-            ("amount", spend.amount.into()),
-        ])?),
+        Op::Merge {
+            update: SPEND_MORE.with([
+                ("scope", spend.scope.as_str().into()),
+                ("at", spend.at.into()),
+                ("amount", spend.amount.into()),
+                ("moment", moment_of(spend).into()),
+            ])?,
+            insert: SPEND.with([
+                ("scope", spend.scope.as_str().into()),
+                ("at", spend.at.into()),
+                ("amount", spend.amount.into()),
+            ])?,
+        },
         Op::Do(FORGET_SPENDS.with([("scope", spend.scope.as_str().into()), ("before", before.into())])?),
     ])
 }

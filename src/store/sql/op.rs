@@ -17,6 +17,11 @@ pub(crate) enum Op {
         what: &'static str,
         id: String,
     },
+    /// Inserted where there is nothing to update.
+    Merge {
+        update: Bound,
+        insert: Bound,
+    },
     /// Replaced where it exists, keeping its state; else inserted and counted.
     Put {
         update: Bound,
@@ -50,6 +55,12 @@ impl Op {
         match self {
             Self::Do(bound) => tx.execute(bound).await.map(drop),
             Self::Must { bound, what, id } => must(tx, bound, what, id).await,
+            Self::Merge { update, insert } => {
+                if tx.execute(update).await? == 0 {
+                    tx.execute(insert).await?;
+                }
+                Ok(())
+            }
             Self::Put {
                 update,
                 insert,

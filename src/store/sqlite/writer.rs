@@ -3,11 +3,15 @@
 //! A group is first run without savepoints, because nearly always nobody in it fails. When somebody does, the whole group is rolled back and
 //! run again with a savepoint around each, so that the failing one takes nothing of its neighbours along. Verbs can be run again by
 //! contract, and nothing was answered or durable yet.
+//!
+//! Where many callers come and go, the thread pauses for a moment before it takes them: pages and the synchronisation are then shared by more,
+//! and the callers need the processor meanwhile. Who is alone is never kept waiting.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -17,6 +21,10 @@ use super::fault::{Fault, Health, classify, stored_nothing};
 use super::lock::Lock;
 use super::session::{Session, at_once};
 use super::upkeep;
+
+/// A group of this size shows that there are many callers. A pause is worth while then, until about as many wait again.
+const CROWD: usize = 4;
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Callers beyond this many wait for room in the queue.
 const QUEUE: usize = 8192;
@@ -63,7 +71,9 @@ impl Writer {
             reply,
         })))
         .await?;
-        answer.await.map_err(|_| StoreError::Closed)?
+        // The verb comes back to be dropped here: its many small pieces are no work for the one thread that writes.
+        let (result, _verb) = answer.await.map_err(|_| StoreError::Closed)?;
+        result
     }
 
     pub(super) async fn scrub(&self) -> Result<()> {
@@ -115,7 +125,7 @@ trait Job: Send {
 struct Waiting<V: Verb> {
     verb: V,
     result: Option<Result<V::Output>>,
-    reply: oneshot::Sender<Result<V::Output>>,
+    reply: oneshot::Sender<(Result<V::Output>, V)>,
 }
 
 impl<V: Verb> Job for Waiting<V> {
@@ -135,7 +145,7 @@ impl<V: Verb> Job for Waiting<V> {
             (None, None) => Err(StoreError::Closed),
         };
         // A caller that went away has its work stored all the same.
-        let _ = self.reply.send(result);
+        let _ = self.reply.send((result, self.verb));
     }
 }
 
@@ -160,7 +170,11 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut jobs: Vec<Box<dyn Job>> = Vec::with_capacity(self.group);
+        let mut last = 0;
         while let Some(first) = self.waiting.blocking_recv() {
+            if last >= CROWD && self.waiting.len() < last {
+                std::thread::park_timeout(PAUSE);
+            }
             let mut next = Some(first);
             let mut other = None;
             while let Some(message) = next.take() {
@@ -172,6 +186,7 @@ impl Thread {
                     next = self.waiting.try_recv().ok();
                 }
             }
+            last = jobs.len();
             self.commit(&mut jobs);
             match other {
                 Some(Message::Scrub(reply)) => {

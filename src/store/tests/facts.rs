@@ -421,6 +421,29 @@ async fn people_and_tokens_come_back() {
 }
 
 #[tokio::test]
+async fn what_is_spent_in_one_moment_leaves_the_window_together_and_not_early() {
+    let test = opened().await;
+    let spent = |millis| {
+        Fact::Spent(BudgetSpend {
+            scope: "destructive:p".to_owned(),
+            at: at(0) + SignedDuration::from_millis(millis),
+            amount: 1,
+            keep: SignedDuration::from_secs(512),
+        })
+    };
+    let since = |millis| at(0) + SignedDuration::from_millis(millis);
+    // Out of order, as two callers may come.
+    test.put(vec![spent(100), spent(900), spent(500), spent(1_000)]).await;
+    for (from, amount) in [(0, 4), (101, 4), (900, 4), (901, 1), (1_001, 0)] {
+        assert_eq!(
+            test.store.spent("destructive:p", since(from)).await.unwrap(),
+            amount,
+            "{from}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn small_things_come_back() {
     let test = opened().await;
     let spent = |seconds, amount| {
