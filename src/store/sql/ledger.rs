@@ -16,7 +16,7 @@ statements! {
     SPENT = "select coalesce(sum(amount), 0) from spends where scope = $scope and at >= $since";
     /// Joins what was spent a moment ago, at the later of both instants: so nothing leaves a window too early.
     SPEND_MORE = "update spends set amount = amount + $amount, at = case when at < $at then $at else at end \
-        where id = (select id from spends where scope = $scope and at >= $moment order by at, id limit 1)";
+        where id = (select id from spends where scope = $scope and at >= $moment order by at limit 1)";
     SPEND = "insert into spends (scope, at, amount) values ($scope, $at, $amount)";
     FORGET_SPENDS = "delete from spends where scope = $scope and at < $before";
     SETTLING = "select system, vantage, micros, at from settling where system = $system order by at desc, id desc limit $limit";
