@@ -104,7 +104,10 @@ fn demo(options: &Value) -> String {
     let manifest = |kind: &str, name: &str, spec: Value| {
         json!({ "apiVersion": "keyfall.dev/v1", "kind": kind, "metadata": { "name": name }, "spec": spec }).to_string()
     };
-    let system = json!({ "connector": "demo", "environment": "test", "owner": "team", "options": options });
+    let system = json!({
+        "connector": "demo", "environment": "test", "owner": "team", "options": options,
+        "vantages": [{ "name": "only", "role": "control", "host": "127.0.0.1", "port": 1 }],
+    });
     let policy = json!({
         "owner": "team", "selector": { "environments": ["test"] }, "autonomy": "automatic", "rotation": { "every": "30d" },
         "proof": { "refusals": 2, "interval": "100ms", "giveUpAfter": "2s", "keepDeadSecret": "1h" },
