@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use keyfall_sdk::PrincipalRef;
 
 use super::applying::Application;
-use super::world::{World, control_of};
+use super::world::World;
 use super::{App, AppError};
 use crate::domain::actor::Actor;
 use crate::domain::due::DueReason;
@@ -162,14 +162,13 @@ impl App {
         };
         let (resource, _) = world.system(system)?;
         let facts = self.prepare.connector_facts(resource).await.map_err(failed)?;
-        let control = control_of(&*self.store, system).await?;
         let drawn = Drawn {
             run: RunId::from_uuid(self.env.draw_uuid()),
             credential: CredentialId::from_uuid(self.env.draw_uuid()),
             secret: SecretId::from_uuid(self.env.draw_uuid()),
             now,
         };
-        let run_plan = world.plan_run(identity, credentials, control.as_ref(), &facts, request, drawn)?;
+        let run_plan = world.plan_run(identity, credentials, &facts, request, drawn)?;
         let secret = run_plan
             .new
             .is_some()

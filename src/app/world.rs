@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use super::AppError;
 use crate::domain::actor::Approval;
-use crate::domain::identity::{Credential, CredentialState, Identity};
+use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::ResourceId;
 use crate::domain::plan::{Change, ChangeTarget};
 use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
 use crate::domain::policy::policy_for;
 use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemManifest};
-use crate::domain::workflow::{ControlCredential, RunPlan};
+use crate::domain::workflow::RunPlan;
 use crate::store::Store;
 
 #[derive(Debug, Default)]
@@ -88,7 +88,6 @@ impl World {
         &self,
         identity: &Identity,
         credentials: &[Credential],
-        control: Option<&ControlCredential>,
         connector: &ConnectorFacts,
         request: RunRequest,
         drawn: Drawn,
@@ -101,30 +100,10 @@ impl World {
             policy: self.policy_of(identity).map(|(_, policy, _)| policy),
             destinations: &self.destinations,
             credentials,
-            control,
             connector,
         };
         plan_run(&registered, request, drawn).map_err(|cannot| AppError::Conflict {
             why: cannot.to_string(),
         })
     }
-}
-
-/// The live credential of a system's control identity.
-pub(super) async fn control_of(store: &dyn Store, system: &str) -> Result<Option<ControlCredential>, AppError> {
-    let Some(current) = store
-        .control_identity(system)
-        .await?
-        .and_then(|identity| identity.current)
-    else {
-        return Ok(None);
-    };
-    let credential = store.credential(current).await?;
-    let live = credential.filter(|credential| matches!(credential.state, CredentialState::Active));
-    Ok(live.and_then(|credential| {
-        credential.secret.map(|secret| ControlCredential {
-            principal: credential.principal,
-            secret,
-        })
-    }))
 }

@@ -62,7 +62,6 @@ fn plan() -> RunPlan {
         }),
         old: Vec::new(),
         accounts: Vec::new(),
-        control: None,
         deliveries: Vec::new(),
         consumers: Vec::new(),
         timing: Timing {

@@ -14,9 +14,7 @@ use super::ids::{CredentialId, ResourceId, RunId, SecretId};
 use super::proof::ProofTerms;
 use super::resource::{DecommissionRule, DestinationSpec, PolicySpec, ProofRule, SystemManifest, UptakeRule};
 use super::revoking::{CannotRevoke, may_be_revoked};
-use super::workflow::{
-    ConsumerPlan, ControlCredential, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger,
-};
+use super::workflow::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 
 /// Which list of steps runs are opened with.
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -32,7 +30,6 @@ pub struct Registered<'a> {
     pub destinations: &'a BTreeMap<String, (ResourceId, DestinationSpec)>,
     /// All credentials that the identity ever had.
     pub credentials: &'a [Credential],
-    pub control: Option<&'a ControlCredential>,
     pub connector: &'a ConnectorFacts,
 }
 
@@ -135,7 +132,6 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         new,
         old,
         accounts: accounts(registered),
-        control: registered.control.filter(|_| !identity.is_control).cloned(),
         deliveries: deliveries(registered)?,
         consumers: consumers(registered),
         timing: timing(registered.policy, drawn.now),

@@ -60,7 +60,6 @@ fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
         policy: None,
         destinations: &BTreeMap::new(),
         credentials,
-        control: None,
         connector: &ConnectorFacts {
             strategies: vec![Strategy::AlternatingAccounts],
             settling: SignedDuration::ZERO,

@@ -17,6 +17,7 @@ mod budget;
 mod calls;
 mod claim;
 mod clocks;
+pub mod controls;
 mod driver;
 mod facts;
 pub mod findings;

@@ -18,7 +18,7 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
 use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Autonomy, Spec};
-use crate::domain::workflow::{ControlCredential, RunKind, RunPlan, Trigger};
+use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
 
 const BATCH: u32 = 500;
@@ -43,7 +43,6 @@ pub(super) struct Memory {
 /// What one pass knows of a system, read once.
 struct SystemFacts {
     connector: Result<ConnectorFacts, String>,
-    control: Option<ControlCredential>,
 }
 
 pub(super) struct Scheduling<'a> {
@@ -233,7 +232,6 @@ impl Scheduling<'_> {
             policy: holding.map(|holding| holding.policy),
             destinations: &self.register.destinations,
             credentials,
-            control: facts.control.as_ref(),
             connector: facts.connector.as_ref().map_err(Clone::clone)?,
         };
         let request = RunRequest {
@@ -281,7 +279,6 @@ impl Scheduling<'_> {
         };
         let facts = SystemFacts {
             connector: self.shared.prepare.connector_facts(resource).await,
-            control: control_of(self.shared, system).await?,
         };
         self.systems.insert(system.to_owned(), facts);
         Ok(())
@@ -333,21 +330,4 @@ fn wanted(identity: &Identity, why: &str) -> Held {
             identity.name, identity.name
         ),
     }
-}
-
-/// The powerless credential that shows that probes work, where the system has one.
-async fn control_of(shared: &Shared, system: &str) -> Result<Option<ControlCredential>, StoreError> {
-    let Some(control) = shared.store.control_identity(system).await? else {
-        return Ok(None);
-    };
-    let Some(current) = control.current else {
-        return Ok(None);
-    };
-    let credential = shared.store.credential(current).await?;
-    Ok(credential.and_then(|credential| {
-        Some(ControlCredential {
-            principal: credential.principal,
-            secret: credential.secret?,
-        })
-    }))
 }

@@ -10,6 +10,7 @@ use keyfall::cli::ServeArgs;
 use keyfall::clock::Environment;
 use keyfall::config::Config;
 use keyfall::engine::breaker::BreakerSettings;
+use keyfall::engine::controls::RegisteredControls;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::secrets::StoredSecrets;
 use keyfall::engine::steps::{StepSettings, Steps};
@@ -112,7 +113,14 @@ async fn start(
         env: env.clone(),
         signatures: KnownSignatures::default(),
     });
-    let steps = Steps::new(Arc::clone(&systems), secrets, env.clone(), StepSettings::default());
+    let controls = Arc::new(RegisteredControls(Arc::clone(store)));
+    let steps = Steps::new(
+        Arc::clone(&systems),
+        secrets,
+        controls,
+        env.clone(),
+        StepSettings::default(),
+    );
     let engine = Engine {
         store: Arc::clone(store),
         steps: Arc::new(steps),

@@ -17,6 +17,7 @@ use keyfall::domain::identity::{Credential, CredentialState, Identity, IdentityS
 use keyfall::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, SecretId};
 use keyfall::domain::resource::{Resource, Spec, SystemManifest};
 use keyfall::engine::breaker::BreakerSettings;
+use keyfall::engine::controls::RegisteredControls;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::report::PerformSteps;
 use keyfall::engine::secrets::{SealAs, StoredSecrets, seal};
@@ -259,6 +260,7 @@ impl Register {
         Arc::new(Steps::new(
             Arc::clone(&self.systems),
             Arc::clone(&self.secrets) as _,
+            Arc::new(RegisteredControls(Arc::clone(&self.store))),
             self.env.clone(),
             StepSettings::default(),
         ))

@@ -89,7 +89,6 @@ pub struct RunPlan {
     pub old: Vec<OldCredential>,
     /// Every account that the identity is known to have had, for a decommission to delete: also those without a live credential.
     pub accounts: Vec<PrincipalRef>,
-    pub control: Option<ControlCredential>,
     pub deliveries: Vec<DeliveryPlan>,
     pub consumers: Vec<ConsumerPlan>,
     pub timing: Timing,
@@ -115,13 +114,6 @@ pub struct OldCredential {
     pub key_id: Option<KeyId>,
     /// Intended by an earlier run and perhaps never live.
     pub issued: bool,
-}
-
-/// The powerless account whose accepted login shows that a probe works.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ControlCredential {
-    pub principal: PrincipalRef,
-    pub secret: SecretId,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -106,7 +106,6 @@ fn plan(kind: RunKind, strategy: Strategy) -> RunPlan {
             vec![old]
         },
         accounts: vec![principal("app_a")],
-        control: None,
         deliveries: Vec::new(),
         consumers: Vec::new(),
         timing: timing(),

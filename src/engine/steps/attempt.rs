@@ -5,6 +5,7 @@ use std::error::Error;
 use jiff::Timestamp;
 use keyfall_sdk::{CallContext, ConnectorError, ErrorKind, SecretValue};
 
+use super::super::controls::ControlCredential;
 use super::super::guard::GuardedConnector;
 use super::super::report::{StepEnd, StepReport};
 use super::super::secrets::SecretError;
@@ -163,6 +164,12 @@ impl<'a> Attempt<'a> {
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(self.no_secret(&error)),
         }
+    }
+
+    /// The credential of Keyfall's own that is alive on the run's system at this moment.
+    pub(super) async fn live_control(&self) -> Ended<Option<ControlCredential>> {
+        let found = self.steps.controls.live(&self.plan().system_name).await;
+        found.map_err(|error| fail(ErrorKind::Transient, chain(&error)))
     }
 
     fn no_secret(&self, error: &SecretError) -> StepEnd {

@@ -38,6 +38,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{BoxFuture, IssueClass};
 
+use super::controls::LiveControls;
 use super::receipts;
 use super::report::{Closing, PerformSteps, StepReport};
 use super::secrets::OpenSecrets;
@@ -69,6 +70,7 @@ impl Default for StepSettings {
 pub struct Steps {
     systems: Arc<Systems>,
     secrets: Arc<dyn OpenSecrets>,
+    controls: Arc<dyn LiveControls>,
     env: Environment,
     settings: StepSettings,
     refusals: RefusalBudget,
@@ -76,10 +78,17 @@ pub struct Steps {
 
 impl Steps {
     #[must_use]
-    pub fn new(systems: Arc<Systems>, secrets: Arc<dyn OpenSecrets>, env: Environment, settings: StepSettings) -> Self {
+    pub fn new(
+        systems: Arc<Systems>,
+        secrets: Arc<dyn OpenSecrets>,
+        controls: Arc<dyn LiveControls>,
+        env: Environment,
+        settings: StepSettings,
+    ) -> Self {
         Self {
             systems,
             secrets,
+            controls,
             env,
             settings,
             refusals: RefusalBudget::default(),

@@ -73,8 +73,13 @@ async fn prove(
     positive: Option<(PrincipalRef, SecretId)>,
 ) -> Ended<StepOutput> {
     let connector = at.system().await?;
-    let control = at.plan().control.as_ref();
-    let positive = positive.or_else(|| control.map(|control| (control.principal.clone(), control.secret)));
+    let positive = match positive {
+        Some(known) => Some(known),
+        None => at
+            .live_control()
+            .await?
+            .map(|control| (control.principal, control.secret)),
+    };
     let positive = match positive {
         Some((principal, secret)) => at
             .secret_if_kept(secret)

@@ -318,7 +318,6 @@ fn plan(row: &RunRow) -> RunPlan {
         new: None,
         old: Vec::new(),
         accounts: Vec::new(),
-        control: None,
         deliveries: Vec::new(),
         consumers: Vec::new(),
         timing: Timing {

@@ -177,14 +177,36 @@ async fn bytes_that_were_never_accepted_prove_no_death() {
 async fn without_a_positive_control_there_is_no_proof() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
     let live = bench.provision("app").await;
-    let mut plan = bench.plan(RunKind::Revoke, std::slice::from_ref(&live), None);
-    plan.control = None;
+    let plan = bench.plan(RunKind::Revoke, std::slice::from_ref(&live), None);
+    bench.controls.hold(None);
     let driven = bench.drive(plan).await;
     assert!(
         matches!(driven.outcome(), Some(Outcome::Unprovable { .. })),
         "{}",
         driven.text()
     );
+}
+
+#[tokio::test]
+async fn a_control_that_comes_alive_during_the_proof_is_used() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let control = bench.controls.held();
+    bench.controls.hold(None);
+    let plan = bench.plan(RunKind::Revoke, std::slice::from_ref(&live), None);
+    let mut tried = 0;
+    let driven = bench
+        .drive_with(plan, |_, step| {
+            if step == Step::ProveDead {
+                tried += 1;
+            }
+            if tried == 3 {
+                bench.controls.hold(control.clone());
+            }
+        })
+        .await;
+    assert!(tried > 3, "{}", driven.text());
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
 }
 
 #[tokio::test]

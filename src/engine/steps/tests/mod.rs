@@ -21,6 +21,7 @@ use keyfall_sdk::{
 use serde_json::json;
 use uuid::Uuid;
 
+use super::super::controls::{ControlCredential, LiveControls};
 use super::super::report::{PerformSteps, StepEnd, StepReport};
 use super::super::secrets::{OpenSecrets, SecretError};
 use super::super::systems::{Catalog, Systems};
@@ -31,8 +32,7 @@ use crate::domain::digest::Digest;
 use crate::domain::ids::{CredentialId, IdentityId, SecretId};
 use crate::domain::resource::SystemManifest;
 use crate::domain::workflow::{
-    ControlCredential, Decision, Event, EventBody, Outcome, Run, RunKind, RunPlan, RunStatus, Step, Then,
-    after_failure, decide,
+    Decision, Event, EventBody, Outcome, Run, RunKind, RunPlan, RunStatus, Step, Then, after_failure, decide,
 };
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
@@ -87,6 +87,26 @@ impl Catalog for OneSystem {
     }
 }
 
+/// The control credential that a test lets live, change and die.
+#[derive(Default)]
+pub(super) struct HeldControl(Mutex<Option<ControlCredential>>);
+
+impl HeldControl {
+    pub(super) fn hold(&self, control: Option<ControlCredential>) {
+        *self.0.lock().unwrap() = control;
+    }
+
+    pub(super) fn held(&self) -> Option<ControlCredential> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+impl LiveControls for HeldControl {
+    fn live<'a>(&'a self, _system: &'a str) -> BoxFuture<'a, Result<Option<ControlCredential>, StoreError>> {
+        Box::pin(async move { Ok(self.held()) })
+    }
+}
+
 /// A credential as the test's own register remembers it.
 #[derive(Clone, Debug)]
 pub(super) struct Live {
@@ -106,7 +126,7 @@ pub(super) struct Bench {
     secrets: Arc<Secrets>,
     catalog: Arc<OneSystem>,
     endpoints: Digest,
-    control: Option<ControlCredential>,
+    pub(super) controls: Arc<HeldControl>,
     identity: IdentityId,
 }
 
@@ -141,8 +161,15 @@ impl Bench {
             ..StepSettings::default()
         };
         let opener = Arc::clone(&secrets) as Arc<dyn OpenSecrets>;
-        let mut bench = Self {
-            steps: Steps::new(Arc::new(systems), opener, env, settings),
+        let controls = Arc::new(HeldControl::default());
+        let bench = Self {
+            steps: Steps::new(
+                Arc::new(systems),
+                opener,
+                Arc::clone(&controls) as Arc<dyn LiveControls>,
+                env,
+                settings,
+            ),
             provider: demo::provider(&name),
             slot: format!("slot-{name}"),
             strategy,
@@ -150,18 +177,18 @@ impl Bench {
             secrets,
             catalog,
             endpoints,
-            control: None,
+            controls,
             identity: IdentityId::from_uuid(uuid()),
         };
         let secret = bench.draw();
         let account = bench.provider.plant_account(CONTROL, &bench.secret(secret), &[]);
-        bench.control = Some(ControlCredential {
+        bench.controls.hold(Some(ControlCredential {
             principal: PrincipalRef {
                 name: CONTROL.to_owned(),
                 immutable_id: Some(account.immutable_id),
             },
             secret,
-        });
+        }));
         bench
     }
 

@@ -52,7 +52,6 @@ impl Bench {
             }),
             old: old.iter().map(old_credential).collect(),
             accounts: old.iter().map(|live| live.principal.clone()).collect(),
-            control: self.control.clone(),
             deliveries: Vec::from_iter(delivers.then(|| DeliveryPlan {
                 destination: ResourceId::from_uuid(Uuid::from_u128(2)),
                 destination_name: "place".to_owned(),

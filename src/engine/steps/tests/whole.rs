@@ -18,6 +18,7 @@ use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::planner::ConnectorFacts;
 use crate::domain::resource::Resource;
 use crate::domain::workflow::{Run, RunKind, RunPlan};
+use crate::engine::controls::LiveControls;
 use crate::engine::report::PrepareRuns;
 use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
 use crate::engine::steps::{StepSettings, Steps};
@@ -70,7 +71,13 @@ impl Whole {
             Arc::clone(&bench.catalog) as Arc<dyn Catalog>,
             Arc::clone(&secrets),
         );
-        let steps = Steps::new(Arc::new(systems), secrets, env.clone(), StepSettings::default());
+        let steps = Steps::new(
+            Arc::new(systems),
+            secrets,
+            Arc::clone(&bench.controls) as Arc<dyn LiveControls>,
+            env.clone(),
+            StepSettings::default(),
+        );
         let engine = Engine {
             store: Arc::clone(&store),
             steps: Arc::new(steps),
@@ -87,7 +94,7 @@ impl Whole {
             engine,
             _folder: folder,
         };
-        let control = whole.bench.control.clone().unwrap().secret;
+        let control = whole.bench.controls.held().unwrap().secret;
         whole
             .put(vec![
                 Fact::Secret(whole.sealed(control)),
