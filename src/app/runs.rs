@@ -61,9 +61,9 @@ impl App {
         let receipts = self.store.receipts(&filter, crate::store::Page::first(16)).await?;
         let mut view = row_view(&stored.row);
         let plan = run.plan();
-        view.trigger = format!("{:?}", plan.trigger).to_lowercase();
-        view.reason = plan.reason.name().to_owned();
-        view.initiator = plan.initiator.label().to_owned();
+        view.trigger = Some(plan.trigger.name().to_owned());
+        view.reason = Some(plan.reason.name().to_owned());
+        view.initiator = Some(plan.initiator.label().to_owned());
         view.note = status_note(run.status(), stored.events.last());
         view.steps = steps(&run);
         view.events = stored.events.iter().map(|event| event_view(&view.id, event)).collect();
@@ -217,12 +217,12 @@ fn row_view(row: &RunRow) -> RunView {
         system: row.system_name.clone(),
         status: row.status.clone(),
         step: row.step.clone(),
-        trigger: String::new(),
-        reason: String::new(),
-        initiator: String::new(),
         opened_at: row.opened_at,
         closed_at: row.closed_at,
         wake_at: row.wake_at.filter(|at| *at < Timestamp::MAX),
+        trigger: None,
+        reason: None,
+        initiator: None,
         note: None,
         steps: Vec::new(),
         events: Vec::new(),

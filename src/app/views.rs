@@ -65,15 +65,21 @@ pub struct RunView {
     pub system: String,
     pub status: String,
     pub step: Option<String>,
-    pub trigger: String,
-    pub reason: String,
-    pub initiator: String,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
     pub wake_at: Option<Timestamp>,
+    // What follows is told of one run, not in lists: it stands in the run's log.
+    /// `schedule`, `request`…
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trigger: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initiator: Option<String>,
     /// What it waits for, or what a person is to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Only in `describe`: the steps with where each stands.
+    /// The steps with where each stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<(String, String)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -44,7 +44,7 @@ pub fn encode_event(plan: &RunPlan, run: &Run, event: &Event) -> Vec<u8> {
         run: Some(run_id),
         step: step_of(&event.body).map(str::to_owned),
         action: event.body.name().to_owned(),
-        trigger: trigger(plan.trigger).to_owned(),
+        trigger: plan.trigger.name().to_owned(),
         initiator,
         approvers: approvers(approval),
         plan_digest: Some(approval.plan_digest.0),
@@ -179,15 +179,6 @@ fn party(actor: &Actor) -> Party {
 
 fn approvers(approval: &Approval) -> Vec<String> {
     approval.approvers.iter().map(|one| one.person.to_string()).collect()
-}
-
-fn trigger(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Schedule => "schedule",
-        Trigger::Request => "request",
-        Trigger::Apply => "apply",
-        Trigger::BreakGlass => "break_glass",
-    }
 }
 
 /// Why the run exists, under what kind of approval, and which way it goes.

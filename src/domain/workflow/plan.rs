@@ -63,6 +63,18 @@ pub enum Trigger {
     BreakGlass,
 }
 
+impl Trigger {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Request => "request",
+            Self::Apply => "apply",
+            Self::BreakGlass => "break_glass",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunPlan {
     pub run: RunId,
