@@ -36,6 +36,18 @@ pub enum Strategy {
     InPlace,
 }
 
+impl Strategy {
+    /// As manifests write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AlternatingAccounts => "alternating_accounts",
+            Self::DualSlot => "dual_slot",
+            Self::InPlace => "in_place",
+        }
+    }
+}
+
 /// What a lost reply to an issue call means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -26,6 +26,19 @@ pub enum PrincipalStatus {
     Expired,
 }
 
+impl PrincipalStatus {
+    /// As tables and JSON write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::Locked => "locked",
+            Self::Expired => "expired",
+        }
+    }
+}
+
 /// One account as one place shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PrincipalState {

@@ -48,3 +48,19 @@ pub enum InconclusiveWhy {
     /// An answer that the connector's table does not list, or that could not be understood.
     Protocol,
 }
+
+impl InconclusiveWhy {
+    /// As tables and receipts write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::RateLimited => "rate_limited",
+            Self::ServerFault => "server_fault",
+            Self::Principal => "principal",
+            Self::Policy => "policy",
+            Self::Protocol => "protocol",
+        }
+    }
+}

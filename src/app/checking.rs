@@ -11,7 +11,7 @@ use super::planning::{Means, Present};
 use crate::domain::due::check_rule;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::plan::Manifest;
-use crate::domain::planner::{account_names, merged};
+use crate::domain::planner::{account_names, listed, merged};
 use crate::domain::resource::{
     DeliverySpec, DestinationSpec, IdentitySpec, Kind, PolicySpec, SeenBy, Selector, Spec, SystemManifest,
 };
@@ -294,9 +294,9 @@ impl Checks<'_> {
             && !kind.descriptor().strategies.contains(&strategy)
         {
             let text = format!(
-                "connector `{}` can do {:?}",
+                "connector `{}` can do {}",
                 system.connector,
-                kind.descriptor().strategies
+                listed(kind.descriptor().strategies)
             );
             self.problem(manifest, "strategy", &text);
         }

@@ -357,7 +357,7 @@ fn account_view(state: PrincipalState, registered: &BTreeMap<String, String>) ->
         identity: registered.get(&state.name).cloned(),
         name: state.name,
         immutable_id: state.immutable_id,
-        status: format!("{:?}", state.status).to_lowercase(),
+        status: state.status.name().to_owned(),
         privileged: state.privileged,
         credentials: state.key_ids.len(),
         sessions: state.sessions,

@@ -151,7 +151,7 @@ fn verdict(verdict: &keyfall_sdk::Verdict) -> String {
     match verdict {
         keyfall_sdk::Verdict::Accepted { .. } => "accepted".to_owned(),
         keyfall_sdk::Verdict::Refused { code } => format!("refused ({code})"),
-        keyfall_sdk::Verdict::Inconclusive { why, .. } => format!("inconclusive ({why:?})"),
+        keyfall_sdk::Verdict::Inconclusive { why, .. } => format!("inconclusive ({})", why.name()),
         keyfall_sdk::Verdict::Untestable { .. } => "untestable".to_owned(),
     }
 }

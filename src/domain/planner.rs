@@ -84,10 +84,10 @@ pub enum CannotPlan {
     NoSuchCredential { identity: String, credential: String },
     #[error(transparent)]
     Revoke(#[from] CannotRevoke),
-    #[error("connector {connector} cannot do strategy {strategy:?}; it can do {can}")]
+    #[error("connector {connector} cannot do {strategy}; it can do {can}")]
     Strategy {
         connector: String,
-        strategy: Strategy,
+        strategy: &'static str,
         can: String,
     },
     #[error("destination `{name}` is not registered")]
@@ -180,6 +180,13 @@ fn check_state(identity: &Identity, kind: RunKind) -> Result<(), CannotPlan> {
     })
 }
 
+/// Strategies as a sentence names them.
+#[must_use]
+pub fn listed(strategies: &[Strategy]) -> String {
+    let names: Vec<&str> = strategies.iter().map(|strategy| strategy.name()).collect();
+    names.join(", ")
+}
+
 fn strategy(registered: &Registered<'_>) -> Result<Strategy, CannotPlan> {
     let can = &registered.connector.strategies;
     let wanted = registered.identity.spec.strategy.or_else(|| can.first().copied());
@@ -187,8 +194,8 @@ fn strategy(registered: &Registered<'_>) -> Result<Strategy, CannotPlan> {
         Some(strategy) if can.contains(&strategy) => Ok(strategy),
         other => Err(CannotPlan::Strategy {
             connector: registered.system.connector.clone(),
-            strategy: other.unwrap_or(Strategy::InPlace),
-            can: format!("{can:?}"),
+            strategy: other.map_or("any strategy", Strategy::name),
+            can: listed(can),
         }),
     }
 }
