@@ -63,6 +63,7 @@ impl App {
         for change in &plan.changes {
             self.apply_change(&mut work, change).await?;
         }
+        self.follow_references(&mut work).await?;
         if !plan.changes.is_empty() {
             work.commit.facts.push(Fact::Setting {
                 key: REGISTER_VERSION,

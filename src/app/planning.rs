@@ -135,21 +135,66 @@ impl Work<'_> {
             );
             self.draft.warnings.push(text);
         }
-        if let Some(admin) = &system.admin
-            && !self.present.secrets.contains(&admin.secret_ref)
-        {
-            let reference = &admin.secret_ref;
-            let text = format!(
-                "system {name}: secret `{reference}` is not set; run `keyfall secret set {reference}` before it is needed"
-            );
-            self.draft.warnings.push(text);
-        }
+        self.admin_follows(name, system, before.cloned());
         if before.is_none() {
             self.change_identity(
                 control_identity(name, system, kind_named(self.means, &system.connector), self.means.now),
                 true,
             );
         }
+    }
+
+    /// Where the admin secret travels from approval on, so that nobody signs that away unseen (P11).
+    fn admin_follows(&mut self, name: &str, system: &SystemManifest, before: Option<SystemManifest>) {
+        let Some(admin) = &system.admin else { return };
+        let reference = &admin.secret_ref;
+        let mut warnings = Vec::new();
+        if !self.present.secrets.contains(reference) {
+            warnings.push(format!(
+                "system {name}: secret `{reference}` is not set; run `keyfall secret set {reference}` before it is needed"
+            ));
+        }
+        let admin_before = before.and_then(|before| before.admin);
+        if admin_before.as_ref().is_some_and(|before| before != admin) {
+            warnings.push(format!(
+                "system {name}: from approval on it is administered as `{}` with secret `{reference}`, which travels to its endpoints",
+                admin.username
+            ));
+        }
+        let others = self.users_of(reference, name);
+        if !others.is_empty() {
+            warnings.push(format!(
+                "system {name}: secret `{reference}` is also that of system {}; from approval on it travels to the endpoints of each of them",
+                others.join(", ")
+            ));
+        }
+        self.draft.warnings.extend(warnings);
+    }
+
+    /// The other systems that name this secret, as they will be.
+    fn users_of(&self, secret: &str, but: &str) -> Vec<String> {
+        let names = |spec: &Spec| match spec {
+            Spec::System(system) => system.admin.as_ref().is_some_and(|admin| admin.secret_ref == secret),
+            _ => false,
+        };
+        let changes = self.draft.changes.iter().filter(|change| change.kind == Kind::System);
+        let changed: BTreeMap<_, _> = changes.map(|change| (&change.name, &change.after)).collect();
+        let registered = self
+            .present
+            .resources
+            .iter()
+            .filter(|((kind, _), _)| *kind == Kind::System);
+        let mut found: BTreeSet<_> = registered
+            .filter(|((_, other), resource)| names(changed.get(other).copied().unwrap_or(&resource.spec)))
+            .map(|((_, other), _)| other.clone())
+            .collect();
+        found.extend(
+            changed
+                .iter()
+                .filter(|(_, spec)| names(spec))
+                .map(|(other, _)| (*other).clone()),
+        );
+        found.into_iter().filter(|other| other != but).collect()
     }
 
     fn change_identity(&mut self, manifest: Manifest, is_control: bool) {

@@ -1,20 +1,21 @@
 //! Secrets that a person gives (an admin password), and the care for those that are sealed already.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyfall_sdk::SecretValue;
 use serde_json::json;
 
+use super::applying::Application;
+use super::world::World;
 use super::{App, AppError, Caller, Deed, SecretView, Verb, allow};
 use crate::domain::digest::Digest;
 use crate::domain::ids::SecretId;
 use crate::domain::resource::{Kind, Spec};
+use crate::engine::REGISTER_VERSION;
 use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
-use crate::store::{Commit, Fact, SecretRow};
-
-/// A secret that is set by name travels wherever the approved manifests that name it send it.
-pub(super) const ANYWHERE: Digest = Digest([0; 32]);
+use crate::store::{Commit, Fact, Guard, SecretRow};
 
 impl App {
     /// Stores a secret under a name, over an earlier one of that name.
@@ -35,6 +36,8 @@ impl App {
             ));
         }
         let now = self.env.now();
+        let register = self.store.setting(REGISTER_VERSION).await?;
+        let reach = World::read(&*self.store).await?.reach_of(name)?;
         let earlier = self.store.secret_named(name).await?;
         let version = earlier.as_ref().map_or(1, |row| row.version.saturating_add(1));
         let id = SecretId::from_uuid(self.env.draw_uuid());
@@ -43,7 +46,7 @@ impl App {
             name: Some(name.to_owned()),
             kind: "named".to_owned(),
             version,
-            endpoints: ANYWHERE,
+            endpoints: reach,
             at: now,
         };
         let row = seal(&self.keys, seal_as, &secret, &*self.env.random)
@@ -55,13 +58,15 @@ impl App {
         facts.push(Fact::Secret(row));
         let details = json!({ "name": name, "secret": id, "version": version });
         let log = vec![self.entry(caller, now, Deed::new("secret_set", details))];
+        // The systems that name it are those that it was sealed for.
+        let guards = vec![Guard::SettingIs {
+            key: REGISTER_VERSION,
+            value: register,
+        }];
+        let commit = Commit { guards, facts, log };
         self.store(
-            Commit {
-                guards: Vec::new(),
-                facts,
-                log,
-            },
-            "the secret could not be stored",
+            commit,
+            "what is registered changed meanwhile, and the secret was not stored; set it again",
         )
         .await?;
         self.forget_systems_with(name).await?;
@@ -78,6 +83,33 @@ impl App {
             if matches!(&system.spec, Spec::System(manifest) if manifest.admin.as_ref().is_some_and(|admin| admin.secret_ref == secret))
             {
                 self.systems.forget(&system.name);
+            }
+        }
+        Ok(())
+    }
+
+    /// The approval of a plan is what allows a named secret to travel to the systems that name it from then on: it is sealed anew for exactly
+    /// their endpoints, in the commit of the plan (P11).
+    pub(super) async fn follow_references(&self, work: &mut Application<'_>) -> Result<(), AppError> {
+        let specs = work
+            .plan
+            .changes
+            .iter()
+            .flat_map(|change| change.before.iter().chain([&change.after]));
+        let names: BTreeSet<_> = specs
+            .filter_map(|spec| match spec {
+                Spec::System(system) => system.admin.as_ref().map(|admin| admin.secret_ref.as_str()),
+                _ => None,
+            })
+            .collect();
+        for name in names {
+            let Some(row) = self.store.secret_named(name).await? else {
+                continue;
+            };
+            let reach = work.world.reach_of(name)?;
+            if row.endpoint_digest != reach {
+                let resealed = self.resealed(row.id, reach, work.now).await?;
+                work.commit.facts.extend(resealed.map(Fact::SecretResealed));
             }
         }
         Ok(())

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use super::AppError;
 use crate::domain::actor::Approval;
 use crate::domain::identity::{Credential, Identity};
+use crate::domain::digest::Digest;
 use crate::domain::ids::ResourceId;
 use crate::domain::plan::{Change, ChangeTarget};
 use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
 use crate::domain::policy::policy_for;
 use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemManifest};
 use crate::domain::workflow::RunPlan;
+use crate::engine::secrets::Reach;
 use crate::store::Store;
 
 #[derive(Debug, Default)]
@@ -74,6 +76,16 @@ impl World {
             what: "system",
             name: name.to_owned(),
         })
+    }
+
+    /// What a secret that was given by name is sealed for: the endpoints of the systems that name it.
+    pub(super) fn reach_of(&self, secret: &str) -> Result<Digest, AppError> {
+        let systems = self.systems.values().filter_map(|resource| match &resource.spec {
+            Spec::System(manifest) => Some(manifest),
+            _ => None,
+        });
+        let reach = Reach::of(secret, systems).and_then(|reach| reach.digest());
+        reach.map_err(|error| AppError::internal("endpoints could not be hashed", &error))
     }
 
     pub(super) fn policy_of(&self, identity: &Identity) -> Option<(&str, &PolicySpec, Option<&Approval>)> {

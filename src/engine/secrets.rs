@@ -1,6 +1,7 @@
 //! Opening sealed secrets, and sealing fresh ones. Bytes leave this file in [`SecretValue`] only. It knows rows and keys, not what a secret
 //! is for, beyond the endpoints to which it may travel (P11).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use ring::rand::SecureRandom;
 
 use crate::domain::digest::Digest;
 use crate::domain::ids::SecretId;
+use crate::domain::resource::{Kind, Spec, SystemManifest};
 use crate::sealing::{KekId, Keyring, SealContext, SealError, Sealed};
 use crate::store::{SecretRow, Store, StoreError};
 
@@ -19,6 +21,10 @@ pub enum SecretError {
     Missing(SecretId),
     #[error("no secret is stored under the name `{0}`: give it with `keyfall secret set {0}`")]
     Unnamed(String),
+    #[error(
+        "the secret `{0}` is not sealed for the endpoints of the systems that name it now, so it is not sent there: give it again with `keyfall secret set {0}`"
+    )]
+    NamedForOthers(String),
     #[error("the secret {0} was destroyed on record")]
     Destroyed(SecretId),
     #[error("the secret {id} is sealed for other endpoints than those of this run, so it is not sent there")]
@@ -35,6 +41,8 @@ pub enum SecretError {
         #[source]
         source: SealError,
     },
+    #[error("the endpoints that a secret may travel to could not be hashed")]
+    Hash(#[source] serde_json::Error),
     #[error("could not read the secret from the store")]
     Read(#[source] StoreError),
 }
@@ -52,8 +60,8 @@ pub trait OpenSecrets: Send + Sync {
     /// Opens a credential's secret for exactly these endpoints.
     fn open(&self, id: SecretId, endpoints: Digest) -> BoxFuture<'_, Result<SecretValue, SecretError>>;
 
-    /// Opens what `keyfall secret set NAME` stored.
-    fn open_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretValue, SecretError>>;
+    /// Opens what `keyfall secret set NAME` stored, for these endpoints of an approved system that names it.
+    fn open_named<'a>(&'a self, name: &'a str, endpoints: Digest) -> BoxFuture<'a, Result<SecretValue, SecretError>>;
 }
 
 /// The secrets of the store, opened with the server's keys.
@@ -101,11 +109,47 @@ impl OpenSecrets for StoredSecrets {
         })
     }
 
-    fn open_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
+    fn open_named<'a>(&'a self, name: &'a str, endpoints: Digest) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
         Box::pin(async move {
             let row = self.store.secret_named(name).await.map_err(SecretError::Read)?;
-            self.open_row(row.ok_or_else(|| SecretError::Unnamed(name.to_owned()))?)
+            let row = row.ok_or_else(|| SecretError::Unnamed(name.to_owned()))?;
+            let systems = self.store.resources(Kind::System).await.map_err(SecretError::Read)?;
+            let systems = systems.iter().filter_map(|system| match &system.spec {
+                Spec::System(manifest) => Some(manifest),
+                _ => None,
+            });
+            let reach = Reach::of(name, systems).map_err(SecretError::Hash)?;
+            if !reach.0.contains(&endpoints) || row.endpoint_digest != reach.digest().map_err(SecretError::Hash)? {
+                return Err(SecretError::NamedForOthers(name.to_owned()));
+            }
+            self.open_row(row)
         })
+    }
+}
+
+/// Where a secret that was given by name may travel: the endpoints of the approved systems that are administered with it. Its seal is bound
+/// to all of them together, so another system that names it gets nothing until the plan that makes it do so is carried out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach(BTreeSet<Digest>);
+
+impl Reach {
+    /// # Errors
+    /// When a manifest cannot be written as JSON.
+    pub fn of<'a>(
+        name: &str,
+        systems: impl IntoIterator<Item = &'a SystemManifest>,
+    ) -> Result<Self, serde_json::Error> {
+        let named = |system: &&SystemManifest| system.admin.as_ref().is_some_and(|admin| admin.secret_ref == name);
+        let endpoints = systems.into_iter().filter(named).map(SystemManifest::endpoint_digest);
+        endpoints.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// What the seal is bound to. A secret that no system names is bound to none, and opens for nobody.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn digest(&self) -> Result<Digest, serde_json::Error> {
+        Digest::of_value("keyfall-named-secret/v1", &self.0)
     }
 }
 

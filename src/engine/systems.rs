@@ -169,7 +169,7 @@ impl Systems {
             system: system(),
             source,
         })?;
-        let admin = self.admin(name, &manifest).await?;
+        let admin = self.admin(name, &manifest, endpoints).await?;
         let shown = admin.as_ref().map(|admin| admin.secret.clone());
         let connector = self.connect(name, &manifest.reach(), admin, manifest.limits.clone(), shown)?;
         let connected = Connected {
@@ -224,9 +224,14 @@ impl Systems {
         Some((known.connector.clone(), known.endpoints))
     }
 
-    async fn admin(&self, name: &str, manifest: &SystemManifest) -> Result<Option<AdminCredential>, SystemError> {
+    async fn admin(
+        &self,
+        name: &str,
+        manifest: &SystemManifest,
+        endpoints: Digest,
+    ) -> Result<Option<AdminCredential>, SystemError> {
         let Some(admin) = &manifest.admin else { return Ok(None) };
-        let secret = self.secrets.open_named(&admin.secret_ref).await;
+        let secret = self.secrets.open_named(&admin.secret_ref, endpoints).await;
         let secret = secret.map_err(|source| SystemError::Admin {
             system: name.to_owned(),
             source,
@@ -290,7 +295,11 @@ mod tests {
             Box::pin(async move { Err(SecretError::Missing(id)) })
         }
 
-        fn open_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
+        fn open_named<'a>(
+            &'a self,
+            name: &'a str,
+            _endpoints: Digest,
+        ) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
             Box::pin(async move { Err(SecretError::Unnamed(name.to_owned())) })
         }
     }

@@ -40,7 +40,7 @@ spec:
 ";
 
 /// As a run leaves it that was taken back.
-async fn unwind(world: &World, run: &str) {
+pub(super) async fn unwind(world: &World, run: &str) {
     let id: RunId = run.parse().unwrap();
     let stored = world.store.run(id).await.unwrap().unwrap();
     world

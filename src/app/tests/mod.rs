@@ -3,4 +3,5 @@
 mod adopting;
 mod identities;
 mod people;
+mod secrets;
 mod world;

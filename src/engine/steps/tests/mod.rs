@@ -74,7 +74,7 @@ impl OpenSecrets for Secrets {
         })
     }
 
-    fn open_named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
+    fn open_named<'a>(&'a self, name: &'a str, _endpoints: Digest) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
         Box::pin(async move { Err(SecretError::Unnamed(name.to_owned())) })
     }
 }
