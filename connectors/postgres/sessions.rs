@@ -21,7 +21,11 @@ impl Sessions for Postgres {
     fn count<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<u32>> {
         Box::pin(async move {
             let deadline = Deadline::of(ctx);
-            let sql = format!("SELECT count(*) {}", of_account(principal)?);
+            // A probe that the server has not reaped yet is no workload.
+            let sql = format!(
+                "SELECT count(*) {} AND application_name NOT LIKE 'keyfall-probe%'",
+                of_account(principal)?
+            );
             let mut sessions = 0;
             for lane in self.admin.servers() {
                 sessions += number(&self.ask(lane, deadline, "counting sessions", &sql).await?)?;

@@ -7,7 +7,7 @@ use super::RedisConnector;
 use super::node::{Deadline, Node, login, within};
 
 /// What those who watch the server see in `CLIENT LIST`.
-const CLIENT_NAME: &str = "keyfall-probe";
+pub(super) const CLIENT_NAME: &str = "keyfall-probe";
 
 impl Probe for RedisConnector {
     fn probe<'a>(&'a self, ctx: &'a CallContext, call: &'a ProbeCall) -> BoxFuture<'a, ProbeReading> {

@@ -6,6 +6,7 @@ use keyfall_sdk::{BoxFuture, CallContext, EndSessionsCall, PrincipalRef, Result,
 
 use super::RedisConnector;
 use super::node::{Deadline, Session};
+use super::probe::CLIENT_NAME;
 
 /// One line of `CLIENT LIST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +15,7 @@ pub(super) struct Client {
     /// Whole seconds, rounded down.
     age_s: u64,
     pub(super) user: String,
+    name: String,
 }
 
 impl Sessions for RedisConnector {
@@ -21,7 +23,9 @@ impl Sessions for RedisConnector {
         Box::pin(async move {
             let mut count = 0_u32;
             for session in &mut self.open_all(Deadline::of(ctx)).await? {
-                let open = session.clients_of(&principal.name).await?.len();
+                // A probe that is not over yet is no workload.
+                let clients = session.clients_of(&principal.name).await?;
+                let open = clients.iter().filter(|client| client.name != CLIENT_NAME).count();
                 count = count.saturating_add(u32::try_from(open).unwrap_or(u32::MAX));
             }
             Ok(count)
@@ -103,6 +107,7 @@ fn parse(line: &str) -> Option<Client> {
         id: field("id")?.parse().ok()?,
         age_s: field("age")?.parse().ok()?,
         user: field("user")?.to_owned(),
+        name: field("name").unwrap_or_default().to_owned(),
     })
 }
 
@@ -120,6 +125,7 @@ mod tests {
             id: 15,
             age_s: 3,
             user: "app".to_owned(),
+            name: String::new(),
         };
         assert_eq!(parse(line), Some(client));
         assert_eq!(parse("rubbish"), None);
@@ -131,6 +137,7 @@ mod tests {
             id: 1,
             age_s,
             user: "app".to_owned(),
+            name: String::new(),
         };
         let limit = Some(Duration::from_secs(3));
         assert!(is_spared(&client(2), limit));

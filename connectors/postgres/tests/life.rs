@@ -6,7 +6,10 @@ use keyfall_sdk::{
 use serde_json::json;
 
 use super::poll::eventually;
-use super::{ctx, issue, issue_call, name, new_account, postgres, probe, refused, secret, session, settle, sql, value};
+use super::{
+    ctx, issue, issue_call, name, new_account, postgres, probe, refused, secret, session, session_of, settle, sql,
+    value,
+};
 
 #[tokio::test]
 async fn two_accounts_alternate_and_the_old_one_dies() {
@@ -253,4 +256,22 @@ async fn accounts_made_at_once_share_an_owner_that_none_of_them_found() {
         assert_eq!(revoked.unwrap(), Revoked::Revoked);
     }
     sql(&connector, &format!("DROP ROLE {owner}")).await;
+}
+
+#[tokio::test]
+async fn a_probe_is_no_session_of_a_workload() {
+    let connector = postgres();
+    let account = name("probed");
+    let one = secret("one");
+    let issued = issue(&connector, &account, &one, json!({})).await;
+    settle(&connector, &account, &one, Verdict::is_accepted).await;
+    let application = "keyfall-probe prove-new";
+    let _probe = session_of(&connector, "primary", &account, &one, "postgres", application).await;
+    let sessions = connector.sessions().unwrap();
+    // Those of the probes before have ended, or end in a moment; none of them counts either.
+    assert_eq!(sessions.count(&ctx(), &issued.principal).await.unwrap(), 0);
+    let _workload = session(&connector, "primary", &account, &one).await;
+    assert_eq!(sessions.count(&ctx(), &issued.principal).await.unwrap(), 1);
+    let delete = connector.revoke().unwrap();
+    delete.delete_principal(&ctx(), &issued.principal).await.unwrap();
 }

@@ -150,6 +150,18 @@ pub(super) async fn session_in(
     secret: &SecretValue,
     database: &str,
 ) -> Link {
+    session_of(connector, vantage, user, secret, database, "consumer").await
+}
+
+/// A session that says who opened it.
+pub(super) async fn session_of(
+    connector: &Postgres,
+    vantage: &str,
+    user: &str,
+    secret: &SecretValue,
+    database: &str,
+    application: &str,
+) -> Link {
     let lane = connector
         .admin
         .lanes()
@@ -159,7 +171,7 @@ pub(super) async fn session_in(
         user,
         secret,
         database,
-        application: "consumer",
+        application,
     };
     open(&lane.unwrap().target, &login).await.unwrap()
 }

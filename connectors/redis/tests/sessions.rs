@@ -74,3 +74,23 @@ async fn deleting_a_user_closes_its_sessions() {
         .unwrap();
     assert!(!works(&mut open).await);
 }
+
+#[tokio::test]
+async fn a_probe_is_no_session_of_a_workload() {
+    let server = Server::start().await;
+    let connector = connector(&[("primary", server.port)]);
+    issue(&connector, unrecorded(), ONE).await;
+    // Named before it logs in, as the user has no right to name it.
+    let mut probe = server.admin().await;
+    for words in [["CLIENT", "SETNAME", "keyfall-probe"], ["AUTH", "app", ONE]] {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]).exec_async(&mut probe).await.unwrap();
+    }
+    let sessions = connector.sessions().unwrap();
+    assert_eq!(sessions.count(&context(), &recorded()).await.unwrap(), 0);
+    let _workload = server.connection(Some(("app", ONE))).await;
+    assert_eq!(sessions.count(&context(), &recorded()).await.unwrap(), 1);
+    // It is ended all the same.
+    let ended = sessions.end(&context(), &end_call(None)).await.unwrap();
+    assert_eq!(ended, SessionsEnded { ended: 2, left: 0 });
+}
