@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::error::{CliError, Problem};
+use crate::owner_only::is_exposed;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(120);
@@ -240,7 +241,7 @@ fn read_token(file: &Path) -> Result<HeaderValue, CliError> {
     };
     let opened = std::fs::File::open(file).map_err(failed)?;
     let mode = opened.metadata().map_err(failed)?.mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if is_exposed(file, mode) {
         let name = file.display();
         return Err(CliError::Failed(format!(
             "the token file {name} can be read by others (mode {mode:04o}): run `chmod 600 {name}`, and ask for another token if others use this machine"

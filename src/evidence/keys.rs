@@ -18,6 +18,8 @@ use ring::rand::SecureRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
+use crate::owner_only::is_exposed;
+
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
 /// Ed25519 in the signature types of C2SP `signed-note`.
@@ -193,7 +195,7 @@ impl SigningKey {
         let malformed = || KeyError::Malformed { path: path.to_owned() };
         let file = File::open(path).map_err(read)?;
         let mode = file.metadata().map_err(read)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if is_exposed(path, mode) {
             let path = path.to_owned();
             return Err(KeyError::Exposed { path, mode });
         }

@@ -13,6 +13,8 @@ use ring::rand::SecureRandom;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
+use crate::owner_only::is_exposed;
+
 /// No key file is longer than this; more is somebody's mistake, not a key.
 const LONGEST_FILE: u64 = 256;
 
@@ -68,7 +70,7 @@ impl Kek {
         };
         let file = File::open(path).map_err(read)?;
         let mode = file.metadata().map_err(read)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if is_exposed(path, mode) {
             return Err(KekError::Exposed {
                 path: path.to_owned(),
                 mode,
