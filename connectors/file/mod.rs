@@ -92,6 +92,12 @@ impl Deliver for FileConnector {
         Target::parse(target, &self.grants).err().unwrap_or_default()
     }
 
+    /// Two roots may overlap, so a place is the file's whole path.
+    fn place(&self, target: &Value) -> Option<String> {
+        let target = Target::parse(target, &self.grants).ok()?;
+        Some(target.root.join(target.path).display().to_string())
+    }
+
     fn deliver<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>> {
         Box::pin(self.put(ctx, call))
     }

@@ -114,6 +114,12 @@ pub trait Deliver: Send + Sync {
     /// Checks a target before anything is planned on it. Pure. One line for each problem.
     fn check_target(&self, target: &serde_json::Value) -> Vec<String>;
 
+    /// The place that a target leads to, as text: two targets with the same text are one place, and hold one secret. Pure. `None` where
+    /// only the whole target tells, and for a target that has problems.
+    fn place(&self, _target: &serde_json::Value) -> Option<String> {
+        None
+    }
+
     /// Replaces what the destination holds, all or nothing. Repeating it changes nothing.
     fn deliver<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>>;
 

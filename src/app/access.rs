@@ -59,6 +59,8 @@ impl Caller {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     Read,
+    /// Reads that cost: they log in at systems with their admin credentials, or read the whole store.
+    Examine,
     Export,
     Plan,
     Approve,
@@ -89,6 +91,7 @@ pub fn allow(caller: &Caller, verb: Verb) -> Result<(), Refusal> {
     use Role::{Admin, Approver, Auditor, Operator};
     let needed: &[Role] = match verb {
         Verb::Read => &[Admin, Operator, Approver, Auditor],
+        Verb::Examine => &[Admin, Operator, Auditor],
         Verb::Export => &[Admin, Auditor],
         Verb::Plan | Verb::AskRun | Verb::HandleRun | Verb::SetSecret => &[Admin, Operator],
         Verb::Approve | Verb::Reject => &[Approver],

@@ -44,7 +44,8 @@ impl App {
         let world = World::read(&*self.store).await?;
         let standing = world
             .policy_of(&identity)
-            .and_then(|(_, policy, approved)| standing(policy.autonomy, approved));
+            .and_then(|(_, policy, approved)| standing(policy.autonomy, approved))
+            .filter(|approval| approval.solo || !is_signed_by(approval, caller));
         let in_bounds = ask.exception.is_none() && !identity.spec.privileged;
         let Some(approval) = standing.filter(|_| in_bounds) else {
             let action = Action::Rotate {
@@ -251,9 +252,17 @@ pub(super) fn check_never_there(identity: &Identity, credentials: &[Credential])
     Err(AppError::Conflict { why })
 }
 
-/// An approved policy allows its in-bounds rotations, unless it only observes.
+/// Who approves is not who asks: the policy's approver asks for a plan that somebody else signs (P6).
+fn is_signed_by(approval: &Approval, caller: &Caller) -> bool {
+    approval
+        .approvers
+        .iter()
+        .any(|approver| approver.person == caller.person)
+}
+
+/// An approved policy allows its in-bounds rotations where it lets them go by themselves; on a lower rung each becomes a plan.
 fn standing(autonomy: Autonomy, approved: Option<&Approval>) -> Option<Approval> {
-    let approved = approved.filter(|_| matches!(autonomy, Autonomy::Automatic | Autonomy::Propose))?;
+    let approved = approved.filter(|_| autonomy == Autonomy::Automatic)?;
     Some(Approval {
         standing: true,
         ..approved.clone()

@@ -51,7 +51,11 @@ impl App {
         let mut deed = Deed::new("plan_applied", json!({ "plan": row.id, "digest": row.digest }));
         deed.approval = Some(approval);
         commit.log.push(self.entry(caller, now, deed));
-        let world = World::read(&*self.store).await?.with(&plan.changes, approval);
+        let world = World::read(&*self.store).await?.with(&plan.changes, Some(approval));
+        let problems = self.occupied(&world, &plan.changes, &plan.actions).await?;
+        if !problems.is_empty() {
+            return Err(AppError::Invalid { problems });
+        }
         let mut work = Application {
             plan,
             approval,

@@ -31,7 +31,7 @@ pub struct Signed {
 pub const SOLO: &str = "solo";
 
 impl App {
-    /// Takes a signature; carries the plan out when it was the last one needed.
+    /// Takes the signature of another person than the requester, and carries the plan out. One is what every plan needs.
     ///
     /// # Errors
     /// When the caller asked for the plan himself, the signature does not hold, or the plan is not open for decision.
@@ -47,22 +47,6 @@ impl App {
         let mut deed = Deed::new("plan_approved", details);
         deed.approval = Some(&approval);
         let entry = self.entry(caller, now, deed);
-        if approval.approvers.len() < usize::try_from(row.approvals_needed).unwrap_or(usize::MAX) {
-            let guards = vec![Guard::PlanIs {
-                plan: row.id,
-                status: PlanStatus::Proposed,
-            }];
-            self.store(
-                Commit {
-                    guards,
-                    facts: vec![fact],
-                    log: vec![entry],
-                },
-                "the plan was decided meanwhile",
-            )
-            .await?;
-            return self.plan_view(&row, &plan, Vec::new()).await;
-        }
         let runs = self
             .apply(
                 caller,
@@ -99,18 +83,11 @@ impl App {
             .await?
             .filter(|person| person.retired_at.is_none());
         let approver = check_signature(row, person, signed, now)?;
-        let mut approvers = self.earlier_approvers(row, now).await?;
-        if approvers.iter().any(|one| one.person == approver.person) {
-            return Err(AppError::Conflict {
-                why: "you have signed this plan already; it needs another person".to_owned(),
-            });
-        }
-        approvers.push(approver);
         Ok(Approval {
             plan: row.id,
             plan_digest: row.digest,
             requester: row.requester,
-            approvers,
+            approvers: vec![approver],
             standing: false,
             solo,
         })
@@ -172,29 +149,6 @@ impl App {
             });
         }
         Ok(())
-    }
-
-    async fn earlier_approvers(&self, row: &PlanRow, now: Timestamp) -> Result<Vec<Approver>, AppError> {
-        let mut approvers = Vec::new();
-        for approval in self.store.approvals(row.id).await? {
-            let person = self
-                .store
-                .person(approval.person)
-                .await?
-                .filter(|person| person.retired_at.is_none());
-            let signed = Signed {
-                signature: STANDARD.encode(&approval.signature),
-                expires_at_micros: approval.expires_at.as_microsecond(),
-                reason: approval.reason,
-            };
-            // One that no longer holds (expired, retired since) does not count; the plan then needs another signature.
-            if approval.approve
-                && let Ok(approver) = check_signature(row, person, &signed, now)
-            {
-                approvers.push(approver);
-            }
-        }
-        Ok(approvers)
     }
 }
 

@@ -3,10 +3,8 @@
 use serde_json::json;
 
 use super::{App, AppError, BackupView, Caller, Deed, Verb, allow};
+use crate::engine::LAST_BACKUP;
 use crate::store::{Commit, Fact};
-
-/// The setting that names the last copy, for the record of a secret's destruction.
-const LAST_BACKUP: &str = "last_backup";
 
 impl App {
     /// Writes a copy into the server's backup directory, under a name that is not taken.

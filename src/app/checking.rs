@@ -8,10 +8,11 @@ use jiff::SignedDuration;
 use keyfall_sdk::{Connector, ConnectorKind, Strategy, SystemSpec};
 
 use super::planning::{Means, Present};
+use super::sharing::shared;
 use crate::domain::due::check_rule;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::plan::Manifest;
-use crate::domain::planner::{account_names, listed, merged};
+use crate::domain::planner::{listed, merged};
 use crate::domain::resource::{
     DeliverySpec, DestinationSpec, IdentitySpec, Kind, PolicySpec, SeenBy, Selector, Spec, SystemManifest,
 };
@@ -30,11 +31,42 @@ pub(super) fn check(given: &Given, present: &Present, means: &Means<'_>) -> Resu
     for manifest in given.values() {
         checks.check(manifest, given);
     }
+    checks.problems.extend(shared(given, present, means));
     if checks.problems.is_empty() {
         Ok(())
     } else {
         Err(checks.problems)
     }
+}
+
+/// A problem with its place, in one line.
+pub(super) fn told(manifest: &Manifest, at: &str, text: &str) -> String {
+    let (kind, name) = (manifest.spec.kind().name(), &manifest.name);
+    format!("{}: {kind} `{name}`: {at}: {text}", manifest.origin)
+}
+
+/// What is registered under the name, as it will be.
+pub(super) fn spec_of<'s>(kind: Kind, name: &str, given: &'s Given, present: &'s Present) -> Option<&'s Spec> {
+    let key = (kind, name.to_owned());
+    given
+        .get(&key)
+        .map(|one| &one.spec)
+        .or_else(|| present.resources.get(&key).map(|one| &one.spec))
+}
+
+/// How the identity's credentials follow one another: as it says, or as its connector prefers.
+pub(super) fn strategy_of(means: &Means<'_>, spec: &IdentitySpec, system: &SystemManifest) -> Strategy {
+    let kind = kind_named(means, &system.connector);
+    let default = kind.and_then(|kind| kind.descriptor().strategies.first().copied());
+    spec.strategy.or(default).unwrap_or(Strategy::InPlace)
+}
+
+/// A connector that delivers, as all destinations of its kind share it.
+pub(super) fn destination_connector(means: &Means<'_>, name: &str) -> Option<Arc<dyn Connector>> {
+    let connector = kind_named(means, name)?
+        .connect(&destination_reach(name), None, means.grants)
+        .ok()?;
+    connector.deliver().is_some().then_some(connector)
 }
 
 /// The kind of connector of this name, among those that the server has.
@@ -50,9 +82,7 @@ struct Checks<'a> {
 
 impl Checks<'_> {
     fn problem(&mut self, manifest: &Manifest, at: &str, text: &str) {
-        let (kind, name) = (manifest.spec.kind().name(), &manifest.name);
-        self.problems
-            .push(format!("{}: {kind} `{name}`: {at}: {text}", manifest.origin));
+        self.problems.push(told(manifest, at, text));
     }
 
     fn check(&mut self, manifest: &Manifest, given: &Given) {
@@ -65,16 +95,8 @@ impl Checks<'_> {
         }
     }
 
-    fn spec_of<'s>(&'s self, kind: Kind, name: &str, given: &'s Given) -> Option<&'s Spec> {
-        let key = (kind, name.to_owned());
-        given
-            .get(&key)
-            .map(|one| &one.spec)
-            .or_else(|| self.present.resources.get(&key).map(|one| &one.spec))
-    }
-
     fn check_owner(&mut self, manifest: &Manifest, owner: &str, given: &Given) {
-        if self.spec_of(Kind::Owner, owner, given).is_none() {
+        if spec_of(Kind::Owner, owner, given, self.present).is_none() {
             let text = format!("owner `{owner}` is not registered; add a manifest of kind Owner with this name");
             self.problem(manifest, "owner", &text);
         }
@@ -145,7 +167,7 @@ impl Checks<'_> {
 
     fn check_destination(&mut self, manifest: &Manifest, spec: &DestinationSpec, given: &Given) {
         self.check_owner(manifest, &spec.owner, given);
-        if self.destination_connector(&spec.connector).is_none() {
+        if destination_connector(self.means, &spec.connector).is_none() {
             self.unknown_connector(manifest, &spec.connector);
         }
     }
@@ -187,7 +209,7 @@ impl Checks<'_> {
                 "lies in the past; write when this identity is to be reviewed or to end",
             );
         }
-        let Some(Spec::System(system)) = self.spec_of(Kind::System, &spec.system, given).cloned() else {
+        let Some(Spec::System(system)) = spec_of(Kind::System, &spec.system, given, self.present).cloned() else {
             let text = format!(
                 "system `{}` is not registered; add a manifest of kind System with this name",
                 spec.system
@@ -209,7 +231,6 @@ impl Checks<'_> {
         if let Some(before) = self.present.identities.get(&manifest.name) {
             self.check_unmoved(manifest, spec, &before.clone());
         }
-        self.check_account(manifest, spec, &system, given);
     }
 
     fn check_unmoved(&mut self, manifest: &Manifest, spec: &IdentitySpec, before: &Identity) {
@@ -235,38 +256,6 @@ impl Checks<'_> {
         }
     }
 
-    /// An account belongs to one identity: whoever rotates it would cut the other one off.
-    fn check_account(&mut self, manifest: &Manifest, spec: &IdentitySpec, system: &SystemManifest, given: &Given) {
-        let names = |spec: &IdentitySpec| account_names(&spec.account, self.strategy_of(spec, system));
-        let wanted = names(spec);
-        let registered = |name: &String| self.present.accounts.get(&(spec.system.clone(), name.clone())).cloned();
-        let beside = given
-            .values()
-            .filter(|other| other.name != manifest.name)
-            .find_map(|other| {
-                let other_spec = other.identity().filter(|other| other.system == spec.system)?;
-                names(other_spec)
-                    .iter()
-                    .any(|name| wanted.contains(name))
-                    .then(|| other.name.clone())
-            });
-        let owner = wanted
-            .iter()
-            .find_map(registered)
-            .filter(|owner| *owner != manifest.name)
-            .or(beside);
-        if let Some(owner) = owner {
-            let text = format!("`{}` of `{}` belongs to identity `{owner}`", spec.account, spec.system);
-            self.problem(manifest, "account", &text);
-        }
-    }
-
-    fn strategy_of(&self, spec: &IdentitySpec, system: &SystemManifest) -> Strategy {
-        let kind = kind_named(self.means, &system.connector);
-        let default = kind.and_then(|kind| kind.descriptor().strategies.first().copied());
-        spec.strategy.or(default).unwrap_or(Strategy::InPlace)
-    }
-
     /// A session of an account tells which credential opened it only where each credential has an account of its own.
     fn check_sessions(&mut self, manifest: &Manifest, spec: &IdentitySpec, system: &SystemManifest) {
         let by_sessions = spec
@@ -274,7 +263,7 @@ impl Checks<'_> {
             .iter()
             .filter(|one| one.seen_by == SeenBy::Sessions)
             .count();
-        let alternates = self.strategy_of(spec, system) == Strategy::AlternatingAccounts;
+        let alternates = strategy_of(self.means, spec, system) == Strategy::AlternatingAccounts;
         if by_sessions > 0 && !alternates {
             let text = "`seenBy: sessions` needs alternating accounts: here old and new sessions look alike; use `acknowledgement`";
             self.problem(manifest, "consumers", text);
@@ -313,7 +302,8 @@ impl Checks<'_> {
 
     fn check_delivery(&mut self, manifest: &Manifest, spec: &IdentitySpec, delivery: &DeliverySpec, given: &Given) {
         let name = &delivery.destination;
-        let Some(Spec::Destination(destination)) = self.spec_of(Kind::Destination, name, given).cloned() else {
+        let Some(Spec::Destination(destination)) = spec_of(Kind::Destination, name, given, self.present).cloned()
+        else {
             let text =
                 format!("destination `{name}` is not registered; add a manifest of kind Destination with this name");
             return self.problem(manifest, "deliverTo", &text);
@@ -325,7 +315,7 @@ impl Checks<'_> {
             );
             self.problem(manifest, "deliverTo", &text);
         }
-        let Some(connector) = self.destination_connector(&destination.connector) else {
+        let Some(connector) = destination_connector(self.means, &destination.connector) else {
             return;
         };
         let target = merged(&destination.defaults, &delivery.target);
@@ -336,13 +326,6 @@ impl Checks<'_> {
         for problem in problems {
             self.problem(manifest, &format!("deliverTo {name}"), &problem);
         }
-    }
-
-    fn destination_connector(&self, name: &str) -> Option<Arc<dyn Connector>> {
-        let connector = kind_named(self.means, name)?
-            .connect(&destination_reach(name), None, self.means.grants)
-            .ok()?;
-        connector.deliver().is_some().then_some(connector)
     }
 }
 

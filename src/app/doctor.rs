@@ -25,9 +25,13 @@ pub(super) fn context(step: &str) -> CallContext {
 
 impl App {
     /// # Errors
-    /// When the caller may not read.
+    /// When the caller may not examine, or somebody does already: it reads the whole store and logs in everywhere.
     pub async fn doctor(&self, caller: &Caller) -> Result<Vec<DoctorLine>, AppError> {
-        allow(caller, Verb::Read)?;
+        allow(caller, Verb::Examine)?;
+        let Ok(_alone) = self.examining.try_lock() else {
+            let why = "the server is being examined already; ask again in a minute";
+            return Err(AppError::Conflict { why: why.to_owned() });
+        };
         let mut lines = vec![self.check_store().await, self.check_kek().await];
         lines.extend(self.check_switches().await);
         for system in self.store.resources(Kind::System).await? {

@@ -16,6 +16,7 @@ mod error;
 mod examples_tests;
 mod kek;
 mod log;
+mod looking;
 pub mod manifest;
 mod opening;
 mod people;
@@ -27,6 +28,7 @@ mod rescheduling;
 mod review;
 mod runs;
 mod secrets;
+mod sharing;
 mod stopping;
 #[cfg(test)]
 mod tests;
@@ -94,6 +96,8 @@ pub struct App {
     systems: Arc<Systems>,
     prepare: Arc<dyn PrepareRuns>,
     settings: AppSettings,
+    /// Held while somebody has the server examined.
+    examining: tokio::sync::Mutex<()>,
 }
 
 /// The parts that the wiring brings together.
@@ -156,6 +160,7 @@ impl App {
             systems,
             prepare,
             settings,
+            examining: tokio::sync::Mutex::default(),
         }
     }
 

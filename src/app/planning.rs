@@ -13,10 +13,11 @@ use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::{IdentityId, PlanId, ResourceId};
 use crate::domain::plan::{Action, Change, ChangeTarget, Manifest};
 use crate::domain::planner::account_names;
-use crate::domain::resource::{IdentityKind, IdentitySpec, Kind, Resource, Spec, SystemManifest};
+use crate::domain::resource::{DeliverySpec, IdentityKind, IdentitySpec, Kind, Resource, Spec, SystemManifest};
 
 /// How long a control identity is registered for; its end is a finding like any other's.
 const CONTROL_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
+const DAY_S: i64 = 24 * 60 * 60;
 const CONTROL_ACCOUNT: &str = "keyfall_control";
 
 /// What is registered, as far as these manifests touch it.
@@ -26,6 +27,8 @@ pub struct Present {
     pub identities: BTreeMap<String, Identity>,
     /// The identity that each account downstream belongs to, by system and account, for the systems that these manifests name.
     pub accounts: BTreeMap<(String, String), String>,
+    /// Where the registered identities have their secrets delivered, when these manifests deliver anything.
+    pub deliveries: Vec<(String, Vec<DeliverySpec>)>,
     /// Of these identities, the ones with a run under way.
     pub busy: BTreeSet<String>,
     /// Names given to `keyfall secret set`.
@@ -222,6 +225,13 @@ impl Work<'_> {
                 .warnings
                 .push(format!("identity {}: has privileged access", manifest.name));
         }
+        for delivery in spec.deliver_to.iter().filter(|one| one.replace) {
+            let text = format!(
+                "identity {}: what lies in its place at {} is overwritten, and is not put back",
+                manifest.name, delivery.destination
+            );
+            self.draft.warnings.push(text);
+        }
         if spec.strategy == Some(Strategy::InPlace) && !is_control {
             let text = format!(
                 "identity {}: holds one value; each rotation leaves a gap between the change and its delivery",
@@ -281,7 +291,7 @@ fn control_identity(
         system: system.to_owned(),
         environment: manifest.environment.clone(),
         owner: manifest.control_owner.clone().unwrap_or_else(|| manifest.owner.clone()),
-        expires: now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX),
+        expires: control_expiry(now),
         account: manifest
             .control_account
             .clone()
@@ -299,6 +309,12 @@ fn control_identity(
         spec: Spec::Identity(spec),
         origin: "keyfall".to_owned(),
     }
+}
+
+/// The same all day long, so that what is planned twice is the same plan.
+fn control_expiry(now: Timestamp) -> Timestamp {
+    let end = now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX).as_second();
+    Timestamp::from_second(end - end.rem_euclid(DAY_S)).unwrap_or(Timestamp::MAX)
 }
 
 /// The control identity's name.

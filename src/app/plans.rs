@@ -4,16 +4,19 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::json;
+use uuid::Uuid;
 
 use super::manifest::{ManifestFile, read};
 use super::planning::{Draft, Means, PLAN_LIFE, Present, control_name, draft, draw_plan_id};
 use super::register::{PageQuery, page};
 use super::wording::{action_line, diff_lines};
+use super::world::World;
 use super::{App, AppError, ApprovalView, Caller, Deed, PlanView, Verb, allow};
+use crate::domain::identity::IdentityState;
 use crate::domain::ids::PlanId;
-use crate::domain::plan::{Action, Manifest, Plan};
-use crate::domain::resource::{Kind, Spec};
-use crate::store::{Commit, Fact, Page, PlanRow, PlanStatus, RunFilter};
+use crate::domain::plan::{Action, ChangeTarget, Manifest, Plan};
+use crate::domain::resource::{DeliverySpec, Kind, Spec};
+use crate::store::{Commit, Fact, IdentityFilter, Page, PlanRow, PlanStatus, RunFilter};
 
 impl App {
     /// Compares manifests with what is registered and stores the plan, unless there is nothing to do: then the plan is empty and has no id.
@@ -37,6 +40,11 @@ impl App {
             now,
         };
         let draft = draft(manifests, &present, &means).map_err(|problems| AppError::Invalid { problems })?;
+        let world = World::read(&*self.store).await?.with(&draft.changes, None);
+        let problems = self.occupied(&world, &draft.changes, &draft.actions).await?;
+        if !problems.is_empty() {
+            return Err(AppError::Invalid { problems });
+        }
         self.propose(caller, reason, draft, now, Vec::new()).await
     }
 
@@ -79,6 +87,11 @@ impl App {
         if plan.is_empty() {
             return Ok(view(&row, &plan, Vec::new(), Vec::new()));
         }
+        if facts.is_empty()
+            && let Some((row, plan)) = self.proposed_already(&plan, now).await?
+        {
+            return Ok(view(&row, &plan, Vec::new(), Vec::new()));
+        }
         let details = json!({ "plan": plan.id, "digest": row.digest, "reason": plan.reason });
         facts.push(Fact::Plan(row.clone()));
         let log = vec![self.entry(caller, now, Deed::new("plan_proposed", details))];
@@ -92,6 +105,22 @@ impl App {
         )
         .await?;
         Ok(view(&row, &plan, Vec::new(), Vec::new()))
+    }
+
+    /// The same plan, asked for by the same person and waiting for a signature with most of its time left: who approves sees it once.
+    async fn proposed_already(&self, plan: &Plan, now: Timestamp) -> Result<Option<(PlanRow, Plan)>, AppError> {
+        let wanted = without_ids(plan)?;
+        for row in self.store.plans(Some(PlanStatus::Proposed), Page::first(100)).await? {
+            let half = row.expires_at.saturating_sub(PLAN_LIFE / 2).unwrap_or(Timestamp::MIN);
+            if row.requester != plan.requester || half <= now {
+                continue;
+            }
+            let known = parse(&row)?;
+            if without_ids(&known)? == wanted {
+                return Ok(Some((row, known)));
+            }
+        }
+        Ok(None)
     }
 
     /// # Errors
@@ -227,8 +256,67 @@ impl App {
             }
             present.identities.insert(identity.name.clone(), identity);
         }
+        if delivers(manifests, &present) {
+            present.deliveries = self.deliveries().await?;
+        }
         Ok(present)
     }
+
+    /// Where the secrets of all living identities are delivered.
+    async fn deliveries(&self) -> Result<Vec<(String, Vec<DeliverySpec>)>, AppError> {
+        let mut all = Vec::new();
+        let mut next = Page::first(1000);
+        loop {
+            let found = self.store.identities(&IdentityFilter::default(), next.clone()).await?;
+            let Some(last) = found.last() else { return Ok(all) };
+            next.after = Some(last.name.clone());
+            let living = found
+                .into_iter()
+                .filter(|one| one.state != IdentityState::Decommissioned && !one.spec.deliver_to.is_empty());
+            all.extend(living.map(|one| (one.name, one.spec.deliver_to)));
+        }
+    }
+}
+
+/// Whether these manifests lead any delivery to another place than the one where it is.
+fn delivers(manifests: &[Manifest], present: &Present) -> bool {
+    manifests.iter().any(|manifest| match &manifest.spec {
+        Spec::Identity(spec) => {
+            let before = present.identities.get(&manifest.name);
+            let known = before.map_or(&[][..], |before| before.spec.deliver_to.as_slice());
+            spec.deliver_to != known
+        }
+        Spec::Destination(_) => {
+            let before = present.resources.get(&(Kind::Destination, manifest.name.clone()));
+            before.is_some_and(|before| before.spec != manifest.spec)
+        }
+        _ => false,
+    })
+}
+
+/// What a plan says, without what is drawn anew each time that it is made: its own id and times, and the ids of what it registers.
+fn without_ids(plan: &Plan) -> Result<String, AppError> {
+    let mut same = plan.clone();
+    same.id = PlanId::from_uuid(Uuid::nil());
+    (same.created_at, same.expires_at) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH);
+    let text = same.to_bytes().ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let mut text = text.ok_or_else(|| AppError::Internal {
+        what: "the plan could not be written".to_owned(),
+    })?;
+    let made = plan.changes.iter().filter(|change| change.before.is_none());
+    let registered = made.map(|change| match change.target {
+        ChangeTarget::Resource(id) => id.to_string(),
+        ChangeTarget::Identity(id) => id.to_string(),
+    });
+    let enrolled = plan.actions.iter().filter_map(|action| match action {
+        Action::Enrol { person, .. } => Some(person.to_string()),
+        Action::Adopt { identity, .. } => Some(identity.to_string()),
+        _ => None,
+    });
+    for (number, id) in registered.chain(enrolled).enumerate() {
+        text = text.replace(&id, &format!("#{number}"));
+    }
+    Ok(text)
 }
 
 fn parse(row: &PlanRow) -> Result<Plan, AppError> {

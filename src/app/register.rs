@@ -182,7 +182,7 @@ impl App {
     /// # Errors
     /// When the system does not answer.
     pub async fn discover(&self, caller: &Caller, system: &str) -> Result<Vec<AccountView>, AppError> {
-        allow(caller, Verb::Read)?;
+        allow(caller, Verb::Examine)?;
         let registered = self.accounts_registered(system).await?;
         let found = self.accounts_downstream(system).await?;
         Ok(found

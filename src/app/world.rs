@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::AppError;
 use crate::domain::actor::Approval;
-use crate::domain::identity::{Credential, Identity};
 use crate::domain::digest::Digest;
+use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::ResourceId;
 use crate::domain::plan::{Change, ChangeTarget};
 use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
@@ -35,7 +35,7 @@ impl World {
     }
 
     /// As it will be when these changes are stored.
-    pub(super) fn with(mut self, changes: &[Change], approval: &Approval) -> Self {
+    pub(super) fn with(mut self, changes: &[Change], approval: Option<&Approval>) -> Self {
         for change in changes {
             if let ChangeTarget::Resource(id) = change.target {
                 self.put(Resource {
@@ -44,7 +44,7 @@ impl World {
                     version: change.from_version.saturating_add(1),
                     labels: change.labels.clone(),
                     spec: change.after.clone(),
-                    approved: Some(approval.clone()),
+                    approved: approval.cloned(),
                 });
             }
         }
@@ -76,6 +76,10 @@ impl World {
             what: "system",
             name: name.to_owned(),
         })
+    }
+
+    pub(super) fn destination(&self, name: &str) -> Option<&DestinationSpec> {
+        self.destinations.get(name).map(|(_, destination)| destination)
     }
 
     /// What a secret that was given by name is sealed for: the endpoints of the systems that name it.

@@ -111,12 +111,6 @@ fn decided(output: Output, view: &PlanView) -> Result<(), CliError> {
     for run in &view.runs {
         text.push_str(&format!("opened {run}\n"));
     }
-    if view.status == "proposed" {
-        let missing = usize::try_from(view.approvals_needed)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(view.approvals.len());
-        text.push_str(&format!("{missing} more approval(s) needed\n"));
-    }
     print(&text)
 }
 
@@ -132,9 +126,8 @@ pub(super) fn show_plan(output: Output, view: &PlanView) -> Result<(), CliError>
     section(&mut text, "Look twice", &view.warnings);
     if !view.empty {
         text.push_str(&format!("Plan {} ({}), digest {}\n", view.id, view.status, view.digest));
-        let approvals = view.approvals_needed;
         text.push_str(&format!(
-            "Needs {approvals} approval(s) by somebody other than {}\n",
+            "Needs the approval of somebody other than {}\n",
             view.requester
         ));
     }

@@ -303,15 +303,16 @@ fn accounts(registered: &Registered<'_>) -> Vec<PrincipalRef> {
     accounts
 }
 
-fn deliveries(registered: &Registered<'_>) -> Result<Vec<DeliveryPlan>, CannotPlan> {
-    let vantage = registered.system.vantages.first();
+/// What templates of deliveries may name besides the secret and its user.
+#[must_use]
+pub fn delivery_fields(system: &SystemManifest, identity: &str) -> BTreeMap<String, String> {
     let mut fields = BTreeMap::new();
-    if let Some(vantage) = vantage {
+    if let Some(vantage) = system.vantages.first() {
         fields.insert("host".to_owned(), vantage.host.clone());
         fields.insert("port".to_owned(), vantage.port.to_string());
     }
-    fields.insert("identity".to_owned(), registered.identity.name.clone());
-    if let Some(options) = registered.system.options.as_object() {
+    fields.insert("identity".to_owned(), identity.to_owned());
+    if let Some(options) = system.options.as_object() {
         // A template may use what the system's manifest says in the clear (a database's name), and nothing that is nested.
         for (key, value) in options {
             if let Some(text) = value.as_str() {
@@ -319,6 +320,11 @@ fn deliveries(registered: &Registered<'_>) -> Result<Vec<DeliveryPlan>, CannotPl
             }
         }
     }
+    fields
+}
+
+fn deliveries(registered: &Registered<'_>) -> Result<Vec<DeliveryPlan>, CannotPlan> {
+    let fields = delivery_fields(registered.system, &registered.identity.name);
     let spec = &registered.identity.spec;
     let one = |delivery: &super::resource::DeliverySpec| {
         let missing = || CannotPlan::Destination {

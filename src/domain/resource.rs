@@ -397,6 +397,9 @@ pub struct DeliverySpec {
     pub destination: String,
     /// The destination's own part: a path, a layout.
     pub target: serde_json::Value,
+    /// What lies there already, and is not ours, may be overwritten by the first delivery.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,11 +40,14 @@ pub(super) async fn destroy_secrets(shared: &Shared) -> Result<u32, StoreError> 
     Ok(destroyed)
 }
 
+/// The setting that names the last backup, and when it was made.
+pub const LAST_BACKUP: &str = "last_backup";
+
 /// The record names the secrets and the last backup that still holds them sealed.
 async fn destruction(shared: &Shared, secrets: &[SecretId], at: Timestamp) -> Result<Commit, StoreError> {
-    let last_backup = shared.store.overview(at).await?.last_backup_at;
+    let last_backup = shared.store.setting(LAST_BACKUP).await?;
     let names: Vec<String> = secrets.iter().map(ToString::to_string).collect();
-    let details = serde_json::json!({ "secrets": names, "last_backup_at": last_backup.map(|at| at.to_string()) });
+    let details = serde_json::json!({ "secrets": names, "last_backup": last_backup });
     Ok(Commit {
         guards: Vec::new(),
         facts: secrets.iter().map(|id| Fact::SecretDestroyed { id: *id, at }).collect(),

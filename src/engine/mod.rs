@@ -59,6 +59,7 @@ use crate::clock::Environment;
 use crate::store::{Store, StoreError};
 use breaker::BreakerSettings;
 pub use facts::facts_by_hand;
+pub use housekeeping::LAST_BACKUP;
 pub use opening::opening;
 pub use pass::PassReport;
 pub use register::REGISTER_VERSION;

@@ -1,6 +1,6 @@
 //! What becomes of identities whose provisioning was taken back, and of credentials that are not ours to end.
 
-use keyfall_sdk::{PrincipalRef, SecretValue};
+use keyfall_sdk::{KeyId, PrincipalRef, SecretValue};
 
 use super::world::World;
 use crate::app::AppError;
@@ -61,6 +61,62 @@ pub(super) async fn unwind(world: &World, run: &str) {
             }])
             .await;
     }
+}
+
+/// As a run leaves it that went well.
+pub(super) async fn provisioned(world: &World, run: &str) {
+    let id: RunId = run.parse().unwrap();
+    let stored = world.store.run(id).await.unwrap().unwrap();
+    let identity = stored.row.identity;
+    let credential = world.store.credentials_of(identity).await.unwrap().pop().unwrap();
+    let principal = PrincipalRef {
+        immutable_id: Some("1".to_owned()),
+        ..credential.principal
+    };
+    let id = credential.id;
+    let at = world.env.now();
+    world
+        .put(vec![
+            Fact::CredentialIssued {
+                id,
+                principal,
+                key_id: KeyId("key-1".to_owned()),
+            },
+            Fact::CredentialProven { id, at },
+            Fact::CredentialState {
+                id,
+                to: CredentialState::Active,
+            },
+            Fact::IdentityState {
+                id: identity,
+                to: IdentityState::Active,
+            },
+            Fact::IdentityCurrent {
+                id: identity,
+                credential: Some(id),
+            },
+            Fact::RunProgress {
+                run: stored.row.id,
+                status: "completed".to_owned(),
+                step: None,
+                next_seq: stored.row.next_seq,
+                wake_at: None,
+                release: true,
+            },
+        ])
+        .await;
+}
+
+/// The manifests and more of them, with everything that they provision active.
+pub(super) async fn living(more: &str) -> World {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let secret = SecretValue::from("admin-password".to_owned());
+    world.app.set_secret(&ada, "cache-admin", secret).await.unwrap();
+    for run in world.apply(&format!("{MANIFESTS}{more}")).await.runs {
+        provisioned(&world, &run).await;
+    }
+    world
 }
 
 async fn unprovisioned() -> World {
@@ -129,4 +185,96 @@ async fn a_foreign_credential_is_not_revoked() {
     assert!(matches!(asked, Err(AppError::Conflict { .. })), "{asked:?}");
     let ended = world.app.decommission(&ada, "worker", "not wanted".to_owned()).await;
     assert!(matches!(ended, Err(AppError::Conflict { .. })), "{ended:?}");
+}
+
+/// Without the description of anything else.
+fn identity(name: &str) -> String {
+    let worker = MANIFESTS.split("---\n").last().unwrap();
+    worker.replacen("name: worker", &format!("name: {name}"), 1)
+}
+
+#[tokio::test]
+async fn an_account_belongs_to_one_identity() {
+    let world = World::new().await;
+    let both = format!("{MANIFESTS}---\n{}", identity("second"));
+    let words = "`worker` of `cache` belongs to identity `";
+    let refused = |asked: Result<crate::app::PlanView, AppError>, words: &str| match asked {
+        Err(AppError::Invalid { problems }) => {
+            assert!(problems.iter().any(|one| one.contains(words)), "{problems:?}");
+        }
+        other => panic!("{other:?}"),
+    };
+    refused(world.plan(&both).await, words);
+    let world = living("").await;
+    refused(world.plan(&identity("second")).await, words);
+    let ada = world.caller("ada").await;
+    let ask = crate::app::AdoptAsk {
+        name: "second".to_owned(),
+        system: "cache".to_owned(),
+        account: "worker".to_owned(),
+        kind: crate::domain::resource::IdentityKind::ServiceAccount,
+        environment: "test".to_owned(),
+        owner: "team".to_owned(),
+        expires: "2099-01-01T00:00:00Z".parse().unwrap(),
+        take_over: true,
+        secret: None,
+        reason: String::new(),
+    };
+    refused(world.app.adopt(&ada, ask).await, "belongs to `worker`");
+}
+
+#[tokio::test]
+async fn who_comes_under_a_policy_by_a_label_is_due_by_it() {
+    const POLICY: &str = "\
+---
+apiVersion: keyfall.dev/v1
+kind: Policy
+metadata: { name: tier-one }
+spec:
+  owner: team
+  selector: { labels: { tier: one } }
+  rotation: { every: 30d }
+";
+    let world = living(POLICY).await;
+    let due = |world: &World| {
+        let store = std::sync::Arc::clone(&world.store);
+        async move { store.identity_named("worker").await.unwrap().unwrap().due }
+    };
+    assert_eq!(due(&world).await, None);
+    let labelled = identity("worker").replacen("name: worker", "name: worker, labels: { tier: one }", 1);
+    world.apply(&labelled).await;
+    assert!(due(&world).await.is_some());
+    world.apply(&identity("worker")).await;
+    assert_eq!(due(&world).await, None);
+}
+
+#[tokio::test]
+async fn sessions_show_an_uptake_only_where_they_tell_whose_they_are() {
+    let world = World::new().await;
+    let refused = |asked: Result<crate::app::PlanView, AppError>, words: &str| match asked {
+        Err(AppError::Invalid { problems }) => {
+            assert!(problems.iter().any(|one| one.contains(words)), "{problems:?}");
+        }
+        other => panic!("{other:?}"),
+    };
+    let consumers = |names: &[&str]| {
+        let one = |name: &&str| format!("{{ name: {name}, seenBy: sessions }}");
+        format!(
+            "  consumers: [{}]\n",
+            names.iter().map(one).collect::<Vec<_>>().join(", ")
+        )
+    };
+    let dual = format!("{MANIFESTS}{}", consumers(&["api"]));
+    refused(world.plan(&dual).await, "needs alternating accounts");
+    let alternating = MANIFESTS
+        .replace("strategy: dual_slot", "strategy: alternating_accounts")
+        .replace("connector: redis", "connector: postgres")
+        .replace("tls: \"off\"", "tls: verify")
+        .replace("access: { rules: \"~* +get\" }", "access: { owner: team_role }");
+    refused(
+        world
+            .plan(&format!("{alternating}{}", consumers(&["api", "job"])))
+            .await,
+        "only one consumer can be seen by sessions",
+    );
 }

@@ -1,7 +1,11 @@
 //! What the use cases allow and refuse, on the real store, with real signatures.
 
+mod acting;
 mod adopting;
 mod identities;
 mod people;
+mod places;
+mod plans;
 mod secrets;
+mod stopping;
 mod world;

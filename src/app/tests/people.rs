@@ -71,3 +71,35 @@ async fn a_stolen_token_is_ended_by_its_digest() {
     world.app.revoke_token(&ada, "ada", &digest).await.unwrap();
     assert_eq!(world.app.caller(token).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn a_key_stands_for_one_person_only() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let people = world.store.people().await.unwrap();
+    let hers = people.iter().find(|one| one.name == "ada").unwrap();
+    // Under another name it is the same key.
+    let renamed = hers.public_key.clone().unwrap().replacen("ada", "carol", 1);
+    for key in [hers.public_key.clone().unwrap(), renamed] {
+        let ask = EnrolAsk {
+            name: "carol".to_owned(),
+            roles: vec!["approver".to_owned()],
+            public_key: Some(key),
+            token_digest: None,
+            reason: String::new(),
+        };
+        let refused = world.app.enrol(&ada, ask).await;
+        assert!(matches!(refused, Err(AppError::Invalid { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn two_who_can_sign_are_left() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let last = world.app.retire(&ada, "bo", "leaves".to_owned()).await;
+    assert!(matches!(last, Err(AppError::Conflict { .. })), "{last:?}");
+    let plan = world.app.enrol(&ada, enrolment(&world, None)).await.unwrap();
+    world.approve("bo", &plan).await.unwrap();
+    world.app.retire(&ada, "bo", "leaves".to_owned()).await.unwrap();
+}

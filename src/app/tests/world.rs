@@ -51,6 +51,7 @@ impl World {
             .iter()
             .map(|(name, key)| (name.clone(), key.verifier().clone()))
             .collect();
+        std::fs::create_dir(folder.path().join("apps")).unwrap();
         let world = Self {
             app: app(&folder, &store, &env),
             folder,
@@ -70,6 +71,11 @@ impl World {
         };
         let committed = self.store.commit(commit).await.unwrap();
         assert!(matches!(committed, Committed::Stored { .. }), "{committed:?}");
+    }
+
+    /// A path in the world's own directory; `apps` in it is a root of file destinations.
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
     }
 
     /// A key for somebody else.
@@ -113,12 +119,16 @@ impl World {
 
     /// `ada` asks for what the manifests say.
     pub(super) async fn plan(&self, text: &str) -> Result<PlanView, AppError> {
+        self.plan_as("ada", text, "").await
+    }
+
+    pub(super) async fn plan_as(&self, name: &str, text: &str, reason: &str) -> Result<PlanView, AppError> {
         let file = ManifestFile {
             name: "test.yaml".to_owned(),
             text: text.to_owned(),
         };
         self.app
-            .plan_manifests(&self.caller("ada").await, String::new(), vec![file])
+            .plan_manifests(&self.caller(name).await, reason.to_owned(), vec![file])
             .await
     }
 
@@ -138,7 +148,11 @@ fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
     let kinds = keyfall_connectors::registry();
     let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&ring)));
     let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
-    let systems = Arc::new(Systems::new(kinds.clone(), ServerGrants::default(), catalog, secrets));
+    let mut grants = ServerGrants::default();
+    for (name, path) in [("all", ""), ("apps", "apps")] {
+        grants.file_roots.insert(name.to_owned(), folder.path().join(path));
+    }
+    let systems = Arc::new(Systems::new(kinds.clone(), grants.clone(), catalog, secrets));
     let prepare = Arc::new(Preparation {
         store: Arc::clone(store),
         systems: Arc::clone(&systems),
@@ -159,7 +173,7 @@ fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
             node: "node-a".to_owned(),
             origin: "test".to_owned(),
             backup_directory: folder.path().join("backups"),
-            grants: ServerGrants::default(),
+            grants,
         },
     })
 }
