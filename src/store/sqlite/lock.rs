@@ -1,8 +1,8 @@
 //! The lock beside the file: one server per store. The operating system gives it up when its holder dies, however it dies.
 
-use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -12,6 +12,38 @@ use super::super::{Result, StoreError};
 
 /// Held as long as it lives.
 pub(super) struct Lock(#[expect(dead_code, reason = "the lock lives as long as the open file")] File);
+
+/// The one path of the store: the lock goes by name, so two names of one file would be two locks.
+///
+/// # Errors
+/// The file has a second name (SQLite would keep two logs of it), the name leads nowhere, or it cannot be followed.
+pub(super) fn only_path(store: &Path) -> Result<PathBuf> {
+    let cannot = |why: &str| StoreError::Open {
+        why: format!("{}: {why}", store.display()),
+    };
+    match fs::symlink_metadata(store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let folder = match store.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder,
+                _ => Path::new("."),
+            };
+            let folder = fs::canonicalize(folder).map_err(|error| cannot(&error.to_string()))?;
+            let name = store.file_name().ok_or_else(|| cannot("this names no file"))?;
+            Ok(folder.join(name))
+        }
+        Err(error) => Err(cannot(&error.to_string())),
+        Ok(_) => {
+            let path = fs::canonicalize(store).map_err(|error| cannot(&error.to_string()))?;
+            let links = fs::metadata(&path).map_err(|error| cannot(&error.to_string()))?.nlink();
+            if links > 1 {
+                return Err(cannot(
+                    "the file has a second name (a hard link), under which another server could write to it: remove that name, or copy the file with `keyfall backup`",
+                ));
+            }
+            Ok(path)
+        }
+    }
+}
 
 /// # Errors
 /// Another process holds it, or the file cannot be made.

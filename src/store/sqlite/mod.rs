@@ -108,6 +108,7 @@ pub(super) struct SqliteDriver {
 
 impl SqliteDriver {
     fn open(path: &Path, options: &StoreOptions, environment: &Environment) -> Result<Self> {
+        let path = &*lock::only_path(path)?;
         let lock = lock::take(path)?;
         let connection = open::writer(path, options, environment)?;
         let health = Arc::new(Health::default());

@@ -135,3 +135,32 @@ fn after_a_doubtful_commit_nothing_is_answered_any_more() {
     health.close();
     assert!(matches!(health.check(), Err(StoreError::Doubtful { .. })));
 }
+
+#[tokio::test]
+async fn a_second_server_is_refused_under_any_name_of_the_file() {
+    let (first, folder) = opened();
+    let named = folder.path().join("other.db");
+    std::os::unix::fs::symlink(folder.path().join("keyfall.db"), &named).unwrap();
+    let why = refused(&named);
+    assert!(why.contains("in use by process"), "{why}");
+    drop(first);
+
+    let linked = folder.path().join("linked.db");
+    std::fs::hard_link(folder.path().join("keyfall.db"), &linked).unwrap();
+    for path in [linked, folder.path().join("keyfall.db")] {
+        let why = refused(&path);
+        assert!(why.contains("second name"), "{why}");
+    }
+    let nowhere = folder.path().join("nowhere.db");
+    std::os::unix::fs::symlink(folder.path().join("missing.db"), &nowhere).unwrap();
+    refused(&nowhere);
+    assert!(!folder.path().join("missing.db").exists());
+}
+
+fn refused(path: &std::path::Path) -> String {
+    let options = StoreOptions::new(|_| Err("no events here".to_owned()));
+    match SqliteDriver::open(path, &options, &Environment::of_this_machine()) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
