@@ -14,6 +14,7 @@ mod doctor;
 mod error;
 #[cfg(test)]
 mod examples_tests;
+mod following;
 mod kek;
 mod log;
 mod looking;

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{ConnectorKind, ServerGrants, Strategy};
 
 use super::checking::{Given, check, kind_named};
+use super::following::following;
 use crate::clock::Environment;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::{IdentityId, PlanId, ResourceId};
@@ -219,6 +220,12 @@ impl Work<'_> {
         }
         if is_same {
             return;
+        }
+        if let Some(before) = before {
+            let found = following(before, spec, self.present.busy.contains(&before.name));
+            self.draft.actions.extend(found.action);
+            self.draft.consequences.extend(found.consequences);
+            self.draft.warnings.extend(found.warnings);
         }
         if spec.privileged {
             self.draft
