@@ -150,6 +150,13 @@ impl Driver {
         if matches!(step, Step::Promote | Step::Record) {
             self.learn().await?;
         }
+        if self.run.is_before_pivot()
+            && let Some(end) = self.shared.steps.obstacle(&self.run, step).await
+        {
+            let observations = Vec::new();
+            self.take(step, StepReport { observations, end })?;
+            return Ok(None);
+        }
         if step.has_effect() {
             match self.intend(step, attempt).await? {
                 Intended::Sent => {}

@@ -63,6 +63,10 @@ pub trait PerformSteps: Send + Sync {
     /// What is about to be done, committed before it is done: targets by immutable id, the name to be used, the pre-image. No secret.
     fn intent(&self, run: &Run, step: Step) -> serde_json::Value;
 
+    /// What stands in the way of the step that there is no way back from, looked for before its intent is committed: a run that rests here
+    /// can still be cancelled. `None` lets it go on. Never a wait: an event of the step would count as its beginning.
+    fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>>;
+
     /// Does the step once. `observe_first`: an earlier attempt may have had its effect, so look downstream before repeating anything.
     /// Waiting, retrying and recording are the driver's. Never cancelled after it was begun.
     fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport>;

@@ -19,13 +19,11 @@ use crate::store::{Store, StoreError};
 /// Why there is no connector to talk through.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
-    #[error("the system `{0}` is not registered any more: apply its manifest, or cancel the run")]
+    #[error("the system `{0}` is not registered any more")]
     Unknown(String),
     #[error("this server has no connector called `{0}`")]
     NoSuchKind(String),
-    #[error(
-        "the endpoints of `{system}` are not those that this run was approved for, so no secret is sent there: put the approved manifest back, or cancel the run and plan anew"
-    )]
+    #[error("the endpoints of `{system}` are not those that this run was approved for, so no secret is sent there")]
     OtherEndpoints { system: String },
     #[error("the endpoints of `{system}` could not be hashed")]
     Hash {

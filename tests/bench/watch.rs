@@ -80,6 +80,10 @@ impl PerformSteps for Watched {
         self.inner.intent(run, step)
     }
 
+    fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>> {
+        self.inner.obstacle(run, step)
+    }
+
     fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport> {
         Box::pin(async move {
             let began = self.moment();

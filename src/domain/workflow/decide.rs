@@ -54,11 +54,13 @@ pub fn decide(run: &Run, now: Timestamp) -> Decision {
     let Some(step) = run.step() else {
         return Decision::Close(outcome(run));
     };
+    // Whatever was said about the step since: what was begun once may have had its effect.
+    let observe_first = step.has_effect() && run.was_begun(step);
     match *run.step_state() {
         StepState::NotStarted => Decision::Perform {
             step,
             attempt: 1,
-            observe_first: false,
+            observe_first,
         },
         StepState::Started { attempt } => Decision::Perform {
             step,
@@ -74,7 +76,7 @@ pub fn decide(run: &Run, now: Timestamp) -> Decision {
         StepState::Waiting { .. } => Decision::Perform {
             step,
             attempt: 1,
-            observe_first: false,
+            observe_first,
         },
     }
 }

@@ -90,6 +90,18 @@ impl Run {
         pivot(&self.plan).is_some_and(|step| self.was_begun(step))
     }
 
+    /// The step under the cursor is the point of no return, and nothing of it was begun: the last moment to stand back.
+    #[must_use]
+    pub fn is_before_pivot(&self) -> bool {
+        self.path == Path::Forward && !self.is_past_pivot() && self.step().is_some() && self.step() == pivot(&self.plan)
+    }
+
+    /// A person's cancel would follow.
+    #[must_use]
+    pub fn may_be_cancelled(&self) -> bool {
+        self.path == Path::Forward && !self.is_past_pivot()
+    }
+
     #[must_use]
     pub fn cancel_reason(&self) -> Option<&str> {
         self.cancel.as_deref()

@@ -287,6 +287,48 @@ fn a_start_without_an_end_is_looked_at_before_it_is_repeated() {
 }
 
 #[test]
+fn a_retry_by_hand_does_not_forget_that_an_effect_was_begun() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+    told.until(Step::IssueNew);
+    let step = Step::IssueNew;
+    told.start(step);
+    let error = StepError {
+        kind: ErrorKind::Ambiguous,
+        message: "no answer".to_owned(),
+        code: None,
+    };
+    let then = Then::RetryAt { at: at(400) };
+    told.tell(EventBody::Failed { step, error, then }).unwrap();
+    let (reason, manual_step) = ("the approval does not hold".to_owned(), String::new());
+    told.tell(EventBody::NeedsOperator {
+        step,
+        reason,
+        manual_step,
+    })
+    .unwrap();
+    let (by, reason) = (Actor::Engine, "it does again".to_owned());
+    told.tell(EventBody::Retried { by, reason }).unwrap();
+    let looks_first = |run: &Run| {
+        matches!(
+            decide(run, at(500)),
+            Decision::Perform {
+                observe_first: true,
+                ..
+            }
+        )
+    };
+    assert!(looks_first(&told.run));
+    let until = at(450);
+    told.tell(EventBody::Waiting {
+        step,
+        until,
+        why: String::new(),
+    })
+    .unwrap();
+    assert!(looks_first(&told.run));
+}
+
+#[test]
 fn before_the_point_of_no_return_a_run_is_taken_back_and_behind_it_only_goes_forward() {
     let error = StepError {
         kind: ErrorKind::Denied,

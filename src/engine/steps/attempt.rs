@@ -151,7 +151,7 @@ impl<'a> Attempt<'a> {
         if secret.is_empty() {
             return Err(self.ask(
                 format!("the stored secret {id} is empty"),
-                "restore the store from a backup, or cancel this run and rotate the identity",
+                &self.or_cancel("restore the store from a backup", "and rotate the identity"),
             ));
         }
         Ok(secret)
@@ -175,7 +175,7 @@ impl<'a> Attempt<'a> {
     fn no_secret(&self, error: &SecretError) -> StepEnd {
         match error {
             SecretError::Read(_) => fail(ErrorKind::Transient, chain(error)),
-            _ => self.ask(chain(error), "bring the secret back, or cancel this run and plan anew"),
+            _ => self.ask(chain(error), &self.or_cancel("bring the secret back", "and plan anew")),
         }
     }
 
@@ -187,6 +187,11 @@ impl<'a> Attempt<'a> {
                 ..
             } => fail(ErrorKind::Transient, chain(error)),
             SystemError::Connect { source, .. } if source.kind().is_retryable() => fail(source.kind(), chain(error)),
+            SystemError::Unknown(_) => self.ask(chain(error), &self.or_cancel("apply its manifest", "and plan anew")),
+            SystemError::OtherEndpoints { .. } => self.ask(
+                chain(error),
+                &self.or_cancel("put the approved manifest back", "and plan anew"),
+            ),
             _ => self.ask(chain(error), "put right what it names"),
         }
     }
@@ -197,6 +202,15 @@ impl<'a> Attempt<'a> {
         StepEnd::AskOperator {
             reason: reason.into(),
             manual_step: format!("{manual_step}; then `keyfall retry {run}`"),
+        }
+    }
+
+    /// What a person does, with cancelling as the other way where there still is one.
+    pub(super) fn or_cancel(&self, remedy: &str, afterwards: &str) -> String {
+        if self.run.may_be_cancelled() {
+            format!("{remedy}, or cancel this run, {afterwards}")
+        } else {
+            remedy.to_owned()
         }
     }
 

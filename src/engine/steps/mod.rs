@@ -21,6 +21,7 @@ mod prove_dead;
 mod prove_new;
 mod quarantine;
 mod read_back;
+mod ready;
 mod record;
 mod revoke;
 mod rounds;
@@ -40,7 +41,7 @@ use keyfall_sdk::{BoxFuture, IssueClass};
 
 use super::controls::LiveControls;
 use super::receipts;
-use super::report::{Closing, PerformSteps, StepReport};
+use super::report::{Closing, PerformSteps, StepEnd, StepReport};
 use super::secrets::OpenSecrets;
 use super::systems::Systems;
 use crate::clock::Environment;
@@ -99,6 +100,13 @@ impl Steps {
 impl PerformSteps for Steps {
     fn intent(&self, run: &Run, step: Step) -> serde_json::Value {
         intent::intent(run, step)
+    }
+
+    fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>> {
+        Box::pin(async move {
+            let at = Attempt::new(self, run, step, 1, false);
+            ready::ready(&at).await.err()
+        })
     }
 
     fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport> {

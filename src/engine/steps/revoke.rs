@@ -6,13 +6,13 @@ use keyfall_sdk::{ErrorKind, IssueCall, IssueObservation, KeyId, Placement, Prin
 
 use super::super::guard::GuardedConnector;
 use super::attempt::{Attempt, Ended};
-use super::probes;
-use crate::domain::workflow::{OldCredential, RunKind, StepOutput};
+use super::ready;
+use crate::domain::workflow::{OldCredential, StepOutput};
 
 const BY_HAND: &str = "end that credential by hand in the system";
 
 pub(super) async fn revoke_old(at: &mut Attempt<'_>) -> Ended<StepOutput> {
-    new_is_proven(at)?;
+    ready::new_is_proven(at)?;
     let connector = at.system().await?;
     let mut outcomes = BTreeMap::new();
     for old in &at.plan().old {
@@ -37,29 +37,6 @@ pub(super) async fn revoke(
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(Revoked::AlreadyGone),
         Err(error) => Err(at.conflict_asks(&error, BY_HAND)),
     }
-}
-
-/// P3: nothing is taken away from consumers before its successor was let in everywhere.
-fn new_is_proven(at: &Attempt<'_>) -> Ended<()> {
-    let plan = at.plan();
-    let Some(new) = plan
-        .new
-        .as_ref()
-        .filter(|_| matches!(plan.kind, RunKind::Rotate | RunKind::EmergencyRotate))
-    else {
-        return Ok(());
-    };
-    let missing = probes::untried(at, new.id);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(at.ask(
-        format!(
-            "the new credential was never accepted at {}, so the old one is kept",
-            missing.join(", ")
-        ),
-        "cancel this run, which takes the new credential back",
-    ))
 }
 
 pub(super) enum Held {

@@ -170,6 +170,25 @@ async fn behind_the_point_of_no_return_a_person_is_asked_and_a_retry_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_stands_before_the_point_of_no_return_is_said_while_the_run_can_be_cancelled() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.stand_in_the_way("the new credential was never accepted");
+    let engine = world.start().await;
+    let stuck = world.until_status(&live, "needs_operator").await;
+    assert_eq!(starts_of(&stuck, Step::RevokeOld), 0, "no intent of it is in the log");
+    let cancelled = EventBody::CancelRequested {
+        by: Actor::Engine,
+        reason: "as advised".to_owned(),
+    };
+    append(&world, &stuck.events, cancelled).await;
+    engine.ring();
+    world.until_status(&live, "unwound").await;
+    engine.shutdown().await;
+    assert_eq!(world.steps.live(), [live.credential].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_that_arrives_between_two_steps_is_obeyed_and_loses_no_result() {
     let world = World::new().await;
     let live = world.due("app", HOUR).await;

@@ -45,6 +45,7 @@ struct Downstream {
     asked: BTreeMap<&'static str, VecDeque<Ask>>,
     violations: Vec<String>,
     approval: Option<String>,
+    obstacle: Option<String>,
 }
 
 /// Steps that come to rest inside of their call until their gate is opened.
@@ -108,6 +109,11 @@ impl Script {
     /// From here on approvals do not hold, for this reason.
     pub(super) fn refuse_approvals(&self, why: &str) {
         self.downstream.lock().unwrap().approval = Some(why.to_owned());
+    }
+
+    /// From here on this stands before the point of no return.
+    pub(super) fn stand_in_the_way(&self, what: &str) {
+        self.downstream.lock().unwrap().obstacle = Some(what.to_owned());
     }
 
     /// P1: the last event that is durable when an effect arrives is its intent.
@@ -272,6 +278,16 @@ fn failed(kind: ErrorKind) -> StepReport {
 impl PerformSteps for Script {
     fn intent(&self, _run: &Run, step: Step) -> serde_json::Value {
         serde_json::json!({ "step": step.name() })
+    }
+
+    fn obstacle<'a>(&'a self, _run: &'a Run, _step: Step) -> BoxFuture<'a, Option<StepEnd>> {
+        let obstacle = self.downstream.lock().unwrap().obstacle.clone();
+        Box::pin(async move {
+            obstacle.map(|reason| StepEnd::AskOperator {
+                reason,
+                manual_step: "cancel this run".to_owned(),
+            })
+        })
     }
 
     fn perform<'a>(

@@ -5,6 +5,7 @@ mod deaths;
 mod faults;
 mod guards;
 mod lives;
+mod pivot;
 mod plans;
 mod whole;
 
@@ -321,6 +322,13 @@ impl Bench {
     }
 
     pub(super) async fn one(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
+        if driven.run.is_before_pivot()
+            && let Some(end) = self.steps.obstacle(&driven.run, step).await
+        {
+            let observations = Vec::new();
+            driven.take(self.now(), step, StepReport { observations, end });
+            return;
+        }
         self.begin(driven, step, attempt);
         let report = self.steps.perform(&driven.run, step, attempt, observe_first).await;
         driven.take(self.now(), step, report);
