@@ -11,7 +11,9 @@ use super::{App, AppError, Caller, PlanView, Verb, allow};
 use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
 use crate::domain::plan::{Action, Change, ChangeTarget};
+use crate::domain::planner::check_take_over;
 use crate::domain::resource::{IdentityKind, IdentitySpec, Kind, Spec, SystemManifest};
+use crate::domain::workflow::RunKind;
 use crate::engine::secrets::{SealAs, seal};
 use crate::store::{Fact, SecretRow};
 
@@ -112,6 +114,12 @@ impl App {
                 "account: `{}` of `{}` belongs to `{holder}`",
                 ask.account, ask.system
             ));
+        }
+        if let Some(known) = known.filter(|_| ask.take_over) {
+            let credentials = self.store.credentials_of(known.id).await?;
+            if let Err(cannot) = check_take_over(known, &credentials, RunKind::TakeOver) {
+                problems.push(format!("name: {cannot}"));
+            }
         }
         if ask.expires <= now {
             problems.push("expires: lies in the past".to_owned());

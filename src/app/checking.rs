@@ -172,6 +172,8 @@ impl Checks<'_> {
         }
     }
 
+    /// An interval of zero between rounds is no problem: behind a round that was no refusal `domain::proof::SHORTEST_WAIT` is waited all the
+    /// same, and a short `giveUpAfter` does not come before a round that the budget of refused logins delays.
     fn check_policy(&mut self, manifest: &Manifest, spec: &PolicySpec, given: &Given) {
         self.check_owner(manifest, &spec.owner, given);
         if let Err(bad) = check_rule(&spec.rotation) {

@@ -16,6 +16,7 @@ mod error;
 mod examples_tests;
 mod following;
 mod kek;
+mod lives;
 mod log;
 mod looking;
 pub mod manifest;

@@ -11,7 +11,7 @@ use crate::domain::actor::Actor;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
-use crate::domain::planner::{Drawn, RunRequest};
+use crate::domain::planner::{Drawn, Lives, RunRequest};
 use crate::domain::workflow::{RunKind, Trigger};
 use crate::engine::opening;
 use crate::store::{Commit, Fact};
@@ -168,7 +168,12 @@ impl App {
             secret: SecretId::from_uuid(self.env.draw_uuid()),
             now,
         };
-        let run_plan = world.plan_run(identity, credentials, &facts, request, drawn)?;
+        let lives = match request.kind {
+            RunKind::Revoke | RunKind::Decommission => self.lives_of(identity, credentials, world).await?,
+            _ => Lives::new(),
+        };
+        let known = (credentials, &lives);
+        let run_plan = world.plan_run(identity, known, &facts, request, drawn)?;
         let secret = run_plan
             .new
             .is_some()

@@ -32,6 +32,8 @@ pub struct Present {
     pub deliveries: Vec<(String, Vec<DeliverySpec>)>,
     /// Of these identities, the ones with a run under way.
     pub busy: BTreeSet<String>,
+    /// Policies whose approval was signed by somebody who has retired since: name, and who it was.
+    pub lapsed: BTreeMap<String, String>,
     /// Names given to `keyfall secret set`.
     pub secrets: BTreeSet<String>,
 }
@@ -97,7 +99,17 @@ impl Work<'_> {
         if matches!(manifest.spec, Spec::System(_)) {
             self.provision_control_again(&manifest.name);
         }
-        if before.is_some_and(|before| before.spec == manifest.spec && before.labels == manifest.labels) {
+        let lapsed = self
+            .present
+            .lapsed
+            .get(&manifest.name)
+            .filter(|_| manifest.spec.kind() == Kind::Policy);
+        if let Some(who) = lapsed {
+            self.draft.consequences.push(format!(
+                "policy {}: {who}, who approved it, has retired; it is approved again",
+                manifest.name
+            ));
+        } else if before.is_some_and(|before| before.spec == manifest.spec && before.labels == manifest.labels) {
             return;
         }
         let id = before.map_or_else(|| ResourceId::from_uuid(self.means.env.draw_uuid()), |before| before.id);

@@ -1,6 +1,6 @@
 //! Making plans and looking at them. A plan is stored as the bytes that its digest was taken over, and a person signs that digest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -219,6 +219,20 @@ impl App {
         Ok(view(row, plan, approvals.collect(), runs))
     }
 
+    async fn lapsed_policies(&self, present: &Present) -> Result<BTreeMap<String, String>, AppError> {
+        let mut lapsed = BTreeMap::new();
+        for ((kind, name), resource) in &present.resources {
+            let approved = resource.approved.iter().filter(|_| *kind == Kind::Policy);
+            for approver in approved.flat_map(|approved| &approved.approvers) {
+                let person = self.store.person(approver.person).await?;
+                if person.is_none_or(|person| person.retired_at.is_some()) {
+                    lapsed.insert(name.clone(), approver.name.clone());
+                }
+            }
+        }
+        Ok(lapsed)
+    }
+
     /// What is registered under the names that these manifests use.
     async fn present(&self, manifests: &[Manifest]) -> Result<Present, AppError> {
         let mut present = Present::default();
@@ -227,6 +241,7 @@ impl App {
                 present.resources.insert((kind, resource.name.clone()), resource);
             }
         }
+        present.lapsed = self.lapsed_policies(&present).await?;
         let mut names = BTreeSet::new();
         for manifest in manifests {
             match &manifest.spec {

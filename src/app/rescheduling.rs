@@ -12,7 +12,8 @@ use crate::domain::due::{DueFacts, DueReason, next_due};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::CredentialId;
 use crate::domain::plan::ChangeTarget;
-use crate::domain::resource::{Kind, PolicySpec, Spec};
+use crate::domain::planner::{ConnectorFacts, proof_terms};
+use crate::domain::resource::{Kind, PolicySpec, Spec, SystemManifest};
 use crate::store::{Fact, IdentityFilter, Page};
 
 const AT_ONCE: u32 = 1000;
@@ -64,22 +65,45 @@ impl App {
         let ids: Vec<_> = identities.iter().map(|identity| identity.id).collect();
         let credentials = self.store.credentials_of_many(&ids).await?;
         let credentials: BTreeMap<CredentialId, &Credential> = credentials.iter().map(|one| (one.id, one)).collect();
+        let mut systems = BTreeMap::new();
         for identity in identities {
             let current = identity.current.and_then(|id| credentials.get(&id));
+            let Some(current) = current else { continue };
+            let system = &identity.spec.system;
             let policy = work.world.policy_of(identity).map(|(_, policy, _)| policy);
-            let fact = current.map(|current| due_fact(identity, current, policy)).transpose()?;
-            work.commit.facts.extend(fact);
+            if policy.is_some() && !systems.contains_key(system) {
+                systems.insert(system.clone(), self.facts_of(&work.world, system).await?);
+            }
+            // As a run under this policy would pin it.
+            let holding = match (policy, systems.get(system)) {
+                (Some(policy), Some((manifest, facts))) => {
+                    Some((policy, proof_terms(manifest, Some(policy), facts).takes(policy.overlap)))
+                }
+                _ => None,
+            };
+            let fact = due_fact(identity, current, holding)?;
+            work.commit.facts.push(fact);
         }
         Ok(())
     }
+
+    async fn facts_of(&self, world: &World, system: &str) -> Result<(SystemManifest, ConnectorFacts), AppError> {
+        let (resource, manifest) = world.system(system)?;
+        let facts = self.prepare.connector_facts(resource).await;
+        let facts = facts.map_err(|why| AppError::Downstream {
+            system: system.to_owned(),
+            why,
+        })?;
+        Ok((manifest.clone(), facts))
+    }
 }
 
-fn due_fact(identity: &Identity, current: &Credential, policy: Option<&PolicySpec>) -> Result<Fact, AppError> {
-    let due = policy.map(|policy| {
-        let probing = policy
-            .proof
-            .interval
-            .saturating_mul(i32::try_from(policy.proof.refusals).unwrap_or(i32::MAX));
+fn due_fact(
+    identity: &Identity,
+    current: &Credential,
+    holding: Option<(&PolicySpec, SignedDuration)>,
+) -> Result<Fact, AppError> {
+    let due = holding.map(|(policy, takes)| {
         let facts = DueFacts {
             identity: identity.id,
             current_since: current.proven_at.unwrap_or(current.created_at),
@@ -88,10 +112,7 @@ fn due_fact(identity: &Identity, current: &Credential, policy: Option<&PolicySpe
             policy_changed_at: None,
             requested_at: None,
             credential_expires: None,
-            takes: policy
-                .overlap
-                .saturating_add(probing)
-                .saturating_add(SignedDuration::from_mins(1)),
+            takes,
         };
         next_due(&policy.rotation, &facts)
     });

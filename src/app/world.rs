@@ -9,7 +9,7 @@ use crate::domain::digest::Digest;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::ResourceId;
 use crate::domain::plan::{Change, ChangeTarget};
-use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
+use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::policy::policy_for;
 use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemManifest};
 use crate::domain::workflow::RunPlan;
@@ -103,7 +103,7 @@ impl World {
     pub(super) fn plan_run(
         &self,
         identity: &Identity,
-        credentials: &[Credential],
+        (credentials, lives): (&[Credential], &Lives),
         connector: &ConnectorFacts,
         request: RunRequest,
         drawn: Drawn,
@@ -117,6 +117,7 @@ impl World {
             destinations: &self.destinations,
             credentials,
             connector,
+            lives,
         };
         plan_run(&registered, request, drawn).map_err(|cannot| AppError::Conflict {
             why: cannot.to_string(),

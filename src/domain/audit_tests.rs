@@ -39,6 +39,7 @@ fn plan() -> RunPlan {
         kind: RunKind::Provision,
         identity: IdentityId::from_uuid(Uuid::from_u128(2)),
         identity_name: "orders-app".to_owned(),
+        from: None,
         owner: "team-a".to_owned(),
         environment: "prod".to_owned(),
         system: ResourceId::from_uuid(Uuid::from_u128(3)),

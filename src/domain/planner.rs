@@ -13,7 +13,7 @@ use super::identity::{Credential, CredentialState, Identity, IdentityState};
 use super::ids::{CredentialId, ResourceId, RunId, SecretId};
 use super::proof::ProofTerms;
 use super::resource::{DecommissionRule, DestinationSpec, PolicySpec, ProofRule, SystemManifest, UptakeRule};
-use super::revoking::{CannotRevoke, may_be_revoked};
+use super::revoking::{CannotRevoke, may_be_revoked, was_ended};
 use super::workflow::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 
 /// Which list of steps runs are opened with.
@@ -31,7 +31,12 @@ pub struct Registered<'a> {
     /// All credentials that the identity ever had.
     pub credentials: &'a [Credential],
     pub connector: &'a ConnectorFacts,
+    /// What earlier runs saw of credentials whose death was not proven yet; only what was seen at the present endpoints.
+    pub lives: &'a Lives,
 }
+
+/// Where and when the bytes of a credential were accepted, per vantage.
+pub type Lives = BTreeMap<CredentialId, BTreeMap<String, Timestamp>>;
 
 /// What the planner must know of a connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +87,10 @@ pub enum CannotPlan {
     NothingToReplace { identity: String },
     #[error("`{identity}` has no live credential {credential}")]
     NoSuchCredential { identity: String, credential: String },
+    #[error(
+        "`{identity}` has a current credential of its own ({current}), and taking an account over would leave nobody to end it: rotate the identity, or register the account under a name of its own"
+    )]
+    InUse { identity: String, current: CredentialId },
     #[error(transparent)]
     Revoke(#[from] CannotRevoke),
     #[error("connector {connector} cannot do {strategy}; it can do {can}")]
@@ -103,10 +112,9 @@ pub enum CannotPlan {
 pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) -> Result<RunPlan, CannotPlan> {
     let identity = registered.identity;
     check_state(identity, request.kind)?;
+    check_take_over(identity, registered.credentials, request.kind)?;
     let strategy = strategy(registered)?;
-    let current = identity
-        .current
-        .and_then(|id| registered.credentials.iter().find(|one| one.id == id));
+    let current = current_of(identity, registered.credentials);
     let old = ending(registered, &request, current)?;
     let new = begins(request.kind).then(|| new_credential(registered, strategy, current, drawn));
     let reach = registered.system.reach();
@@ -117,6 +125,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         kind: request.kind,
         identity: identity.id,
         identity_name: identity.name.clone(),
+        from: Some(identity.state),
         owner: identity.spec.owner.clone(),
         environment: identity.spec.environment.clone(),
         system: registered.system_id,
@@ -135,10 +144,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         deliveries: deliveries(registered)?,
         consumers: consumers(registered),
         timing: timing(registered.policy, drawn.now),
-        proof: proof_terms(
-            registered,
-            &reach.vantages.iter().map(|one| one.name.clone()).collect::<Vec<_>>(),
-        ),
+        proof: proof_terms(registered.system, registered.policy, registered.connector),
         exception: request.exception,
     })
 }
@@ -166,9 +172,19 @@ fn check_state(identity: &Identity, kind: RunKind) -> Result<(), CannotPlan> {
         RunKind::Adopt => identity.state == IdentityState::Discovered,
         RunKind::TakeOver => matches!(identity.state, IdentityState::Discovered | IdentityState::Active),
         RunKind::Rotate | RunKind::EmergencyRotate => identity.state == IdentityState::Active,
-        RunKind::Revoke | RunKind::Decommission => {
-            matches!(identity.state, IdentityState::Active | IdentityState::Quarantined)
-        }
+        // Decommissioning without an open run: something of it was still accepted at the end of the one that there was.
+        RunKind::Decommission => matches!(
+            identity.state,
+            IdentityState::Active | IdentityState::Quarantined | IdentityState::Decommissioning
+        ),
+        // What may be alive can be ended whatever has become of its identity.
+        RunKind::Revoke => matches!(
+            identity.state,
+            IdentityState::Active
+                | IdentityState::Quarantined
+                | IdentityState::Decommissioning
+                | IdentityState::Decommissioned
+        ),
     };
     if fits {
         return Ok(());
@@ -185,6 +201,26 @@ fn check_state(identity: &Identity, kind: RunKind) -> Result<(), CannotPlan> {
 pub fn listed(strategies: &[Strategy]) -> String {
     let names: Vec<&str> = strategies.iter().map(|strategy| strategy.name()).collect();
     names.join(", ")
+}
+
+fn current_of<'a>(identity: &Identity, credentials: &'a [Credential]) -> Option<&'a Credential> {
+    let current = identity.current?;
+    credentials.iter().find(|one| one.id == current)
+}
+
+/// Taking over moves the pointer, and whatever it pointed to before would be ended by no rotation.
+///
+/// # Errors
+/// When the identity has a current credential that may be live and is not a foreign one.
+pub fn check_take_over(identity: &Identity, credentials: &[Credential], kind: RunKind) -> Result<(), CannotPlan> {
+    let in_use = |one: &&Credential| one.state.may_be_live() && one.state != CredentialState::Foreign;
+    match current_of(identity, credentials).filter(in_use) {
+        Some(current) if kind == RunKind::TakeOver => Err(CannotPlan::InUse {
+            identity: identity.name.clone(),
+            current: current.id,
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn strategy(registered: &Registered<'_>) -> Result<Strategy, CannotPlan> {
@@ -215,7 +251,7 @@ fn ending(
     match request.kind {
         RunKind::Provision => Ok(Vec::new()),
         RunKind::Rotate | RunKind::EmergencyRotate => match current {
-            Some(current) => Ok(vec![old_credential(current)]),
+            Some(current) => Ok(vec![old_credential(registered, current)]),
             None => Err(CannotPlan::NothingToReplace {
                 identity: identity.name.clone(),
             }),
@@ -229,14 +265,20 @@ fn ending(
                 .find(|one| Some(one.id) == request.credential)
                 .ok_or_else(missing)?;
             may_be_revoked(wanted, identity.current, registered.credentials)?;
-            Ok(vec![old_credential(wanted)])
+            Ok(vec![old_credential(registered, wanted)])
         }
-        RunKind::Decommission | RunKind::Adopt | RunKind::TakeOver => Ok(live().map(old_credential).collect()),
+        RunKind::Decommission | RunKind::Adopt | RunKind::TakeOver => {
+            Ok(live().map(|one| old_credential(registered, one)).collect())
+        }
     }
 }
 
-fn old_credential(credential: &Credential) -> OldCredential {
+fn old_credential(registered: &Registered<'_>, credential: &Credential) -> OldCredential {
+    let ended_before = was_ended(&credential.state);
+    let lives = registered.lives.get(&credential.id).filter(|_| ended_before);
     OldCredential {
+        ended_before,
+        accepted: lives.cloned().unwrap_or_default(),
         id: credential.id,
         secret: credential.secret,
         principal: credential.principal.clone(),
@@ -380,15 +422,14 @@ fn timing(policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
     }
 }
 
-/// The documented window, only ever widened: by the system's manifest, by the policy, by what was measured.
-fn proof_terms(registered: &Registered<'_>, vantages: &[String]) -> ProofTerms {
-    let rule = registered
-        .policy
-        .map_or_else(ProofRule::default, |policy| policy.proof.clone());
-    let facts = registered.connector;
+/// What a proof of death on this system takes. The documented window is only ever widened: by the system's manifest, by the policy, by what
+/// was measured.
+#[must_use]
+pub fn proof_terms(system: &SystemManifest, policy: Option<&PolicySpec>, facts: &ConnectorFacts) -> ProofTerms {
+    let rule = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
     let candidates = [
         (Some(facts.settling), facts.settling_source.as_str()),
-        (registered.system.settling, "the system's manifest"),
+        (system.settling, "the system's manifest"),
         (rule.settling, "the policy"),
         (facts.measured, "measured here"),
     ];
@@ -399,7 +440,7 @@ fn proof_terms(registered: &Registered<'_>, vantages: &[String]) -> ProofTerms {
         .max_by_key(|(window, _)| *window)
         .unwrap_or((facts.settling, &facts.settling_source));
     ProofTerms {
-        vantages: vantages.to_vec(),
+        vantages: system.vantages.iter().map(|one| one.name.clone()).collect(),
         refusals: rule.refusals.max(1),
         interval: rule.interval,
         settling,

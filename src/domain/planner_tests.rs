@@ -49,12 +49,23 @@ fn credential(number: u128, account: &str, immutable_id: Option<&str>) -> Creden
 }
 
 fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
+    let identity = identity(credentials[0].id);
+    planned(&identity, credentials, &Lives::new(), RunKind::Rotate, exception).unwrap()
+}
+
+fn planned(
+    identity: &Identity,
+    credentials: &[Credential],
+    lives: &Lives,
+    kind: RunKind,
+    exception: Option<&str>,
+) -> Result<RunPlan, CannotPlan> {
     let system = json!({
         "environment": "test", "owner": "team", "connector": "demo",
         "vantages": [{ "name": "primary", "role": "control", "host": "localhost", "port": 1 }],
     });
     let registered = Registered {
-        identity: &identity(credentials[0].id),
+        identity,
         system_id: ResourceId::from_uuid(Uuid::from_u128(3)),
         system: &serde_json::from_value(system).unwrap(),
         policy: None,
@@ -66,9 +77,10 @@ fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
             settling_source: "test".to_owned(),
             measured: None,
         },
+        lives,
     };
     let request = RunRequest {
-        kind: RunKind::Rotate,
+        kind,
         trigger: Trigger::Request,
         reason: DueReason::Requested,
         initiator: Actor::Engine,
@@ -80,7 +92,7 @@ fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
             standing: false,
             solo: false,
         },
-        credential: None,
+        credential: credentials.last().map(|one| one.id),
         exception: exception.map(str::to_owned),
     };
     let drawn = Drawn {
@@ -89,7 +101,7 @@ fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
         secret: SecretId::from_uuid(Uuid::from_u128(8)),
         now: at(9),
     };
-    plan_run(&registered, request, drawn).unwrap()
+    plan_run(&registered, request, drawn)
 }
 
 #[test]
@@ -112,4 +124,48 @@ fn an_account_that_was_deleted_is_made_anew_by_the_next_rotation() {
     let kept = credential(11, "app_b", Some("b1"));
     let plan = rotation(&[current, kept], None);
     assert_eq!(plan.new.unwrap().principal.immutable_id.as_deref(), Some("b1"));
+}
+
+#[test]
+fn taking_over_never_leaves_a_current_credential_behind() {
+    let current = credential(10, "app", Some("a1"));
+    let foreign = Credential {
+        state: CredentialState::Foreign,
+        ..credential(11, "app", None)
+    };
+    let over = |credentials: &[Credential]| {
+        let identity = identity(credentials[0].id);
+        planned(&identity, credentials, &Lives::new(), RunKind::TakeOver, None)
+    };
+    let refused = over(&[current.clone(), foreign.clone()]);
+    assert!(matches!(refused, Err(CannotPlan::InUse { .. })), "{refused:?}");
+    assert!(over(std::slice::from_ref(&foreign)).is_ok());
+    let over_by_now = Credential {
+        state: CredentialState::NeverIssued,
+        ..current
+    };
+    assert!(over(&[over_by_now, foreign]).is_ok());
+}
+
+#[test]
+fn what_may_be_alive_is_revoked_also_behind_a_tombstone_and_with_the_life_that_was_seen() {
+    let left = Credential {
+        state: CredentialState::Unprovable {
+            best: None,
+            why: String::new(),
+        },
+        ..credential(10, "app_a", Some("a1"))
+    };
+    let mut gone = identity(left.id);
+    gone.current = None;
+    let life = BTreeMap::from([("primary".to_owned(), at(1))]);
+    let lives = Lives::from([(left.id, life.clone())]);
+    for state in [IdentityState::Decommissioned, IdentityState::Decommissioning] {
+        gone.state = state;
+        let plan = planned(&gone, std::slice::from_ref(&left), &lives, RunKind::Revoke, None).unwrap();
+        assert!(plan.old[0].ended_before);
+        assert_eq!((&plan.old[0].accepted, plan.from), (&life, Some(state)));
+    }
+    let again = planned(&gone, &[left], &lives, RunKind::Decommission, None).unwrap();
+    assert_eq!(again.old.len(), 1);
 }

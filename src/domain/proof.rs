@@ -102,6 +102,28 @@ pub struct ProofTerms {
     pub give_up_after: SignedDuration,
 }
 
+impl ProofTerms {
+    /// From when on a proof that is not there yet is not waited for.
+    #[must_use]
+    pub fn gives_up_at(&self, revoked_at: Timestamp) -> Timestamp {
+        let wait = self.settling.saturating_add(self.give_up_after);
+        revoked_at.saturating_add(wait).unwrap_or(Timestamp::MAX)
+    }
+
+    /// How long it takes from the promotion of a credential's successor to its proven death, when nothing goes wrong: due times lie earlier
+    /// by this much, so that a rotation that begins in time also ends in time.
+    #[must_use]
+    pub fn takes(&self, overlap: SignedDuration) -> SignedDuration {
+        let probing = self
+            .interval
+            .saturating_mul(i32::try_from(self.refusals).unwrap_or(i32::MAX));
+        overlap
+            .saturating_add(self.settling)
+            .saturating_add(probing)
+            .saturating_add(SignedDuration::from_mins(1))
+    }
+}
+
 /// What was seen so far of one credential.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProofProgress {
@@ -164,7 +186,7 @@ pub fn judge(terms: &ProofTerms, progress: &ProofProgress, now: Timestamp) -> St
         };
     };
     let settled_at = revoked_at.saturating_add(terms.settling).unwrap_or(Timestamp::MAX);
-    let gives_up_at = settled_at.saturating_add(terms.give_up_after).unwrap_or(Timestamp::MAX);
+    let gives_up_at = terms.gives_up_at(revoked_at);
     if let Some(missing) = terms
         .vantages
         .iter()
@@ -197,7 +219,12 @@ pub fn judge(terms: &ProofTerms, progress: &ProofProgress, now: Timestamp) -> St
             proven_at: now,
         }));
     }
-    if now >= gives_up_at {
+    if now >= gives_up_at
+        && !terms
+            .vantages
+            .iter()
+            .any(|name| is_owed(terms, progress, name, settled_at, gives_up_at))
+    {
         let why = last_obstacle(terms, progress)
             .unwrap_or("too few refusals in a row")
             .to_owned();
@@ -208,6 +235,39 @@ pub fn judge(terms: &ProofTerms, progress: &ProofProgress, now: Timestamp) -> St
     }
     Standing::Probe {
         at: next_round(terms, progress, revoked_at, settled_at),
+    }
+}
+
+/// The time to give up does not cut off what was on its way. A round that was wanted before, and that a budget of refused logins or a stopped
+/// server delayed, is still made; and refusals in a row are counted to their end. Both are bounded: each round pays or breaks the row.
+fn is_owed(
+    terms: &ProofTerms,
+    progress: &ProofProgress,
+    vantage: &str,
+    settled_at: Timestamp,
+    gives_up_at: Timestamp,
+) -> bool {
+    if holds_at(terms, progress, vantage, settled_at) {
+        return false;
+    }
+    let last = progress.rounds.iter().rev().find(|round| round.vantage == vantage);
+    last.is_none_or(|last| {
+        let next = last
+            .ended_at
+            .saturating_add(pause_after(terms, last))
+            .unwrap_or(Timestamp::MAX);
+        last.worth() == Worth::Refusal || next < gives_up_at
+    })
+}
+
+/// The shortest wait behind a round that proved nothing. Refusals are counted and come to an end by themselves; other answers do not, and
+/// with an interval of zero they would be asked for without a pause.
+pub const SHORTEST_WAIT: SignedDuration = SignedDuration::from_secs(1);
+
+fn pause_after(terms: &ProofTerms, round: &Round) -> SignedDuration {
+    match round.worth() {
+        Worth::Refusal => terms.interval,
+        Worth::Accepted | Worth::Nothing { .. } => terms.interval.max(SHORTEST_WAIT),
     }
 }
 
@@ -225,10 +285,11 @@ fn next_round(terms: &ProofTerms, progress: &ProofProgress, revoked_at: Timestam
         .interval
         .saturating_mul(i32::try_from(terms.refusals.max(1) - 1).unwrap_or(i32::MAX));
     let first = settled_at.saturating_sub(lead).unwrap_or(revoked_at).max(revoked_at);
-    match progress.rounds.iter().map(|round| round.ended_at).max() {
-        Some(last) => first.max(last.saturating_add(terms.interval).unwrap_or(Timestamp::MAX)),
-        None => first,
-    }
+    let after = |round: &Round| {
+        let pause = pause_after(terms, round);
+        round.ended_at.saturating_add(pause).unwrap_or(Timestamp::MAX)
+    };
+    progress.rounds.iter().map(after).fold(first, Timestamp::max)
 }
 
 fn best_grade(progress: &ProofProgress) -> Option<Grade> {
@@ -255,3 +316,7 @@ fn last_obstacle(terms: &ProofTerms, progress: &ProofProgress) -> Option<&'stati
             })
     })
 }
+
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod tests;

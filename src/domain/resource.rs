@@ -257,12 +257,14 @@ pub struct RotationRule {
 pub struct ProofRule {
     /// Refusals in a row, at every vantage.
     pub refusals: u32,
+    /// Between two rounds. `0s` is allowed: behind a round that was no refusal there is at least a second all the same.
     #[serde(with = "super::length")]
     pub interval: SignedDuration,
     /// Widens the system's settling window for these identities.
     #[serde(default, with = "super::length::optional", skip_serializing_if = "Option::is_none")]
     pub settling: Option<SignedDuration>,
-    /// After the window's end without N refusals in a row: `alive_after_revoke` or `unprovable`, and a person is called.
+    /// After the window's end without N refusals in a row: `alive_after_revoke` or `unprovable`, and a person is called. Never in front of a
+    /// round that the budget of refused logins only delayed.
     #[serde(with = "super::length")]
     pub give_up_after: SignedDuration,
     /// How long a dead secret is kept sealed for late re-checks before it is destroyed.

@@ -17,6 +17,19 @@ pub enum CannotRevoke {
     Over(CredentialId),
 }
 
+/// Its end was asked for before, and is not proven.
+#[must_use]
+pub fn was_ended(state: &CredentialState) -> bool {
+    matches!(
+        state,
+        CredentialState::Revoking
+            | CredentialState::Revoked { .. }
+            | CredentialState::AliveAfterRevoke { .. }
+            | CredentialState::Unprovable { .. }
+            | CredentialState::Lost
+    )
+}
+
 /// # Errors
 /// When the credential is foreign or dead, or the identity has no other one that is active and proven.
 pub fn may_be_revoked(
@@ -30,18 +43,10 @@ pub fn may_be_revoked(
     if !wanted.state.may_be_live() {
         return Err(CannotRevoke::Over(wanted.id));
     }
-    let was_ended = matches!(
-        wanted.state,
-        CredentialState::Revoking
-            | CredentialState::Revoked { .. }
-            | CredentialState::AliveAfterRevoke { .. }
-            | CredentialState::Unprovable { .. }
-            | CredentialState::Lost
-    );
     let is_good = |one: &&Credential| {
         one.id != wanted.id && one.proven_at.is_some() && matches!(one.state, CredentialState::Active)
     };
-    if current == Some(wanted.id) || (!was_ended && !all.iter().any(|one| is_good(&one))) {
+    if current == Some(wanted.id) || (!was_ended(&wanted.state) && !all.iter().any(|one| is_good(&one))) {
         return Err(CannotRevoke::LastGood(wanted.id));
     }
     Ok(())

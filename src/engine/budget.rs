@@ -14,10 +14,12 @@ use crate::domain::resource::Budget;
 use crate::domain::workflow::{Run, RunKind, Step, Trigger};
 use crate::store::{BudgetSpend, Fact, Guard};
 
-/// The step takes something away from somebody. Replacing the only value of a system does so when it is issued.
+/// The step takes something away from somebody. Replacing the only value of a system does so when it is issued; taking back does so when
+/// somebody may be on the new credential already.
 pub(super) fn takes_away(run: &Run, step: Step) -> bool {
     let replaces = step == Step::IssueNew && run.plan().strategy == Strategy::InPlace && !run.plan().old.is_empty();
-    step.is_destructive() || replaces
+    let was_given_out = run.was_begun(Step::Deliver) || run.promoted_at().is_some();
+    step.is_destructive() || replaces || (step.takes_back() && was_given_out)
 }
 
 /// The run has taken something away before.

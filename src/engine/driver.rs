@@ -30,7 +30,7 @@ use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
 use super::{Shared, budget, findings, manual, measure};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Run, RunStatus, Step, StepError, Then as AfterFailure, after_failure, decide,
+    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepError, Then as AfterFailure, after_failure, decide,
 };
 use crate::store::{Claimed, Fact};
 
@@ -187,10 +187,8 @@ impl Driver {
         self.hold_for(unsigned(time_limit)).await?;
         if budget::takes_away(&self.run, step) {
             self.learn().await?;
-            // Checked again where something is taken away, against the people of this moment (P6).
-            let approval = &self.run.plan().approval;
-            if let Err(why) = self.shared.prepare.check_approval(approval).await {
-                let manual_step = "Cancel the run and ask for a new plan, or have its plan approved again.".to_owned();
+            if let Err(why) = self.still_allowed(step).await {
+                let manual_step = manual::approve_again(&self.run);
                 self.ask_operator(step, format!("the approval does not hold: {why}"), manual_step)?;
                 return Ok(Intended::Again);
             }
@@ -222,6 +220,22 @@ impl Driver {
                 self.hold_back(step, &barrier).await
             }
         }
+    }
+
+    /// Checked again where something is taken away, against the people and the hour of this moment (P6). What was begun inside of its time is
+    /// ended behind it too. Sessions and deliveries of what is revoked already go with it, and taking back needs nobody's approval.
+    async fn still_allowed(&self, step: Step) -> Result<(), String> {
+        let belongs_to_it = matches!(step, Step::EndSessions | Step::Withdraw) && self.run.is_past_pivot();
+        if self.run.path() == Path::Unwinding || belongs_to_it {
+            return Ok(());
+        }
+        let plan = self.run.plan();
+        if !budget::has_spent(&self.run)
+            && let Some(ended_at) = plan.approval_ends_at().filter(|ended_at| *ended_at <= self.now())
+        {
+            return Err(format!("it ran out at {ended_at:.0}, before anything was taken away"));
+        }
+        self.shared.prepare.check_approval(&plan.approval).await
     }
 
     /// Calls the step. What an earlier effect left unstored is stored meanwhile when the call takes long; the call itself is never dropped.

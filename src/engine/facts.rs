@@ -1,6 +1,6 @@
 //! From what an event changes in the register to the facts that are stored with it. Pure.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use keyfall_sdk::{KeyId, PrincipalReading, PrincipalRef};
 
 use crate::domain::due::{BadRule, DueFacts, DueReason, next_due};
@@ -69,6 +69,7 @@ fn facts_of_change(plan: &RunPlan, change: RegisterChange, at: Timestamp, schedu
         }
         RegisterChange::IdentityRotated { id, at } => vec![due_fact(plan, id, at, schedule)],
         RegisterChange::SecretDestroyAt { id, at } => vec![Fact::SecretDestroyAt { id, at }],
+        RegisterChange::SecretKept { id } => vec![Fact::SecretKept { id }],
         RegisterChange::SettlingMeasured { vantage, micros } => vec![Fact::Settling(SettlingSample {
             system: plan.system_name.clone(),
             vantage,
@@ -142,20 +143,7 @@ fn due_after(rule: &RotationRule, plan: &RunPlan, at: Timestamp) -> Result<(Time
             policy_changed_at: None,
             requested_at: None,
             credential_expires: None,
-            takes: takes(plan),
+            takes: plan.proof.takes(plan.timing.overlap),
         },
     )
-}
-
-/// From the promotion of a credential's successor to its proven death.
-fn takes(plan: &RunPlan) -> SignedDuration {
-    let probing = plan
-        .proof
-        .interval
-        .saturating_mul(i32::try_from(plan.proof.refusals).unwrap_or(i32::MAX));
-    plan.timing
-        .overlap
-        .saturating_add(plan.proof.settling)
-        .saturating_add(probing)
-        .saturating_add(SignedDuration::from_mins(1))
 }

@@ -1,6 +1,6 @@
 //! What a step with an effect must pass, as guards of the very commit that holds its intent: the standstill, and for a destructive step also
-//! freeze, breaker and budget. Nothing is read before:
-//! what a guard would refuse is found out by asking.
+//! freeze, breaker and budget. Taking back what a run issued is destructive as soon as it was given out; a freeze holds it before that too.
+//! Nothing is read before: what a guard would refuse is found out by asking.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -52,16 +52,19 @@ pub(super) struct Toll {
     pub(super) barriers: Vec<Barrier>,
 }
 
-/// The toll of a step that has an effect. One that takes nothing away passes everything but the standstill.
+/// The toll of a step that has an effect. One that takes nothing away and nothing back passes everything but the standstill.
 pub(super) fn toll(run: &Run, step: Step, policy: Option<(&str, &Budget)>, now: Timestamp) -> Toll {
     let mut toll = Toll::default();
     toll.extra.guards.push(standstill::not_standing());
     toll.barriers.push(Barrier::Standstill);
-    if !budget::takes_away(run, step) {
+    let takes_away = budget::takes_away(run, step);
+    if takes_away || step.takes_back() {
+        toll.extra.guards.push(freeze::not_frozen());
+        toll.barriers.push(Barrier::Frozen);
+    }
+    if !takes_away {
         return toll;
     }
-    toll.extra.guards.push(freeze::not_frozen());
-    toll.barriers.push(Barrier::Frozen);
     if run.plan().trigger == Trigger::Schedule {
         toll.extra.guards.push(breaker::not_open());
         toll.barriers.push(Barrier::Breaker);

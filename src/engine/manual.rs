@@ -34,6 +34,27 @@ pub(super) fn manual_step(run: &Run, step: Step, error: &StepError) -> String {
     text
 }
 
+/// Where the people who allowed a run do not allow it any more.
+pub(super) fn approve_again(run: &Run) -> String {
+    let plan = run.plan();
+    let (id, name) = (run.id(), &plan.identity_name);
+    let ask_anew = if plan.approval.standing {
+        format!("have the policy of {name} approved again (`keyfall apply` its manifest), and rotate it again")
+    } else {
+        format!(
+            "ask for {} of {name} again, and have the plan approved",
+            plan.kind.name()
+        )
+    };
+    if run.may_be_cancelled() {
+        return format!("Run `keyfall cancel {id} --reason …`, then {ask_anew}.");
+    }
+    format!(
+        "This run cannot be taken back any more. Reach the goal of {} by hand and run `keyfall resume {id} --reason …`.",
+        run.step().map_or("its last step", Step::name)
+    )
+}
+
 fn olds(run: &Run) -> String {
     let one = |old: &crate::domain::workflow::OldCredential| {
         let key = old.key_id.as_ref().map_or("unknown", |key| key.0.as_str());

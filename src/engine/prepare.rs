@@ -140,7 +140,7 @@ impl PrepareRuns for Preparation {
                     return Err(format!("{} asked for {} and cannot approve it", approver.name, plan.id));
                 }
                 let person = self.store.person(approver.person).await.map_err(unread)?;
-                let enrolled = person.and_then(|person| key_that_counts(person, approval.standing));
+                let enrolled = key_that_counts(person)?;
                 check_signature(&self.signatures, approval, approver, enrolled.as_deref())?;
             }
             Ok(())
@@ -148,12 +148,17 @@ impl PrepareRuns for Preparation {
     }
 }
 
-/// Who was retired allows no single run any more, also with a signature from before. Standing approvals hold until the policy changes.
-fn key_that_counts(person: PersonRow, standing: bool) -> Option<String> {
-    person.public_key.filter(|_| standing || person.retired_at.is_none())
+/// Who was retired allows nothing any more, also with a signature from before: neither a single run nor the rotations under a policy.
+fn key_that_counts(person: Option<PersonRow>) -> Result<Option<String>, String> {
+    match person {
+        Some(person) if person.retired_at.is_some() => Err(format!(
+            "{} has retired, and what {} signed allows nothing any more",
+            person.name, person.name
+        )),
+        person => Ok(person.and_then(|person| person.public_key)),
+    }
 }
 
-/// A standing approval outlasts its signer's term: what was allowed while the key was enrolled stays allowed until the policy changes.
 fn check_signature(
     signatures: &KnownSignatures,
     approval: &Approval,
@@ -195,7 +200,7 @@ mod tests {
     use crate::evidence::keys::SigningKey;
 
     #[test]
-    fn the_signature_of_a_retired_person_allows_no_single_run() {
+    fn the_signature_of_a_retired_person_allows_nothing() {
         let person = |retired_at| PersonRow {
             id: PersonId::from_uuid(Uuid::from_u128(1)),
             name: "bob".to_owned(),
@@ -206,10 +211,10 @@ mod tests {
             enrolled_at: Timestamp::UNIX_EPOCH,
             retired_at,
         };
-        let retired = || person(Some(Timestamp::UNIX_EPOCH));
-        assert_eq!(key_that_counts(retired(), false), None);
-        assert_eq!(key_that_counts(retired(), true).as_deref(), Some("key"));
-        assert_eq!(key_that_counts(person(None), false).as_deref(), Some("key"));
+        let refused = key_that_counts(Some(person(Some(Timestamp::UNIX_EPOCH))));
+        assert!(refused.is_err_and(|why| why.contains("bob has retired")));
+        assert_eq!(key_that_counts(Some(person(None))), Ok(Some("key".to_owned())));
+        assert_eq!(key_that_counts(None), Ok(None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use super::{Shared, housekeeping, measure, record};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
-use crate::domain::planner::{ConnectorFacts, Drawn, Registered, RunRequest, plan_run};
+use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Autonomy, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
@@ -191,14 +191,16 @@ impl Scheduling<'_> {
             Ok(approval) => approval,
             Err(held) => return Ok(Err(held)),
         };
-        if let Err(why) = self
-            .check_approval(holding.map_or("", |holding| holding.name), &approval)
-            .await
-        {
-            return Ok(Err(wanted(
-                identity,
-                &format!("the approval of its policy does not hold: {why}"),
-            )));
+        let policy = holding.map_or("", |holding| holding.name);
+        if let Err(why) = self.check_approval(policy, &approval).await {
+            return Ok(Err(Held {
+                kind: findings::APPROVAL_WANTED,
+                severity: Severity::High,
+                text: format!(
+                    "`{}` is due, and the approval of its policy `{policy}` does not hold: {why}. Apply the manifest of policy `{policy}` again and have the plan approved",
+                    identity.name
+                ),
+            }));
         }
         self.learn(&identity.spec.system).await?;
         let plan = self.plan(identity, due, credentials, holding, approval, now);
@@ -233,6 +235,8 @@ impl Scheduling<'_> {
             destinations: &self.register.destinations,
             credentials,
             connector: facts.connector.as_ref().map_err(Clone::clone)?,
+            // A rotation ends a credential that is in use, and tries it itself.
+            lives: &Lives::new(),
         };
         let request = RunRequest {
             kind: RunKind::Rotate,

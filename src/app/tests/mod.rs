@@ -6,6 +6,7 @@ mod identities;
 mod people;
 mod places;
 mod plans;
+mod policies;
 mod secrets;
 mod stopping;
 mod world;

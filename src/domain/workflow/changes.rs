@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{Issued, KeyId, PrincipalReading, Strategy};
 
 use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
 use super::event::{Death, Event, EventBody, StepOutput};
+use super::keeping;
 use super::plan::{RunKind, RunPlan};
 use super::run::{Path, Run};
 use super::steps::Step;
@@ -59,6 +60,10 @@ pub enum RegisterChange {
         id: SecretId,
         at: Timestamp,
     },
+    /// Its deadline waits: a run needs it for a proof.
+    SecretKept {
+        id: SecretId,
+    },
     /// First refusal minus revocation, at one vantage: a sample of the measured settling distribution.
     SettlingMeasured {
         vantage: String,
@@ -76,7 +81,7 @@ pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
         EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
         EventBody::Resumed { .. } => resumed(run, event.at),
         EventBody::Unwinding { .. } => unwinding(run),
-        EventBody::Closed { .. } => closed(run),
+        EventBody::Closed { .. } => closed(run, event.at),
         _ => Vec::new(),
     }
 }
@@ -92,6 +97,7 @@ fn opened(plan: &RunPlan) -> Vec<RegisterChange> {
             to: IdentityState::Decommissioning,
         });
     }
+    changes.extend(keeping::needed(plan));
     changes
 }
 
@@ -119,7 +125,7 @@ fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<R
             .collect(),
         (Step::Promote, _) => promoted(plan, at),
         (Step::Quarantine, _) => vec![identity_to(plan, IdentityState::Quarantined)],
-        (Step::LiftQuarantine, _) => vec![identity_to(plan, IdentityState::Active)],
+        (Step::LiftQuarantine, _) => vec![identity_to(plan, came_from(plan))],
         (Step::StripGrants, _) if plan.kind == RunKind::Decommission => {
             vec![identity_to(plan, IdentityState::Decommissioning)]
         }
@@ -129,15 +135,21 @@ fn succeeded(run: &Run, step: Step, output: &StepOutput, at: Timestamp) -> Vec<R
             .collect(),
         (Step::RevokeNew, _) => new().map(|new| revoked(new.id)).collect(),
         (Step::ProveDead | Step::ProveNewDead, StepOutput::Proofs { deaths }) => {
-            deaths.iter().flat_map(|(id, death)| died(run, *id, death)).collect()
+            let mut changes: Vec<_> = deaths
+                .iter()
+                .flat_map(|(id, death)| died(run, *id, death, at))
+                .collect();
+            // Whatever the proof came to, nobody is to use any of them any more.
+            if plan.kind == RunKind::Decommission {
+                changes.push(no_current(plan));
+            }
+            changes
         }
-        (Step::Tombstone, _) => vec![
-            RegisterChange::IdentityCurrent {
-                id: plan.identity,
-                credential: None,
-            },
-            identity_to(plan, IdentityState::Decommissioned),
-        ],
+        (Step::Tombstone, _) => {
+            let mut changes = vec![no_current(plan), identity_to(plan, IdentityState::Decommissioned)];
+            changes.extend(keeping::buried(run, at));
+            changes
+        }
         (Step::DeleteNewAccount, _) => new_deleted(run),
         (Step::Record, StepOutput::Adopted { reading, keys }) => adopted(plan, reading, keys),
         _ => Vec::new(),
@@ -174,6 +186,17 @@ fn new_deleted(run: &Run) -> Vec<RegisterChange> {
             was: issued.clone(),
         })
         .collect()
+}
+
+fn no_current(plan: &RunPlan) -> RegisterChange {
+    RegisterChange::IdentityCurrent {
+        id: plan.identity,
+        credential: None,
+    }
+}
+
+fn came_from(plan: &RunPlan) -> IdentityState {
+    plan.from.unwrap_or(IdentityState::Active)
 }
 
 fn credential_to(id: CredentialId, to: CredentialState) -> RegisterChange {
@@ -235,7 +258,7 @@ fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {
     changes
 }
 
-fn died(run: &Run, id: CredentialId, death: &Death) -> Vec<RegisterChange> {
+fn died(run: &Run, id: CredentialId, death: &Death, at: Timestamp) -> Vec<RegisterChange> {
     let plan = run.plan();
     let to = match death {
         Death::Proven { proof } => CredentialState::Dead { proof: proof.clone() },
@@ -246,18 +269,17 @@ fn died(run: &Run, id: CredentialId, death: &Death) -> Vec<RegisterChange> {
         },
     };
     let mut changes = vec![RegisterChange::CredentialState { id, to }];
-    let Death::Proven { proof } = death else { return changes };
-    let destroy_at = proof
-        .proven_at()
-        .saturating_add(plan.timing.keep_dead_secret)
-        .unwrap_or(Timestamp::MAX);
     let secret = plan
         .old
         .iter()
         .find(|old| old.id == id)
         .and_then(|old| old.secret)
         .or_else(|| plan.new.as_ref().filter(|new| new.id == id).map(|new| new.secret));
-    changes.extend(secret.map(|id| RegisterChange::SecretDestroyAt { id, at: destroy_at }));
+    let Death::Proven { proof } = death else {
+        changes.extend(secret.map(|id| keeping::destroy_at(id, at, keeping::unproven(plan))));
+        return changes;
+    };
+    changes.extend(secret.map(|id| keeping::destroy_at(id, proof.proven_at(), plan.timing.keep_dead_secret)));
     let progress = proof.progress();
     for vantage in &proof.terms().vantages {
         let first = progress
@@ -326,24 +348,24 @@ fn unwinding(run: &Run) -> Vec<RegisterChange> {
     changes
 }
 
-fn closed(run: &Run) -> Vec<RegisterChange> {
+fn closed(run: &Run, at: Timestamp) -> Vec<RegisterChange> {
     let plan = run.plan();
-    let mut changes = Vec::new();
+    let mut changes = keeping::unjudged(run, at);
     if run.path() != Path::Unwinding {
         return changes;
     }
-    // What was intended and never begun downstream has nothing to kill.
-    if !run.was_begun(Step::IssueNew) {
-        changes.extend(plan.new.iter().map(|new| RegisterChange::CredentialState {
-            id: new.id,
-            to: CredentialState::NeverIssued,
-        }));
+    let was_begun = run.was_begun(Step::IssueNew);
+    if let Some(new) = &plan.new {
+        // What was intended and never begun downstream has nothing to kill.
+        if !was_begun {
+            changes.push(credential_to(new.id, CredentialState::NeverIssued));
+        }
+        if !was_begun || run.was_never_issued() {
+            changes.push(keeping::destroy_at(new.secret, at, SignedDuration::ZERO));
+        }
     }
     if plan.kind == RunKind::Decommission {
-        changes.push(RegisterChange::IdentityState {
-            id: plan.identity,
-            to: IdentityState::Active,
-        });
+        changes.push(identity_to(plan, came_from(plan)));
     }
     changes
 }

@@ -6,11 +6,13 @@
 //! | `steps.rs` which steps, in which order; the unwinding   |                                                       |
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
-//! | `changes.rs` what an event changes in the register      | stores these changes in the same transaction          |
+//! | `changes.rs` what an event changes in the register,     | stores these changes in the same transaction          |
+//! | `keeping.rs` and until when secrets are kept            |                                                       |
 
 mod changes;
 mod decide;
 mod event;
+mod keeping;
 mod plan;
 mod reading;
 mod run;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::super::actor::{Actor, Approval};
 use super::super::digest::Digest;
 use super::super::due::DueReason;
+use super::super::identity::IdentityState;
 use super::super::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use super::super::proof::ProofTerms;
 use super::super::resource::SeenBy;
@@ -83,6 +84,9 @@ pub struct RunPlan {
     pub kind: RunKind,
     pub identity: IdentityId,
     pub identity_name: String,
+    /// The identity's state when this was planned; a decommission that is taken back leaves it there. `None`: it was active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<IdentityState>,
     pub owner: String,
     pub environment: String,
     pub system: ResourceId,
@@ -109,6 +113,25 @@ pub struct RunPlan {
     pub exception: Option<String>,
 }
 
+impl RunPlan {
+    /// Until when the first thing may be taken away; `None` for a standing approval, which holds until its policy changes. The signatures set
+    /// the hour, and the overlap that the run waits by its own plan comes on top: it was approved with it.
+    #[must_use]
+    pub fn approval_ends_at(&self) -> Option<Timestamp> {
+        if self.approval.standing {
+            return None;
+        }
+        let first = self.approval.approvers.iter().map(|one| one.expires_at_micros).min()?;
+        // What no timestamp can hold lies behind every run.
+        let signed_until = Timestamp::from_microsecond(first).ok()?;
+        Some(
+            signed_until
+                .saturating_add(self.timing.overlap)
+                .unwrap_or(Timestamp::MAX),
+        )
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewCredential {
     pub id: CredentialId,
@@ -126,6 +149,13 @@ pub struct OldCredential {
     pub key_id: Option<KeyId>,
     /// Intended by an earlier run and perhaps never live.
     pub issued: bool,
+    /// An earlier run asked for its end and could not prove it: its secret has a deadline, which waits while this run needs it.
+    #[serde(default)]
+    pub ended_before: bool,
+    /// Where and when an earlier run saw these very bytes accepted, at the endpoints of this plan. A life that lies before the revocation
+    /// need not be lived again, and a credential that was cut off by hand could not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accepted: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
 use super::super::actor::Actor;
-use super::super::ids::{CredentialId, RunId};
+use super::super::ids::{CredentialId, RunId, SecretId};
 use super::super::proof::ProofProgress;
 use super::event::Death;
 use super::plan::RunPlan;
@@ -134,6 +134,12 @@ impl Run {
         self.never_issued
     }
 
+    /// The new secret stood at every destination, read back.
+    #[must_use]
+    pub fn was_delivered(&self) -> bool {
+        self.delivered
+    }
+
     #[must_use]
     pub fn promoted_at(&self) -> Option<Timestamp> {
         self.promoted_at
@@ -153,6 +159,22 @@ impl Run {
     #[must_use]
     pub fn progress(&self, credential: CredentialId) -> Option<&ProofProgress> {
         self.progress.get(&credential)
+    }
+
+    /// Where and when this run saw exactly these bytes accepted, also behind a revocation that did not take.
+    #[must_use]
+    pub fn life_of(&self, credential: CredentialId, secret: SecretId) -> BTreeMap<String, Timestamp> {
+        let old = self.plan.old.iter().map(|old| (old.id, old.secret));
+        let new = self.plan.new.iter().map(|new| (new.id, Some(new.secret)));
+        let is_known = old.chain(new).any(|known| known == (credential, Some(secret)));
+        let Some(progress) = self.progress.get(&credential).filter(|_| is_known) else {
+            return BTreeMap::new();
+        };
+        let mut life = progress.baseline.clone();
+        for round in progress.rounds.iter().filter(|round| round.old.is_accepted()) {
+            life.entry(round.vantage.clone()).or_insert(round.ended_at);
+        }
+        life
     }
 
     /// Steps that a person declared done, in order.

@@ -90,6 +90,7 @@ pub struct Run {
     pub(super) after: Option<PrincipalReading>,
     pub(super) issued: Option<Issued>,
     pub(super) never_issued: bool,
+    pub(super) delivered: bool,
     pub(super) promoted_at: Option<Timestamp>,
     pub(super) sessions_ended: Option<SessionsEnded>,
     pub(super) stripped: Vec<String>,
@@ -113,7 +114,19 @@ impl Run {
             });
         };
         let plan = (**plan).clone();
+        let lived = plan.old.iter().filter(|old| !old.accepted.is_empty());
+        let progress = lived.map(|old| {
+            let baseline = old.accepted.clone();
+            (
+                old.id,
+                ProofProgress {
+                    baseline,
+                    ..ProofProgress::default()
+                },
+            )
+        });
         Ok(Self {
+            progress: progress.collect(),
             steps: forward_steps(&plan),
             plan,
             next_seq: event.seq.saturating_add(1),
@@ -130,10 +143,10 @@ impl Run {
             after: None,
             issued: None,
             never_issued: false,
+            delivered: false,
             promoted_at: None,
             sessions_ended: None,
             stripped: Vec::new(),
-            progress: BTreeMap::new(),
             deaths: BTreeMap::new(),
             skipped: Vec::new(),
         })
@@ -311,8 +324,15 @@ impl Run {
             StepOutput::Stripped { grants } => self.stripped.clone_from(grants),
             StepOutput::Revoked { .. } if step == Step::RevokeOld => self.mark_revoked(at),
             StepOutput::Revoked { .. } => self.mark_new_revoked(at),
-            StepOutput::Proofs { deaths } => self.deaths.extend(deaths.clone()),
+            StepOutput::Proofs { deaths } => {
+                self.deaths.extend(deaths.clone());
+                // Nothing is buried alive: the identity stays open for another run.
+                if deaths.values().any(|death| matches!(death, Death::Alive { .. })) {
+                    self.steps.retain(|step| *step != Step::Tombstone);
+                }
+            }
             StepOutput::Read { reading } => self.after = Some(reading.clone()),
+            StepOutput::Delivered { .. } if step == Step::Deliver => self.delivered = true,
             StepOutput::Delivered { .. } | StepOutput::Adopted { .. } | StepOutput::Nothing => {}
         }
         if step == Step::Promote {

@@ -102,6 +102,12 @@ impl Step {
         )
     }
 
+    /// Ends what the run itself had issued. A freeze holds it always; budget and breaker do where somebody may be using it.
+    #[must_use]
+    pub fn takes_back(self) -> bool {
+        matches!(self, Self::RevokeNew | Self::EndNewSessions | Self::DeleteNewAccount)
+    }
+
     /// Takes something away that somebody may be using: budgets, freeze and breaker hold it.
     #[must_use]
     pub fn is_destructive(self) -> bool {

@@ -9,6 +9,9 @@ use keyfall_sdk::Descriptor;
 
 use crate::domain::resource::SystemLimits;
 
+/// Logins that a round spends at one vantage: the old secret and a random one.
+pub(super) const REFUSED_PER_VANTAGE: u32 = 2;
+
 /// Refused logins that a window may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Allowance {
@@ -35,9 +38,16 @@ pub(super) struct Room {
     pub(super) refused: u32,
     /// When there is more room; `None` when nothing is held against the account.
     pub(super) more_at: Option<Timestamp>,
+    /// What fits when nothing is held against the account.
+    pub(super) most: u32,
 }
 
 impl Room {
+    /// Waiting would never make room for a probe and its control at one vantage.
+    pub(super) fn is_shut(self) -> bool {
+        self.most < REFUSED_PER_VANTAGE
+    }
+
     /// When to ask again.
     pub(super) fn later_than(self, now: Timestamp) -> Timestamp {
         let in_a_minute = now
@@ -74,6 +84,7 @@ impl RefusalBudget {
         let mut room = Room {
             refused: u32::MAX,
             more_at: None,
+            most: allowances.iter().map(|one| one.refused).min().unwrap_or(u32::MAX),
         };
         for allowance in allowances {
             let since = now.saturating_sub(allowance.per).unwrap_or(Timestamp::MIN);

@@ -6,7 +6,7 @@ use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
 use super::withdraw;
 use crate::domain::ids::CredentialId;
-use crate::domain::workflow::{DeliveryPlan, StepOutput};
+use crate::domain::workflow::{DeliveryPlan, OldCredential, StepOutput};
 
 pub(super) async fn deliver_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let (Some(new), Some(principal)) = (&at.plan().new, new_principal(at.run)) else {
@@ -16,13 +16,16 @@ pub(super) async fn deliver_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         ));
     };
     let secret = at.secret(new.secret).await?;
-    deliver_all(at, new.id, &principal, &secret).await
+    let places: Vec<&DeliveryPlan> = at.plan().deliveries.iter().collect();
+    deliver_to(at, &places, new.id, &principal, &secret).await
 }
 
-/// Consumers get back what they had; where they had nothing, the place is emptied again.
+/// Consumers get back what they had; where they had nothing, the place is emptied again. What stands there is looked at first: only what this
+/// run delivered is taken away.
 pub(super) async fn restore_delivery(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let Some(old) = at.plan().old.first() else {
-        withdraw::withdraw_all(at).await?;
+        let places = places_of_ours(at, None).await?;
+        withdraw::withdraw_from(at, &places).await?;
         return Ok(StepOutput::Nothing);
     };
     let secret = match old.secret {
@@ -38,18 +41,56 @@ pub(super) async fn restore_delivery(at: &mut Attempt<'_>) -> Ended<StepOutput> 
             "put the earlier secret back where the workload reads it, and use `keyfall resume` instead of `retry`",
         ));
     };
-    deliver_all(at, old.id, &old.principal, &secret).await
+    let places = places_of_ours(at, Some((old, &secret))).await?;
+    deliver_to(at, &places, old.id, &old.principal, &secret).await
 }
 
-async fn deliver_all(
+/// The places that hold what this run delivered, or what they are to get back, or nothing. What somebody else put there behind our delivery is a
+/// person's to decide about; a place that our delivery never came to is left as it is.
+async fn places_of_ours<'a>(
+    at: &mut Attempt<'a>,
+    before: Option<(&OldCredential, &SecretValue)>,
+) -> Ended<Vec<&'a DeliveryPlan>> {
+    let mut known = Vec::new();
+    if let Some((old, secret)) = before {
+        known.push((old.id.to_string(), old.principal.clone(), secret.clone()));
+    }
+    if let (Some(new), Some(principal)) = (&at.plan().new, new_principal(at.run)) {
+        known.push((new.id.to_string(), principal, at.secret(new.secret).await?));
+    }
+    let mut ours = Vec::new();
+    for delivery in &at.plan().deliveries {
+        let connector = at.destination(delivery)?;
+        let name = &delivery.destination_name;
+        let mut is_known = false;
+        for (version, principal, secret) in &known {
+            let call = call_of(delivery, principal, secret, version);
+            is_known |= connector.confirm(at.ctx(name), call).await? != Confirmation::Differs;
+        }
+        if is_known {
+            ours.push(delivery);
+        } else if at.run.was_delivered() {
+            return Err(at.ask(
+                format!("{name} does not hold what this run delivered there, so it is not written over"),
+                "find out who wrote there; empty the place, or put the right secret there and use `keyfall resume` instead of `retry`",
+            ));
+        } else {
+            at.note(format!("{name} was never written by this run and is left as it is"));
+        }
+    }
+    Ok(ours)
+}
+
+async fn deliver_to(
     at: &mut Attempt<'_>,
+    deliveries: &[&DeliveryPlan],
     credential: CredentialId,
     principal: &PrincipalRef,
     secret: &SecretValue,
 ) -> Ended<StepOutput> {
     let version = credential.to_string();
     let mut places = Vec::new();
-    for delivery in &at.plan().deliveries {
+    for delivery in deliveries {
         let call = call_of(delivery, principal, secret, &version);
         let connector = at.destination(delivery)?;
         let delivered = connector

@@ -3,6 +3,7 @@
 
 use keyfall_sdk::{PrincipalReading, PrincipalRef, PrincipalStatus, Strategy};
 
+use super::super::report::StepEnd;
 use super::accounts::{all_principals, is_another, merged, read_each};
 use super::attempt::{Attempt, Ended};
 use crate::domain::workflow::{Observation, RunKind, StepOutput};
@@ -70,14 +71,29 @@ fn old_still_there(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
             _ => continue,
         };
         if strict {
-            return Err(at.ask(
-                missing,
-                "find out who changed it; take the account over as it is, or put the recorded credential back",
-            ));
+            return Err(ask_who_changed_it(at, missing));
         }
         at.note(missing);
     }
     Ok(())
+}
+
+/// What a person can do about a credential that is not there any more. Nobody can put it back, as its secret never left Keyfall, and an identity
+/// that is rotated already is not taken over. An emergency rotation does not need the recorded credential.
+fn ask_who_changed_it(at: &Attempt<'_>, missing: String) -> StepEnd {
+    let (id, name) = (at.run.id(), &at.plan().identity_name);
+    let manual_step = match at.plan().kind {
+        RunKind::Adopt | RunKind::TakeOver => {
+            format!("find out who changed it; then `keyfall cancel {id}`, and adopt the account as it is")
+        }
+        _ => format!(
+            "find out who changed it; then `keyfall cancel {id}` and `keyfall rotate {name} --emergency`, which replaces the credential without the recorded one and leaves alone what somebody else put on the account"
+        ),
+    };
+    StepEnd::AskOperator {
+        reason: missing,
+        manual_step,
+    }
 }
 
 fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
@@ -120,7 +136,7 @@ fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
             format!(
                 "the account {name} holds a credential that nobody recorded, and there is no room beside it: {held}"
             ),
-            "find out who uses it; take it over, or remove it by hand",
+            "find out who uses it, and remove it from the account by hand",
         ));
     }
     at.note(format!(

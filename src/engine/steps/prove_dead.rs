@@ -8,16 +8,13 @@ use super::super::guard::GuardedConnector;
 use super::super::report::StepEnd;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
-use super::budget::{Room, allowances};
+use super::budget::{REFUSED_PER_VANTAGE, Room, allowances};
 use super::rounds::{self, Condemned, Positive};
 use super::sessions;
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::proof::{ControlPlane, Grade, ProofProgress, Round, Standing, judge};
 use crate::domain::workflow::{Death, Observation, StepOutput};
 use crate::sealing::SecretGenerator;
-
-/// Logins that a round spends at one vantage: the old secret and a random one.
-const REFUSED_PER_VANTAGE: u32 = 2;
 
 struct Target {
     credential: CredentialId,
@@ -144,6 +141,14 @@ async fn one(
         let budget = room(at, connector, &condemned, &progress, now);
         let vantages = affordable(&terms.vantages, &progress, budget);
         if vantages.is_empty() {
+            let gives_up_at = progress.revoked_at.map(|at| terms.gives_up_at(at));
+            if budget.is_shut() && gives_up_at.is_none_or(|at| at <= now) {
+                return Ok(Progress::Settled(Death::Unprovable {
+                    best: grade_without_secret(at, connector, target).await,
+                    why: "the refused logins that the system allows leave no room for a probe with its control"
+                        .to_owned(),
+                }));
+            }
             return Ok(Progress::Later {
                 until: budget.later_than(now),
                 why: format!(

@@ -3,15 +3,16 @@
 use keyfall_sdk::ErrorKind;
 
 use super::attempt::{Attempt, Ended, failed};
-use crate::domain::workflow::StepOutput;
+use crate::domain::workflow::{DeliveryPlan, StepOutput};
 
 pub(super) async fn withdraw(at: &mut Attempt<'_>) -> Ended<StepOutput> {
-    withdraw_all(at).await?;
+    let places: Vec<&DeliveryPlan> = at.plan().deliveries.iter().collect();
+    withdraw_from(at, &places).await?;
     Ok(StepOutput::Nothing)
 }
 
-pub(super) async fn withdraw_all(at: &mut Attempt<'_>) -> Ended<()> {
-    for delivery in &at.plan().deliveries {
+pub(super) async fn withdraw_from(at: &mut Attempt<'_>, deliveries: &[&DeliveryPlan]) -> Ended<()> {
+    for delivery in deliveries {
         let connector = at.destination(delivery)?;
         match connector
             .withdraw(at.ctx(&delivery.destination_name), delivery.target.clone())

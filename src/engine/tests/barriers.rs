@@ -7,13 +7,15 @@ use serde_json::json;
 
 use super::dying::{Cut, DyingStore};
 use super::runs::append;
-use super::world::{World, until};
-use crate::domain::actor::Actor;
+use super::world::{Live, World, new_of, secret_row, until};
+use crate::domain::actor::{Actor, Approver};
 use crate::domain::identity::CredentialState;
-use crate::domain::workflow::{EventBody, Step};
+use crate::domain::ids::{CredentialId, PersonId, RunId, SecretId};
+use crate::domain::workflow::{EventBody, Run, Step};
 use crate::engine::freeze::{Freeze, lifted};
-use crate::engine::opening;
 use crate::engine::standstill::{Cause, ended, stand_still};
+use crate::engine::{EngineHandle, opening};
+use crate::store::{Committed, StoredRun};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -45,7 +47,7 @@ async fn a_freeze_holds_before_the_revocation_and_lets_the_run_be_cancelled() {
     .await;
     assert!(world.steps.is_live(live.credential));
     assert!(!world.steps.has_called(Step::RevokeOld));
-    let folded = crate::domain::workflow::Run::replay(&held.events).unwrap();
+    let folded = Run::replay(&held.events).unwrap();
     assert!(!folded.is_past_pivot(), "a held step has not begun");
 
     world.put(vec![lifted()]).await;
@@ -142,14 +144,11 @@ async fn an_identity_has_one_open_run() {
     world.steps.close_gate(Step::Precheck);
     let engine = world.start().await;
     let run = until("a run is open", || async { world.run_of(&live).await }).await;
-    let mut plan = crate::domain::workflow::Run::replay(&run.events)
-        .unwrap()
-        .plan()
-        .clone();
-    plan.run = crate::domain::ids::RunId::from_uuid(world.env.draw_uuid());
+    let mut plan = Run::replay(&run.events).unwrap().plan().clone();
+    plan.run = RunId::from_uuid(world.env.draw_uuid());
     let second = opening(plan, None).unwrap();
     let answer = world.store.commit(second).await.unwrap();
-    assert_eq!(answer, crate::store::Committed::Refused { guard: 0 });
+    assert_eq!(answer, Committed::Refused { guard: 0 });
     world.steps.open_gate(Step::Precheck);
     engine.shutdown().await;
 }
@@ -188,4 +187,101 @@ async fn a_store_that_was_put_back_issues_and_delivers_nothing_and_asks_about_ea
     engine.ring();
     world.until_status(&live, "completed").await;
     engine.shutdown().await;
+}
+
+/// A run of `name` that has delivered and then waits, cancelled there.
+async fn cancelled_behind_its_delivery(world: &World, engine: &EngineHandle, live: &Live) -> StoredRun {
+    let resting = until("the run rests before the revocation", || async {
+        let run = world.run_of(live).await?;
+        (run.row.step.as_deref() == Some("revoke_old") && run.row.node.is_none()).then_some(run)
+    })
+    .await;
+    let cancelled = EventBody::CancelRequested {
+        by: Actor::Engine,
+        reason: "not today".to_owned(),
+    };
+    append(world, &resting.events, cancelled).await;
+    engine.ring();
+    until("the run rests on its way back", || async {
+        let run = world.run_of(live).await?;
+        (run.row.step.as_deref() == Some("revoke_new") && run.row.node.is_none()).then_some(run)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_holds_the_way_back_too() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Promote);
+    let engine = world.start().await;
+    until("it promotes", || async {
+        world.steps.has_called(Step::Promote).then_some(())
+    })
+    .await;
+    freeze(&world).await;
+    world.steps.open_gate(Step::Promote);
+    let held = cancelled_behind_its_delivery(&world, &engine, &live).await;
+    assert!(world.steps.is_live(new_of(&held)) && world.steps.is_live(live.credential));
+    assert!(!world.steps.has_called(Step::RevokeNew));
+    world.put(vec![lifted()]).await;
+    engine.ring();
+    world.until_status(&live, "unwound").await;
+    engine.shutdown().await;
+    assert_eq!(world.steps.live(), [live.credential].into());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn taking_back_what_was_given_out_spends_from_the_budget() {
+    let world = World::with_policy(json!({ "budget": { "destructive": 1, "per": "1h" } })).await;
+    let first = world.due("first", HOUR).await;
+    let engine = world.start().await;
+    world.until_status(&first, "completed").await;
+    let second = world.due("second", HOUR).await;
+    engine.ring();
+    let held = cancelled_behind_its_delivery(&world, &engine, &second).await;
+    engine.shutdown().await;
+    assert!(world.steps.is_live(new_of(&held)) && world.steps.is_live(second.credential));
+    let spent = world.store.spent("destructive:daily", world.env.now() - HOUR).await;
+    assert_eq!(spent.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_of_one_run_that_ran_out_lets_nothing_be_taken_away() {
+    let world = World::new().await;
+    let pattern = world.due("pattern", HOUR).await;
+    let asked = world.due("asked", -HOUR).await;
+    world.steps.close_gate(Step::Precheck);
+    let engine = world.start().await;
+    let run = until("a run is open", || async { world.run_of(&pattern).await }).await;
+    let mut plan = Run::replay(&run.events).unwrap().plan().clone();
+    plan.run = RunId::from_uuid(world.env.draw_uuid());
+    plan.identity = asked.id;
+    plan.identity_name = asked.name.clone();
+    plan.old[0].id = asked.credential;
+    plan.approval.standing = false;
+    plan.approval.approvers.push(Approver {
+        person: PersonId::from_uuid(world.env.draw_uuid()),
+        name: "bo".to_owned(),
+        public_key: String::new(),
+        expires_at_micros: (world.env.now() - HOUR).as_microsecond(),
+        signature: String::new(),
+    });
+    let new = plan.new.as_mut().unwrap();
+    new.id = CredentialId::from_uuid(world.env.draw_uuid());
+    new.secret = SecretId::from_uuid(world.env.draw_uuid());
+    let secret = secret_row(new.secret, world.env.now());
+    let opened = world.store.commit(opening(plan, Some(secret)).unwrap()).await.unwrap();
+    assert!(matches!(opened, Committed::Stored { .. }), "{opened:?}");
+    world.steps.open_gate(Step::Precheck);
+    engine.ring();
+    let stuck = world.until_status(&asked, "needs_operator").await;
+    assert!(
+        format!("{:?}", stuck.events.last()).contains("ran out"),
+        "{:?}",
+        stuck.events.last()
+    );
+    assert!(format!("{:?}", stuck.events.last()).contains("keyfall cancel"));
+    engine.shutdown().await;
+    assert!(world.steps.is_live(asked.credential));
 }

@@ -172,3 +172,28 @@ async fn passes_go_on_without_a_bell() {
     world.until_status(&live, "completed").await;
     engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_whose_approver_has_retired_opens_nothing_and_is_named() {
+    let world = World::new().await;
+    world
+        .steps
+        .refuse_approvals("bo has retired, and what bo signed allows nothing any more");
+    let live = world.due("app", SignedDuration::from_hours(1)).await;
+    let engine = world.start().await;
+    let text = until("it is spoken about", || async {
+        let filter = crate::store::FindingFilter {
+            kind: Some("approval_wanted".to_owned()),
+            ..Default::default()
+        };
+        let found = world.store.findings(&filter, Page::first(9)).await.unwrap();
+        found.first().map(|row| row.text.clone())
+    })
+    .await;
+    engine.shutdown().await;
+    assert!(
+        text.contains("policy `daily`") && text.contains("bo has retired"),
+        "{text}"
+    );
+    assert!(world.run_of(&live).await.is_none());
+}

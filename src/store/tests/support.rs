@@ -303,6 +303,7 @@ fn plan(row: &RunRow) -> RunPlan {
         kind: row.kind,
         identity: row.identity,
         identity_name: row.identity_name.clone(),
+        from: None,
         owner: "team-orders".to_owned(),
         environment: "prod".to_owned(),
         system: ResourceId::from_uuid(Uuid::from_u128(1)),

@@ -1,10 +1,12 @@
 //! What a person may declare done, and what follows from it.
 
-use super::{
-    Actor, ConsumerPlan, CredentialId, Decision, EventBody, Outcome, PersonId, RegisterChange, RunKind, Step, Strategy,
-    Told, at, decide, plan, uuid,
-};
+use keyfall_sdk::Strategy;
+
+use super::{Told, at, plan, uuid};
+use crate::domain::actor::Actor;
+use crate::domain::ids::{CredentialId, PersonId};
 use crate::domain::resource::SeenBy;
+use crate::domain::workflow::{ConsumerPlan, Decision, EventBody, Outcome, RegisterChange, RunKind, Step, decide};
 
 fn person(number: u128) -> Actor {
     Actor::Person {

@@ -104,6 +104,17 @@ async fn proving_spends_at_most_half_of_what_locks_the_account() {
 }
 
 #[tokio::test]
+async fn a_proof_is_not_given_up_before_the_rounds_that_the_budget_delays() {
+    let lockout = json!({ "lockout": { "failures": 4, "windowMs": 60_000 } });
+    let bench = Bench::new(Strategy::DualSlot, json!({ "faults": lockout })).await;
+    let old = bench.provision("app").await;
+    let mut plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(old.principal.clone()));
+    plan.proof.give_up_after = SignedDuration::from_secs(1);
+    let driven = bench.drive(plan).await;
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+}
+
+#[tokio::test]
 async fn a_budget_that_never_suffices_ends_unprovable_and_locks_nothing() {
     let faults = Faults {
         lockout: Some(LockoutFault {

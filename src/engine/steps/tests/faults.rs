@@ -275,3 +275,90 @@ async fn no_exception_and_no_step_done_by_hand_takes_the_new_one_from_consumers_
     assert!(driven.stuck_reason().unwrap().contains(&consumer), "{}", driven.text());
     assert!(bench.accepted(&new));
 }
+
+#[tokio::test]
+async fn what_somebody_else_wrote_meanwhile_is_not_written_over_on_the_way_back() {
+    for kind in [RunKind::Rotate, RunKind::Provision] {
+        let (bench, old) = dual().await;
+        let plan = match kind {
+            RunKind::Rotate => rotation(&bench, &old),
+            _ => bench.plan(kind, &[], Some(fresh("other"))),
+        };
+        let mut driven = bench.drive_until(plan, Step::Promote).await;
+        let theirs = bench.draw();
+        bench.write_over(theirs).await;
+        let cause = "told to".to_owned();
+        driven.push(bench.now(), EventBody::Unwinding { cause });
+        bench.finish(&mut driven).await;
+        assert_eq!(driven.run.step(), Some(Step::RestoreDelivery), "{}", driven.text());
+        assert!(driven.stuck_reason().unwrap().contains("place"), "{}", driven.text());
+        let held = demo::destination("demo").read(&bench.slot).unwrap();
+        assert!(held.matches(&bench.secret(theirs)), "{}", driven.text());
+    }
+}
+
+#[tokio::test]
+async fn a_place_that_the_delivery_never_came_to_is_left_as_it_was() {
+    let (bench, old) = dual().await;
+    let theirs = bench.draw();
+    bench.write_over(theirs).await;
+    let mut driven = bench.drive_until(rotation(&bench, &old), Step::Deliver).await;
+    let intent = serde_json::Value::Null;
+    let (step, attempt, deadline) = (Step::Deliver, 1, bench.now());
+    let started = EventBody::Started {
+        step,
+        attempt,
+        deadline,
+        intent,
+    };
+    driven.push(bench.now(), started);
+    let cause = "the destination does not answer".to_owned();
+    driven.push(bench.now(), EventBody::Unwinding { cause });
+    bench
+        .go(&mut driven, &mut |_, step| {
+            if step == Step::AwaitReturn {
+                Turn::Stop
+            } else {
+                Turn::Go
+            }
+        })
+        .await;
+    assert_eq!(driven.run.step(), Some(Step::AwaitReturn), "{}", driven.text());
+    let held = demo::destination("demo").read(&bench.slot).unwrap();
+    assert!(held.matches(&bench.secret(theirs)), "{}", driven.text());
+}
+
+#[tokio::test]
+async fn a_password_that_was_changed_by_hand_is_replaced_by_the_emergency_that_the_run_advises() {
+    let bench = Bench::new(Strategy::AlternatingAccounts, json!({})).await;
+    let old = bench.provision("app_a").await;
+    let theirs = bench.change_password(&old.principal, &old.key_id).await;
+    let plan = |kind| bench.plan(kind, std::slice::from_ref(&old), Some(fresh("app_b")));
+    let stuck = bench.drive(plan(RunKind::Rotate)).await;
+    assert!(
+        stuck.stuck_reason().unwrap().contains("recorded credential"),
+        "{}",
+        stuck.text()
+    );
+    assert!(
+        stuck.text().contains("keyfall rotate app --emergency"),
+        "{}",
+        stuck.text()
+    );
+    assert!(!stuck.text().contains("take the account over"), "{}", stuck.text());
+
+    let driven = bench.drive(plan(RunKind::EmergencyRotate)).await;
+    // It was dead before this run could see it alive: that is for a revocation with the life of an earlier run.
+    assert!(
+        matches!(driven.outcome(), Some(Outcome::Unprovable { .. })),
+        "{}",
+        driven.text()
+    );
+    assert!(bench.accepted(&driven.new_live()) && !bench.accepted(&old));
+    let account = bench.provider.account("app_a").unwrap();
+    assert_eq!(
+        account.live_keys().count(),
+        1,
+        "what somebody else put there is theirs (P5): {theirs}"
+    );
+}

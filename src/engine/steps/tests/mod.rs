@@ -1,12 +1,15 @@
 //! Real steps against the demo provider, whose truth is the oracle. The driver here is the domain's own `decide` and fold with the clock in
 //! the test's hand: a stored wait costs no time.
 
+mod by_hand;
 mod deaths;
+mod driven;
 mod faults;
 mod guards;
 mod lives;
 mod pivot;
 mod plans;
+mod second;
 mod whole;
 
 use std::collections::BTreeMap;
@@ -23,7 +26,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::controls::{ControlCredential, LiveControls};
-use super::super::report::{PerformSteps, StepEnd, StepReport};
+use super::super::report::{PerformSteps, StepReport};
 use super::super::secrets::{OpenSecrets, SecretError};
 use super::super::systems::{Catalog, Systems};
 use super::{StepSettings, Steps};
@@ -32,12 +35,11 @@ use crate::domain::actor::Actor;
 use crate::domain::digest::Digest;
 use crate::domain::ids::{CredentialId, IdentityId, SecretId};
 use crate::domain::resource::SystemManifest;
-use crate::domain::workflow::{
-    Decision, Event, EventBody, Outcome, Run, RunKind, RunPlan, RunStatus, Step, Then, after_failure, decide,
-};
+use crate::domain::workflow::{Decision, EventBody, Outcome, Run, RunKind, RunPlan, Step, decide};
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
 use crate::store::{Fact, StoreError};
+pub(super) use driven::Driven;
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
 const CONTROL: &str = "keyfall_control";
@@ -350,19 +352,6 @@ impl Bench {
         driven.new_live()
     }
 
-    /// Somebody disables the account by hand.
-    pub(super) async fn suspend(&self, principal: &PrincipalRef) {
-        let (connector, _) = self.steps.systems.connected("demo").await.unwrap();
-        let ctx = keyfall_sdk::CallContext {
-            run: "by hand".to_owned(),
-            step: "by hand".to_owned(),
-            attempt: 1,
-            idempotency_key: "by hand".to_owned(),
-            time_left: Duration::from_secs(5),
-        };
-        connector.suspend(ctx, principal.clone()).await.unwrap();
-    }
-
     /// A person declares a step done.
     pub(super) fn resume_by_hand(&self, driven: &mut Driven, step: Step) {
         let stuck = EventBody::NeedsOperator {
@@ -401,108 +390,4 @@ pub(super) enum Turn {
     Crash,
     /// Taken back from here.
     Unwind,
-}
-
-/// A run with its log.
-pub(super) struct Driven {
-    pub(super) run: Run,
-    pub(super) receipt: Option<ReceiptBody>,
-    pub(super) events: Vec<Event>,
-}
-
-impl Driven {
-    fn open(at: Timestamp, body: EventBody) -> Self {
-        let event = Event {
-            seq: 0,
-            at,
-            epoch: 1,
-            body,
-        };
-        Self {
-            run: Run::open(&event).unwrap(),
-            receipt: None,
-            events: vec![event],
-        }
-    }
-
-    pub(super) fn push(&mut self, at: Timestamp, body: EventBody) {
-        let event = Event {
-            seq: self.run.next_seq(),
-            at,
-            epoch: 1,
-            body,
-        };
-        self.run.apply(&event).unwrap();
-        self.events.push(event);
-    }
-
-    fn take(&mut self, at: Timestamp, step: Step, report: StepReport) {
-        for observation in report.observations {
-            self.push(at, EventBody::Observed { step, observation });
-        }
-        match report.end {
-            StepEnd::Done(output) => self.push(at, EventBody::Succeeded { step, output }),
-            StepEnd::Wait { until, why } => self.push(at, EventBody::Waiting { step, until, why }),
-            StepEnd::AskOperator { reason, manual_step } => self.push(
-                at,
-                EventBody::NeedsOperator {
-                    step,
-                    reason,
-                    manual_step,
-                },
-            ),
-            StepEnd::Failed(error) => {
-                let then = after_failure(&self.run, &error, 1.0, at);
-                let message = error.message.clone();
-                self.push(at, EventBody::Failed { step, error, then });
-                match then {
-                    Then::RetryAt { .. } => {}
-                    Then::Unwind => self.push(at, EventBody::Unwinding { cause: message }),
-                    Then::AskOperator => self.push(
-                        at,
-                        EventBody::NeedsOperator {
-                            step,
-                            reason: message,
-                            manual_step: "look".to_owned(),
-                        },
-                    ),
-                }
-            }
-        }
-    }
-
-    pub(super) fn outcome(&self) -> Option<&Outcome> {
-        match self.run.status() {
-            RunStatus::Closed { outcome } => Some(outcome),
-            _ => None,
-        }
-    }
-
-    pub(super) fn stuck_reason(&self) -> Option<&str> {
-        match self.run.status() {
-            RunStatus::NeedsOperator { reason, .. } => Some(reason),
-            _ => None,
-        }
-    }
-
-    pub(super) fn new_live(&self) -> Live {
-        let new = self.run.plan().new.as_ref().unwrap();
-        let issued = self.run.issued().unwrap();
-        Live {
-            id: new.id,
-            secret: new.secret,
-            principal: issued.principal.clone(),
-            key_id: issued.key_id.clone(),
-        }
-    }
-
-    pub(super) fn names(&self) -> Vec<String> {
-        let name = |event: &Event| serde_json::to_value(&event.body).unwrap()["event"].to_string();
-        self.events.iter().map(name).collect()
-    }
-
-    /// The whole log as it would be stored.
-    pub(super) fn text(&self) -> String {
-        serde_json::to_string(&self.events).unwrap()
-    }
 }

@@ -32,6 +32,7 @@ impl Bench {
             kind,
             identity: self.identity,
             identity_name: "app".to_owned(),
+            from: None,
             owner: "team".to_owned(),
             environment: "test".to_owned(),
             system: ResourceId::from_uuid(Uuid::from_u128(1)),
@@ -79,6 +80,8 @@ fn old_credential(live: &Live) -> OldCredential {
         principal: live.principal.clone(),
         key_id: Some(live.key_id.clone()),
         issued: true,
+        ended_before: false,
+        accepted: BTreeMap::new(),
     }
 }
 

@@ -1,0 +1,261 @@
+//! P6, P4: what a retired person's signature still allows (nothing), what is not taken over, and what a second try at a death knows.
+
+use keyfall_sdk::{PrincipalRef, ProbeReading, Verdict};
+
+use super::identities::MANIFESTS;
+use super::world::World;
+use crate::app::{AdoptAsk, AppError, Asked, RotateAsk};
+use crate::domain::digest::Digest;
+use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
+use crate::domain::ids::{CredentialId, RunId};
+use crate::domain::resource::IdentityKind;
+use crate::domain::workflow::{Event, EventBody, Observation, Run, RunPlan, Step};
+use crate::store::{Commit, Committed, Fact, LogEntry};
+
+const POLICY: &str = "\
+---
+apiVersion: keyfall.dev/v1
+kind: Policy
+metadata: { name: daily }
+spec:
+  owner: team
+  selector: { systems: [cache] }
+  rotation: { every: 24h }
+  autonomy: automatic
+";
+
+fn manifests() -> String {
+    format!("{MANIFESTS}{POLICY}")
+}
+
+/// `worker` as its provisioning would have left it, with one credential.
+async fn active(world: &World) -> (Identity, Credential) {
+    world.apply(&manifests()).await;
+    let worker = world.store.identity_named("worker").await.unwrap().unwrap();
+    let run = world.store.open_run_of(worker.id).await.unwrap().unwrap();
+    let stored = world.store.run(run).await.unwrap().unwrap();
+    let credential = world.store.credentials_of(worker.id).await.unwrap().remove(0);
+    world
+        .put(vec![
+            Fact::RunProgress {
+                run,
+                status: "completed".to_owned(),
+                step: None,
+                next_seq: stored.row.next_seq,
+                wake_at: None,
+                release: true,
+            },
+            Fact::CredentialState {
+                id: credential.id,
+                to: CredentialState::Issued,
+            },
+            Fact::CredentialState {
+                id: credential.id,
+                to: CredentialState::Active,
+            },
+            Fact::IdentityState {
+                id: worker.id,
+                to: IdentityState::Active,
+            },
+            Fact::IdentityCurrent {
+                id: worker.id,
+                credential: Some(credential.id),
+            },
+        ])
+        .await;
+    (worker, credential)
+}
+
+async fn retire(world: &World, name: &str) {
+    let (id, at) = (world.caller(name).await.person, world.env.now());
+    world.put(vec![Fact::PersonRetired { id, at }]).await;
+}
+
+#[tokio::test]
+async fn a_policy_of_a_retired_person_allows_no_rotation_until_it_is_approved_again() {
+    let world = World::new().await;
+    active(&world).await;
+    retire(&world, "bo").await;
+    let ada = world.caller("ada").await;
+    let asked = world.app.rotate(&ada, "worker", RotateAsk::default()).await.unwrap();
+    assert!(
+        matches!(asked, Asked::Plan(_)),
+        "another person signs for it: {asked:?}"
+    );
+    let plan = world.plan(&manifests()).await.unwrap();
+    assert!(!plan.empty, "the same manifest is approved again: {plan:?}");
+    assert!(
+        plan.consequences
+            .iter()
+            .any(|text| text.contains("bo, who approved it, has retired")),
+        "{plan:?}"
+    );
+    assert_eq!(plan.runs.len() + plan.actions.len(), 0, "and nothing else: {plan:?}");
+}
+
+#[tokio::test]
+async fn a_policy_of_people_who_are_there_is_not_approved_twice() {
+    let world = World::new().await;
+    active(&world).await;
+    let plan = world.plan(&manifests()).await.unwrap();
+    assert!(plan.empty, "{plan:?}");
+    let ada = world.caller("ada").await;
+    let asked = world.app.rotate(&ada, "worker", RotateAsk::default()).await.unwrap();
+    assert!(matches!(asked, Asked::Run(_)), "{asked:?}");
+}
+
+#[tokio::test]
+async fn an_account_whose_identity_has_a_current_credential_is_not_taken_over() {
+    let world = World::new().await;
+    active(&world).await;
+    let ask = AdoptAsk {
+        name: "worker".to_owned(),
+        system: "cache".to_owned(),
+        account: "worker".to_owned(),
+        kind: IdentityKind::ServiceAccount,
+        environment: "test".to_owned(),
+        owner: "team".to_owned(),
+        expires: "2099-01-01T00:00:00Z".parse().unwrap(),
+        take_over: true,
+        secret: None,
+        reason: String::new(),
+    };
+    let refused = world.app.adopt(&world.caller("ada").await, ask).await;
+    let Err(AppError::Invalid { problems }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(
+        problems
+            .iter()
+            .any(|text| text.contains("current credential of its own")),
+        "{problems:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_second_revocation_is_planned_with_the_life_that_an_earlier_run_saw() {
+    let world = World::new().await;
+    let (worker, credential) = active(&world).await;
+    let left = CredentialState::Unprovable {
+        best: None,
+        why: "test".to_owned(),
+    };
+    let mut known = world.store.credential(credential.id).await.unwrap().unwrap();
+    known.state = left;
+    let seen = seen_alive(&world, &worker, &known, None).await;
+    let elsewhere = Credential {
+        id: CredentialId::from_uuid(world.env.draw_uuid()),
+        ..known.clone()
+    };
+    seen_alive(&world, &worker, &elsewhere, Some(Digest::of(b"elsewhere"))).await;
+    let credentials = [known.clone(), elsewhere.clone()];
+    let app = &world.app;
+    let registered = crate::app::world::World::read(&*world.store).await.unwrap();
+    let lives = app.lives_of(&worker, &credentials, &registered).await.unwrap();
+    assert_eq!(lives[&known.id].get("node-1"), Some(&seen));
+    assert!(
+        lives
+            .get(&elsewhere.id)
+            .is_none_or(std::collections::BTreeMap::is_empty),
+        "{lives:?}"
+    );
+}
+
+/// The log of a revocation that saw the credential accepted and went no further.
+async fn seen_alive(
+    world: &World,
+    identity: &Identity,
+    credential: &Credential,
+    endpoints: Option<Digest>,
+) -> jiff::Timestamp {
+    let stored = world.store.open_run_of(identity.id).await.unwrap();
+    assert!(stored.is_none());
+    let mut plan = pattern(world, identity).await;
+    plan.run = RunId::from_uuid(world.env.draw_uuid());
+    plan.kind = crate::domain::workflow::RunKind::Revoke;
+    plan.new = None;
+    plan.endpoint_digest = endpoints.unwrap_or(plan.endpoint_digest);
+    plan.old = vec![crate::domain::workflow::OldCredential {
+        id: credential.id,
+        secret: credential.secret,
+        principal: PrincipalRef {
+            name: "worker".to_owned(),
+            immutable_id: None,
+        },
+        key_id: None,
+        issued: true,
+        ended_before: false,
+        accepted: std::collections::BTreeMap::new(),
+    }];
+    let run = plan.run;
+    let opening = crate::engine::opening(plan, None).unwrap();
+    let bodies = [
+        EventBody::Succeeded {
+            step: Step::Precheck,
+            output: crate::domain::workflow::StepOutput::Nothing,
+        },
+        EventBody::Observed {
+            step: Step::Baseline,
+            observation: Observation::Tried {
+                credential: credential.id,
+                vantage: "node-1".to_owned(),
+                reading: ProbeReading {
+                    verdict: Verdict::Accepted {
+                        principal: "worker".to_owned(),
+                    },
+                    endpoint: "here".to_owned(),
+                },
+            },
+        },
+    ];
+    assert!(matches!(
+        world.store.commit(opening).await.unwrap(),
+        Committed::Stored { .. }
+    ));
+    for body in bodies {
+        let mut folded = Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap();
+        let at = jiff::Timestamp::from_microsecond(world.env.now().as_microsecond()).unwrap();
+        let event = Event {
+            seq: folded.next_seq(),
+            at,
+            epoch: 0,
+            body,
+        };
+        folded.apply(&event).unwrap();
+        let log = vec![LogEntry {
+            run: Some((run, event.seq)),
+            at,
+            bytes: crate::domain::audit::encode_event(folded.plan(), &folded, &event),
+        }];
+        let facts = vec![Fact::RunProgress {
+            run,
+            status: "unprovable".to_owned(),
+            step: None,
+            next_seq: folded.next_seq(),
+            wake_at: None,
+            release: true,
+        }];
+        let commit = Commit {
+            facts,
+            log,
+            ..Commit::default()
+        };
+        assert!(matches!(
+            world.store.commit(commit).await.unwrap(),
+            Committed::Stored { .. }
+        ));
+    }
+    let folded = Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap();
+    folded.progress(credential.id).unwrap().baseline["node-1"]
+}
+
+async fn pattern(world: &World, identity: &Identity) -> RunPlan {
+    let filter = crate::store::RunFilter {
+        identity: Some(identity.id),
+        ..Default::default()
+    };
+    let rows = world.store.runs(&filter, crate::store::Page::first(9)).await.unwrap();
+    let first = rows.last().unwrap().id;
+    let stored = world.store.run(first).await.unwrap().unwrap();
+    Run::replay(&stored.events).unwrap().plan().clone()
+}

@@ -1,0 +1,104 @@
+//! What is taken back, and how a run ends: unknown never reads as done.
+
+use keyfall_sdk::Strategy;
+
+use super::{Told, at, plan, uuid};
+use crate::domain::actor::Actor;
+use crate::domain::identity::CredentialState;
+use crate::domain::ids::{CredentialId, IdentityId};
+use crate::domain::proof::{Standing, judge};
+use crate::domain::workflow::{
+    Decision, EventBody, Outcome, Path, RegisterChange, RunKind, Step, decide, forward_steps,
+};
+
+#[test]
+fn taking_back_after_the_promotion_moves_the_pointer_back_before_the_new_credential_goes() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::AlternatingAccounts));
+    told.until(Step::RevokeOld);
+    let by = Actor::Engine;
+    told.tell(EventBody::CancelRequested {
+        by,
+        reason: "changed my mind".to_owned(),
+    })
+    .unwrap();
+    let Decision::Unwind { cause } = decide(&told.run, at(9)) else {
+        panic!("not taken back")
+    };
+    told.tell(EventBody::Unwinding { cause }).unwrap();
+    assert_eq!(told.run.path(), Path::Unwinding);
+    assert_eq!(
+        told.run.steps(),
+        [
+            Step::RevokeNew,
+            Step::EndNewSessions,
+            Step::ProveNewDead,
+            Step::DeleteNewAccount
+        ]
+    );
+    assert_eq!(told.states(10), ["superseded", "active"]);
+    let back = RegisterChange::IdentityCurrent {
+        id: IdentityId::from_uuid(uuid(2)),
+        credential: Some(CredentialId::from_uuid(uuid(10))),
+    };
+    assert!(told.changes.contains(&back));
+}
+
+#[test]
+fn what_was_intended_and_never_begun_has_nothing_to_kill() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+    told.tell(EventBody::Unwinding {
+        cause: "the account is not ours".to_owned(),
+    })
+    .unwrap();
+    assert!(told.run.steps().is_empty());
+    let Decision::Close(outcome) = decide(&told.run, at(9)) else {
+        panic!("does not close")
+    };
+    assert_eq!(outcome.name(), "unwound");
+    told.tell(EventBody::Closed {
+        outcome,
+        receipt_digest: None,
+    })
+    .unwrap();
+    assert_eq!(told.states(20), ["never_issued"]);
+}
+
+#[test]
+fn an_unknown_death_never_reads_as_completed() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+    while let Some(step) = told.run.step() {
+        told.succeed(step);
+    }
+    assert!(matches!(
+        decide(&told.run, at(9)),
+        Decision::Close(Outcome::Unprovable { .. })
+    ));
+}
+
+#[test]
+fn a_rotation_in_place_revokes_by_issuing() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::InPlace));
+    assert!(!forward_steps(told.run.plan()).contains(&Step::RevokeOld));
+    told.until(Step::ProveNew);
+    assert_eq!(told.states(10), ["revoking", "revoked"]);
+    let progress = told.run.progress(CredentialId::from_uuid(uuid(10))).unwrap();
+    assert!(progress.revoked_at.is_some());
+    // Never accepted before the revocation: no refusal afterwards can prove anything.
+    let standing = judge(&told.run.plan().proof, progress, at(1));
+    assert!(matches!(standing, Standing::Unprovable { .. }));
+}
+
+#[test]
+fn dead_is_not_to_be_had_without_a_proof() {
+    let revoked = CredentialState::Revoked { settling_until: at(0) };
+    assert!(CredentialState::Active.to(revoked.clone()).is_err());
+    assert!(CredentialState::Intended.to(CredentialState::Active).is_err());
+    assert!(revoked.may_be_live());
+    assert!(
+        CredentialState::Unprovable {
+            best: None,
+            why: String::new()
+        }
+        .may_be_live()
+    );
+}
