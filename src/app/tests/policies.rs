@@ -1,16 +1,21 @@
 //! P6, P4: what a retired person's signature still allows (nothing), what is not taken over, and what a second try at a death knows.
 
-use keyfall_sdk::{PrincipalRef, ProbeReading, Verdict};
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use keyfall_sdk::{ProbeReading, Verdict};
 
 use super::identities::MANIFESTS;
 use super::world::World;
-use crate::app::{AdoptAsk, AppError, Asked, RotateAsk};
+use crate::app::{AdoptAsk, AppError, Asked, RotateAsk, world};
+use crate::domain::audit::encode_event;
 use crate::domain::digest::Digest;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, RunId};
 use crate::domain::resource::IdentityKind;
-use crate::domain::workflow::{Event, EventBody, Observation, Run, RunPlan, Step};
-use crate::store::{Commit, Committed, Fact, LogEntry};
+use crate::domain::workflow::{Event, EventBody, Observation, OldCredential, Run, RunKind, RunPlan, Step, StepOutput};
+use crate::engine::opening;
+use crate::store::{Commit, Committed, Fact, LogEntry, Page, RunFilter};
 
 const POLICY: &str = "\
 ---
@@ -150,112 +155,95 @@ async fn a_second_revocation_is_planned_with_the_life_that_an_earlier_run_saw() 
     seen_alive(&world, &worker, &elsewhere, Some(Digest::of(b"elsewhere"))).await;
     let credentials = [known.clone(), elsewhere.clone()];
     let app = &world.app;
-    let registered = crate::app::world::World::read(&*world.store).await.unwrap();
+    let registered = world::World::read(&*world.store).await.unwrap();
     let lives = app.lives_of(&worker, &credentials, &registered).await.unwrap();
     assert_eq!(lives[&known.id].get("node-1"), Some(&seen));
-    assert!(
-        lives
-            .get(&elsewhere.id)
-            .is_none_or(std::collections::BTreeMap::is_empty),
-        "{lives:?}"
-    );
+    assert!(lives.get(&elsewhere.id).is_none_or(BTreeMap::is_empty), "{lives:?}");
 }
 
-/// The log of a revocation that saw the credential accepted and went no further.
+/// The log of a revocation that saw the credential accepted and went no further. Answers when it was.
 async fn seen_alive(
     world: &World,
     identity: &Identity,
     credential: &Credential,
     endpoints: Option<Digest>,
-) -> jiff::Timestamp {
-    let stored = world.store.open_run_of(identity.id).await.unwrap();
-    assert!(stored.is_none());
-    let mut plan = pattern(world, identity).await;
+) -> Timestamp {
+    let mut plan = plan_of_provisioning(world, identity).await;
     plan.run = RunId::from_uuid(world.env.draw_uuid());
-    plan.kind = crate::domain::workflow::RunKind::Revoke;
+    plan.kind = RunKind::Revoke;
     plan.new = None;
     plan.endpoint_digest = endpoints.unwrap_or(plan.endpoint_digest);
-    plan.old = vec![crate::domain::workflow::OldCredential {
+    plan.old = vec![OldCredential {
         id: credential.id,
         secret: credential.secret,
-        principal: PrincipalRef {
-            name: "worker".to_owned(),
-            immutable_id: None,
-        },
+        principal: credential.principal.clone(),
         key_id: None,
         issued: true,
         ended_before: false,
-        accepted: std::collections::BTreeMap::new(),
+        accepted: BTreeMap::new(),
     }];
     let run = plan.run;
-    let opening = crate::engine::opening(plan, None).unwrap();
-    let bodies = [
-        EventBody::Succeeded {
-            step: Step::Precheck,
-            output: crate::domain::workflow::StepOutput::Nothing,
+    let opened = world.store.commit(opening(plan, None).unwrap()).await.unwrap();
+    assert!(matches!(opened, Committed::Stored { .. }), "{opened:?}");
+    let accepted = ProbeReading {
+        verdict: Verdict::Accepted {
+            principal: "worker".to_owned(),
         },
-        EventBody::Observed {
-            step: Step::Baseline,
-            observation: Observation::Tried {
-                credential: credential.id,
-                vantage: "node-1".to_owned(),
-                reading: ProbeReading {
-                    verdict: Verdict::Accepted {
-                        principal: "worker".to_owned(),
-                    },
-                    endpoint: "here".to_owned(),
-                },
-            },
-        },
-    ];
-    assert!(matches!(
-        world.store.commit(opening).await.unwrap(),
-        Committed::Stored { .. }
-    ));
-    for body in bodies {
-        let mut folded = Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap();
-        let at = jiff::Timestamp::from_microsecond(world.env.now().as_microsecond()).unwrap();
-        let event = Event {
-            seq: folded.next_seq(),
-            at,
-            epoch: 0,
-            body,
-        };
-        folded.apply(&event).unwrap();
-        let log = vec![LogEntry {
-            run: Some((run, event.seq)),
-            at,
-            bytes: crate::domain::audit::encode_event(folded.plan(), &folded, &event),
-        }];
-        let facts = vec![Fact::RunProgress {
-            run,
-            status: "unprovable".to_owned(),
-            step: None,
-            next_seq: folded.next_seq(),
-            wake_at: None,
-            release: true,
-        }];
-        let commit = Commit {
-            facts,
-            log,
-            ..Commit::default()
-        };
-        assert!(matches!(
-            world.store.commit(commit).await.unwrap(),
-            Committed::Stored { .. }
-        ));
-    }
-    let folded = Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap();
-    folded.progress(credential.id).unwrap().baseline["node-1"]
+        endpoint: "here".to_owned(),
+    };
+    let tried = Observation::Tried {
+        credential: credential.id,
+        vantage: "node-1".to_owned(),
+        reading: accepted,
+    };
+    let (step, output) = (Step::Precheck, StepOutput::Nothing);
+    append(world, run, EventBody::Succeeded { step, output }).await;
+    let (step, observation) = (Step::Baseline, tried);
+    append(world, run, EventBody::Observed { step, observation }).await;
+    folded(world, run).await.progress(credential.id).unwrap().baseline["node-1"]
 }
 
-async fn pattern(world: &World, identity: &Identity) -> RunPlan {
-    let filter = crate::store::RunFilter {
-        identity: Some(identity.id),
-        ..Default::default()
+async fn folded(world: &World, run: RunId) -> Run {
+    Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap()
+}
+
+async fn append(world: &World, run: RunId, body: EventBody) {
+    let mut folded = folded(world, run).await;
+    let at = Timestamp::from_microsecond(world.env.now().as_microsecond()).unwrap();
+    let event = Event {
+        seq: folded.next_seq(),
+        at,
+        epoch: 0,
+        body,
     };
-    let rows = world.store.runs(&filter, crate::store::Page::first(9)).await.unwrap();
-    let first = rows.last().unwrap().id;
-    let stored = world.store.run(first).await.unwrap().unwrap();
-    Run::replay(&stored.events).unwrap().plan().clone()
+    folded.apply(&event).unwrap();
+    let bytes = encode_event(folded.plan(), &folded, &event);
+    let progress = Fact::RunProgress {
+        run,
+        status: "unprovable".to_owned(),
+        step: None,
+        next_seq: folded.next_seq(),
+        wake_at: None,
+        release: true,
+    };
+    let commit = Commit {
+        facts: vec![progress],
+        log: vec![LogEntry {
+            run: Some((run, event.seq)),
+            at,
+            bytes,
+        }],
+        ..Commit::default()
+    };
+    let stored = world.store.commit(commit).await.unwrap();
+    assert!(matches!(stored, Committed::Stored { .. }), "{stored:?}");
+}
+
+async fn plan_of_provisioning(world: &World, identity: &Identity) -> RunPlan {
+    let filter = RunFilter {
+        identity: Some(identity.id),
+        ..RunFilter::default()
+    };
+    let rows = world.store.runs(&filter, Page::first(9)).await.unwrap();
+    folded(world, rows.last().unwrap().id).await.plan().clone()
 }

@@ -18,7 +18,7 @@ fn old() -> CredentialId {
 }
 
 impl Told {
-    fn to_the_end(&mut self) -> Outcome {
+    fn goes_to_its_end(&mut self) -> Outcome {
         while let Some(step) = self.run.step() {
             self.succeed(step);
         }
@@ -81,7 +81,7 @@ fn a_secret_whose_death_is_not_proven_has_a_deadline_that_leaves_time_for_anothe
     for death in [unprovable(), Death::Alive { since: at(9) }] {
         let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
         told.judged(death);
-        told.to_the_end();
+        told.goes_to_its_end();
         let deadline = told.deadline(11).flatten().expect("a deadline");
         assert!(deadline > at(0) + SignedDuration::from_hours(24 * 80), "{deadline}");
     }
@@ -91,7 +91,7 @@ fn a_secret_whose_death_is_not_proven_has_a_deadline_that_leaves_time_for_anothe
 fn the_secret_of_what_was_never_issued_goes_with_its_run() {
     let mut early = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
     early.unwind();
-    early.to_the_end();
+    early.goes_to_its_end();
     assert_eq!(early.deadline(21), Some(Some(early.run.last_event_at())));
 
     let mut late = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
@@ -105,7 +105,7 @@ fn the_secret_of_what_was_never_issued_goes_with_its_run() {
     let (step, deaths) = (Step::ProveNewDead, BTreeMap::new());
     let output = StepOutput::Proofs { deaths };
     late.tell(EventBody::Succeeded { step, output }).unwrap();
-    late.to_the_end();
+    late.goes_to_its_end();
     assert_eq!(late.deadline(21), Some(Some(late.run.last_event_at())));
     assert_eq!(late.deadline(11), None, "the old one goes on living");
 }
@@ -114,7 +114,7 @@ fn the_secret_of_what_was_never_issued_goes_with_its_run() {
 fn a_tombstone_keeps_no_secret_for_longer_than_a_dead_one() {
     let mut told = Told::open(plan(RunKind::Decommission, Strategy::DualSlot));
     told.judged(unprovable());
-    assert!(matches!(told.to_the_end(), Outcome::Unprovable { .. }));
+    assert!(matches!(told.goes_to_its_end(), Outcome::Unprovable { .. }));
     assert!(told.is_buried());
     let deadline = told.deadline(11).flatten().expect("a deadline");
     assert!(deadline <= told.run.last_event_at() + told.run.plan().timing.keep_dead_secret);
@@ -124,7 +124,7 @@ fn a_tombstone_keeps_no_secret_for_longer_than_a_dead_one() {
 fn nothing_is_buried_alive_and_the_identity_stays_open_for_another_run() {
     let mut told = Told::open(plan(RunKind::Decommission, Strategy::DualSlot));
     told.judged(Death::Alive { since: at(9) });
-    assert!(matches!(told.to_the_end(), Outcome::AliveAfterRevoke { .. }));
+    assert!(matches!(told.goes_to_its_end(), Outcome::AliveAfterRevoke { .. }));
     assert!(!told.is_buried());
     let no_current =
         |change: &RegisterChange| matches!(change, RegisterChange::IdentityCurrent { credential: None, .. });
@@ -136,7 +136,7 @@ fn a_second_try_holds_the_deadline_back_and_sets_it_again_when_it_is_taken_back(
     let mut told = Told::open(second_try(RunKind::Revoke));
     assert_eq!(told.deadline(11), Some(None));
     told.unwind();
-    told.to_the_end();
+    told.goes_to_its_end();
     assert!(told.deadline(11).flatten().is_some());
 }
 
@@ -154,7 +154,7 @@ fn a_proof_that_a_person_went_past_leaves_a_deadline() {
     told.tell(asked).unwrap();
     let (by, reason) = (crate::domain::actor::Actor::Engine, String::new());
     told.tell(EventBody::Resumed { by, reason }).unwrap();
-    told.to_the_end();
+    told.goes_to_its_end();
     assert!(told.deadline(11).flatten().is_some());
 }
 
@@ -192,11 +192,11 @@ fn a_second_decommission_that_is_taken_back_leaves_the_identity_as_it_was() {
         let mut told = Told::open(plan);
         told.until(Step::Listen);
         told.unwind();
-        told.to_the_end();
-        let states = told.changes.iter().filter_map(|change| match change {
+        told.goes_to_its_end();
+        let mut states = told.changes.iter().filter_map(|change| match change {
             RegisterChange::IdentityState { to, .. } => Some(*to),
             _ => None,
         });
-        assert_eq!(states.last(), Some(from));
+        assert_eq!(states.next_back(), Some(from));
     }
 }

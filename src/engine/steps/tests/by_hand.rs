@@ -29,12 +29,6 @@ impl Bench {
         self.system().await.suspend(ctx(), principal.clone()).await.unwrap();
     }
 
-    /// Somebody deletes the account.
-    pub(super) async fn delete(&self, principal: &PrincipalRef) {
-        let system = self.system().await;
-        system.delete_principal(ctx(), principal.clone()).await.unwrap();
-    }
-
     /// Somebody sets another password: the recorded key goes, another one comes.
     pub(super) async fn change_password(&self, principal: &PrincipalRef, key_id: &KeyId) -> SecretId {
         let call = RevokeCall {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keyfall_sdk::PrincipalRef;
 use serde_json::json;
 use uuid::Uuid;
 

@@ -1,20 +1,29 @@
 //! From what is registered to what a run is to do. Pure: the caller gathers the facts and draws the ids, this builds the plan or says why
 //! there can be none.
 
+mod credentials;
+mod deliveries;
+mod terms;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use keyfall_sdk::{Placement, PrincipalRef, Strategy};
+use keyfall_sdk::Strategy;
 
 use super::actor::{Actor, Approval};
 use super::digest::Digest;
 use super::due::DueReason;
 use super::identity::{Credential, CredentialState, Identity, IdentityState};
 use super::ids::{CredentialId, ResourceId, RunId, SecretId};
-use super::proof::ProofTerms;
-use super::resource::{DecommissionRule, DestinationSpec, PolicySpec, ProofRule, SystemManifest, UptakeRule};
-use super::revoking::{CannotRevoke, may_be_revoked, was_ended};
-use super::workflow::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
+use super::resource::{DestinationSpec, PolicySpec, SystemManifest};
+use super::revoking::CannotRevoke;
+use super::workflow::{RunKind, RunPlan, Trigger};
+use credentials::{accounts, ending, new_credential};
+use deliveries::{consumers, deliveries};
+use terms::timing;
+
+pub use deliveries::{delivery_fields, merged};
+pub use terms::proof_terms;
 
 /// Which list of steps runs are opened with.
 pub const WORKFLOW_VERSION: u32 = 1;
@@ -240,215 +249,5 @@ fn begins(kind: RunKind) -> bool {
     matches!(kind, RunKind::Provision | RunKind::Rotate | RunKind::EmergencyRotate)
 }
 
-/// The credentials that the run ends.
-fn ending(
-    registered: &Registered<'_>,
-    request: &RunRequest,
-    current: Option<&Credential>,
-) -> Result<Vec<OldCredential>, CannotPlan> {
-    let identity = registered.identity;
-    let live = || registered.credentials.iter().filter(|one| one.state.may_be_live());
-    match request.kind {
-        RunKind::Provision => Ok(Vec::new()),
-        RunKind::Rotate | RunKind::EmergencyRotate => match current {
-            Some(current) => Ok(vec![old_credential(registered, current)]),
-            None => Err(CannotPlan::NothingToReplace {
-                identity: identity.name.clone(),
-            }),
-        },
-        RunKind::Revoke => {
-            let missing = || CannotPlan::NoSuchCredential {
-                identity: identity.name.clone(),
-                credential: request.credential.map(|id| id.to_string()).unwrap_or_default(),
-            };
-            let wanted = live()
-                .find(|one| Some(one.id) == request.credential)
-                .ok_or_else(missing)?;
-            may_be_revoked(wanted, identity.current, registered.credentials)?;
-            Ok(vec![old_credential(registered, wanted)])
-        }
-        RunKind::Decommission | RunKind::Adopt | RunKind::TakeOver => {
-            Ok(live().map(|one| old_credential(registered, one)).collect())
-        }
-    }
-}
-
-fn old_credential(registered: &Registered<'_>, credential: &Credential) -> OldCredential {
-    let ended_before = was_ended(&credential.state);
-    let lives = registered.lives.get(&credential.id).filter(|_| ended_before);
-    OldCredential {
-        ended_before,
-        accepted: lives.cloned().unwrap_or_default(),
-        id: credential.id,
-        secret: credential.secret,
-        principal: credential.principal.clone(),
-        key_id: credential.key_id.clone(),
-        issued: !matches!(credential.state, CredentialState::Intended),
-    }
-}
-
-fn new_credential(
-    registered: &Registered<'_>,
-    strategy: Strategy,
-    current: Option<&Credential>,
-    drawn: Drawn,
-) -> NewCredential {
-    let principal = match (strategy, current) {
-        // One account: the one that is in use, which an adopted identity may have under another name than its manifest's.
-        (Strategy::DualSlot | Strategy::InPlace, Some(current)) => current.principal.clone(),
-        _ => {
-            let names = account_names(&registered.identity.spec.account, strategy);
-            let in_use = current.map(|one| one.principal.name.as_str());
-            let name = names.into_iter().find(|name| Some(name.as_str()) != in_use);
-            known_account(
-                registered,
-                name.unwrap_or_else(|| registered.identity.spec.account.clone()),
-            )
-        }
-    };
-    let placement = match strategy {
-        Strategy::DualSlot => Placement::Alongside,
-        Strategy::AlternatingAccounts | Strategy::InPlace => Placement::Replace,
-    };
-    NewCredential {
-        id: drawn.credential,
-        secret: drawn.secret,
-        principal,
-        placement,
-    }
-}
-
-/// The account by the immutable id under which we last knew it; one that was never made by us has none yet.
-fn known_account(registered: &Registered<'_>, name: String) -> PrincipalRef {
-    let known = registered
-        .credentials
-        .iter()
-        .rev()
-        .find(|one| one.principal.name == name && one.principal.immutable_id.is_some());
-    known.map_or(
-        PrincipalRef {
-            name,
-            immutable_id: None,
-        },
-        |one| one.principal.clone(),
-    )
-}
-
-fn accounts(registered: &Registered<'_>) -> Vec<PrincipalRef> {
-    let mut accounts: Vec<PrincipalRef> = Vec::new();
-    for credential in registered.credentials.iter().rev() {
-        let known = accounts.iter().any(|one| one.name == credential.principal.name);
-        if !known && credential.principal.immutable_id.is_some() {
-            accounts.push(credential.principal.clone());
-        }
-    }
-    accounts
-}
-
-/// What templates of deliveries may name besides the secret and its user.
-#[must_use]
-pub fn delivery_fields(system: &SystemManifest, identity: &str) -> BTreeMap<String, String> {
-    let mut fields = BTreeMap::new();
-    if let Some(vantage) = system.vantages.first() {
-        fields.insert("host".to_owned(), vantage.host.clone());
-        fields.insert("port".to_owned(), vantage.port.to_string());
-    }
-    fields.insert("identity".to_owned(), identity.to_owned());
-    if let Some(options) = system.options.as_object() {
-        // A template may use what the system's manifest says in the clear (a database's name), and nothing that is nested.
-        for (key, value) in options {
-            if let Some(text) = value.as_str() {
-                fields.entry(key.clone()).or_insert_with(|| text.to_owned());
-            }
-        }
-    }
-    fields
-}
-
-fn deliveries(registered: &Registered<'_>) -> Result<Vec<DeliveryPlan>, CannotPlan> {
-    let fields = delivery_fields(registered.system, &registered.identity.name);
-    let spec = &registered.identity.spec;
-    let one = |delivery: &super::resource::DeliverySpec| {
-        let missing = || CannotPlan::Destination {
-            name: delivery.destination.clone(),
-        };
-        let (id, destination) = registered.destinations.get(&delivery.destination).ok_or_else(missing)?;
-        Ok(DeliveryPlan {
-            destination: *id,
-            destination_name: delivery.destination.clone(),
-            connector: destination.connector.clone(),
-            target: merged(&destination.defaults, &delivery.target),
-            fields: fields.clone(),
-        })
-    };
-    spec.deliver_to.iter().map(one).collect()
-}
-
-/// The identity's own target over the destination's defaults, key by key.
-#[must_use]
-pub fn merged(defaults: &serde_json::Value, target: &serde_json::Value) -> serde_json::Value {
-    match (defaults, target) {
-        (serde_json::Value::Object(defaults), serde_json::Value::Object(target)) => {
-            let mut all = defaults.clone();
-            all.extend(target.clone());
-            serde_json::Value::Object(all)
-        }
-        (defaults, serde_json::Value::Null) => defaults.clone(),
-        (_, target) => target.clone(),
-    }
-}
-
-fn consumers(registered: &Registered<'_>) -> Vec<ConsumerPlan> {
-    let plan = |one: &super::resource::ConsumerSpec| ConsumerPlan {
-        name: one.name.clone(),
-        seen_by: one.seen_by,
-    };
-    registered.identity.spec.consumers.iter().map(plan).collect()
-}
-
-fn timing(policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
-    let uptake = policy.map_or_else(UptakeRule::default, |policy| policy.uptake.clone());
-    let proof = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
-    Timing {
-        overlap: policy.map_or(SignedDuration::ZERO, |policy| policy.overlap),
-        uptake_interval: uptake.interval,
-        uptake_timeout: uptake.timeout,
-        listen: policy
-            .map_or_else(DecommissionRule::default, |policy| policy.decommission.clone())
-            .listen,
-        keep_dead_secret: proof.keep_dead_secret,
-        objective: policy.map_or(SignedDuration::from_mins(15), |policy| policy.objective),
-        opened_at: now,
-    }
-}
-
-/// What a proof of death on this system takes. The documented window is only ever widened: by the system's manifest, by the policy, by what
-/// was measured.
-#[must_use]
-pub fn proof_terms(system: &SystemManifest, policy: Option<&PolicySpec>, facts: &ConnectorFacts) -> ProofTerms {
-    let rule = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
-    let candidates = [
-        (Some(facts.settling), facts.settling_source.as_str()),
-        (system.settling, "the system's manifest"),
-        (rule.settling, "the policy"),
-        (facts.measured, "measured here"),
-    ];
-    let widest = candidates
-        .into_iter()
-        .filter_map(|(window, source)| window.map(|window| (window, source)));
-    let (settling, source) = widest
-        .max_by_key(|(window, _)| *window)
-        .unwrap_or((facts.settling, &facts.settling_source));
-    ProofTerms {
-        vantages: system.vantages.iter().map(|one| one.name.clone()).collect(),
-        refusals: rule.refusals.max(1),
-        interval: rule.interval,
-        settling,
-        settling_source: source.to_owned(),
-        give_up_after: rule.give_up_after,
-    }
-}
-
 #[cfg(test)]
-#[path = "planner_tests.rs"]
 mod tests;

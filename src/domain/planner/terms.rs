@@ -1,0 +1,51 @@
+//! How long things take and are waited for: what a policy says, over the defaults.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::proof::ProofTerms;
+use super::super::resource::{DecommissionRule, PolicySpec, ProofRule, SystemManifest, UptakeRule};
+use super::super::workflow::Timing;
+use super::ConnectorFacts;
+
+pub(super) fn timing(policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
+    let uptake = policy.map_or_else(UptakeRule::default, |policy| policy.uptake.clone());
+    let proof = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
+    Timing {
+        overlap: policy.map_or(SignedDuration::ZERO, |policy| policy.overlap),
+        uptake_interval: uptake.interval,
+        uptake_timeout: uptake.timeout,
+        listen: policy
+            .map_or_else(DecommissionRule::default, |policy| policy.decommission.clone())
+            .listen,
+        keep_dead_secret: proof.keep_dead_secret,
+        objective: policy.map_or(SignedDuration::from_mins(15), |policy| policy.objective),
+        opened_at: now,
+    }
+}
+
+/// What a proof of death on this system takes. The documented window is only ever widened: by the system's manifest, by the policy, by what
+/// was measured.
+#[must_use]
+pub fn proof_terms(system: &SystemManifest, policy: Option<&PolicySpec>, facts: &ConnectorFacts) -> ProofTerms {
+    let rule = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
+    let candidates = [
+        (Some(facts.settling), facts.settling_source.as_str()),
+        (system.settling, "the system's manifest"),
+        (rule.settling, "the policy"),
+        (facts.measured, "measured here"),
+    ];
+    let widest = candidates
+        .into_iter()
+        .filter_map(|(window, source)| window.map(|window| (window, source)));
+    let (settling, source) = widest
+        .max_by_key(|(window, _)| *window)
+        .unwrap_or((facts.settling, &facts.settling_source));
+    ProofTerms {
+        vantages: system.vantages.iter().map(|one| one.name.clone()).collect(),
+        refusals: rule.refusals.max(1),
+        interval: rule.interval,
+        settling,
+        settling_source: source.to_owned(),
+        give_up_after: rule.give_up_after,
+    }
+}
