@@ -72,8 +72,10 @@ impl Inventory for RedisConnector {
     fn preflight<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<String>>> {
         Box::pin(async move {
             let mut problems = Vec::new();
-            for session in &mut self.open_all(Deadline::of(ctx)).await? {
-                preflight(session, &self.admin.username, &mut problems).await?;
+            let mut sessions = self.open_all(Deadline::of(ctx)).await?;
+            let admin = self.admin.iter().map(|admin| &*admin.username);
+            for (session, admin) in sessions.iter_mut().zip(admin.cycle()) {
+                preflight(session, admin, &mut problems).await?;
             }
             Ok(problems)
         })

@@ -113,11 +113,6 @@ impl ConnectorKind for RedisKind {
                 problem.at, problem.message
             )));
         }
-        let Some(admin) = admin else {
-            return Err(ConnectorError::denied(
-                "A Redis system needs an admin credential; set one with `keyfall secret set`.",
-            ));
-        };
         let nodes = spec
             .vantages
             .iter()
@@ -134,7 +129,8 @@ impl ConnectorKind for RedisKind {
 /// One Redis deployment: a primary and its replicas, each with an ACL of its own.
 struct RedisConnector {
     nodes: Vec<Node>,
-    admin: AdminCredential,
+    /// Without one it checks manifests and tries credentials; it reads and changes nothing.
+    admin: Option<AdminCredential>,
     key_ids: KeyIds,
 }
 
@@ -158,7 +154,11 @@ impl RedisConnector {
 
     /// Refuses what would take away the account with which Keyfall itself administers this system.
     fn spare_own_account(&self, principal: &PrincipalRef, act: &str) -> Result<()> {
-        if principal.name == self.admin.username {
+        if self
+            .admin
+            .as_ref()
+            .is_some_and(|admin| admin.username == principal.name)
+        {
             return Err(ConnectorError::conflict(format!(
                 "`{}` is the account with which Keyfall administers this system; to {act} it would lock Keyfall out. \
                  Give the system another admin credential first.",

@@ -46,12 +46,12 @@ pub(super) struct Node {
     vantage: Vantage,
     tls: TlsMode,
     tls_ca: Option<String>,
-    admin: AdminCredential,
+    admin: Option<AdminCredential>,
     idle: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Node {
-    pub(super) fn new(vantage: Vantage, tls: TlsMode, tls_ca: Option<String>, admin: AdminCredential) -> Self {
+    pub(super) fn new(vantage: Vantage, tls: TlsMode, tls_ca: Option<String>, admin: Option<AdminCredential>) -> Self {
         Self {
             vantage,
             tls,
@@ -119,13 +119,18 @@ impl Node {
                 return Ok(session);
             }
         }
+        let Some(admin) = &self.admin else {
+            return Err(ConnectorError::denied(
+                "A Redis system needs an admin credential; set one with `keyfall secret set`.",
+            ));
+        };
         let connection = self
             .connect(deadline.left())
             .await
             .map_err(|error| self.error(&error, Effect::Read, "connecting"))?;
         let mut session = self.session(connection, deadline);
         session
-            .read::<()>(&login(&self.admin.username, &self.admin.secret), "logging in as admin")
+            .read::<()>(&login(&admin.username, &admin.secret), "logging in as admin")
             .await?;
         *idle = Some(session.connection.clone());
         Ok(session)

@@ -58,7 +58,11 @@ impl RedisConnector {
             .hashes
             .iter()
             .find(|hash| self.key_ids.of(&user.name, hash) == *key_id);
-        if user.name == self.admin.username && target == Some(&StoredHash::of(&self.admin.secret)) {
+        let is_ours = self
+            .admin
+            .as_ref()
+            .is_some_and(|admin| user.name == admin.username && target == Some(&StoredHash::of(&admin.secret)));
+        if is_ours {
             return Err(ConnectorError::conflict(
                 "This is the password with which Keyfall is logged in here; give the system its new admin credential first.",
             ));

@@ -102,6 +102,8 @@ fn an_example_that_names_an_unknown_root_or_owner_is_found() {
             "system: orders\n",
             "system `orders` is not registered",
         ),
+        ("rules: [\"~session:*\"", "rules: [\">session\"", "access.rules"),
+        ("    owner: orders_app", "    owners: orders_app", "access"),
     ] {
         let mut files = examples();
         files
@@ -110,4 +112,27 @@ fn an_example_that_names_an_unknown_root_or_owner_is_found() {
         let problems = planned(&files).unwrap_err();
         assert!(problems.iter().any(|one| one.contains(found)), "{found}: {problems:?}");
     }
+}
+
+#[test]
+fn the_plan_names_the_accounts_that_the_connector_will_make() {
+    let mut files = examples();
+    files
+        .iter_mut()
+        .for_each(|file| file.text = file.text.replace("  strategy: dual_slot\n", ""));
+    let draft = planned(&files).unwrap();
+    let told = |start: &str| {
+        let found = draft.consequences.iter().find(|one| one.contains(start));
+        found.unwrap_or_else(|| panic!("{:?}", draft.consequences)).clone()
+    };
+    let worker = told("for cache-worker is created");
+    assert!(
+        worker.contains("(cache-worker)") && !worker.contains("adds"),
+        "{worker}"
+    );
+    let orders = told("for orders-api is created");
+    assert!(
+        orders.contains("(orders_api_a)") && orders.contains("adds orders_api_b"),
+        "{orders}"
+    );
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{ConnectorKind, ServerGrants, Strategy};
 
-use super::checking::{Given, check, kind_named};
+use super::checking::{Given, check, kind_named, strategy_of};
 use super::following::following;
 use crate::clock::Environment;
 use crate::domain::identity::{Identity, IdentityState};
@@ -69,6 +69,7 @@ pub fn draft(manifests: Vec<Manifest>, present: &Present, means: &Means<'_>) -> 
     let mut work = Work {
         present,
         means,
+        systems: given.values().filter_map(system_of).collect(),
         draft: Draft::default(),
     };
     for manifest in given.into_values() {
@@ -80,6 +81,8 @@ pub fn draft(manifests: Vec<Manifest>, present: &Present, means: &Means<'_>) -> 
 struct Work<'a> {
     present: &'a Present,
     means: &'a Means<'a>,
+    /// The systems of these manifests, before those that are registered under the same name.
+    systems: BTreeMap<String, SystemManifest>,
     draft: Draft,
 }
 
@@ -227,7 +230,7 @@ impl Work<'_> {
                 identity: id,
                 name: manifest.name.clone(),
             });
-            let text = provisioning_text(&manifest.name, spec, is_control);
+            let text = self.provisioning_text(&manifest.name, spec, is_control);
             self.draft.consequences.push(text);
         }
         if is_same {
@@ -278,6 +281,20 @@ impl Work<'_> {
         identity.state == IdentityState::Requested && !self.present.busy.contains(&identity.name)
     }
 
+    fn provisioning_text(&self, name: &str, spec: &IdentitySpec, is_control: bool) -> String {
+        let registered = self.present.resources.get(&(Kind::System, spec.system.clone()));
+        let system = self
+            .systems
+            .get(&spec.system)
+            .or(match registered.map(|one| &one.spec) {
+                Some(Spec::System(system)) => Some(system),
+                _ => None,
+            });
+        let strategy = system.map(|system| strategy_of(self.means, spec, system));
+        let accounts = account_names(&spec.account, strategy.or(spec.strategy).unwrap_or(Strategy::InPlace));
+        provisioning_text(name, spec, &accounts, is_control)
+    }
+
     /// A control identity has no manifest of its own: its system's stands for it.
     fn provision_control_again(&mut self, system: &str) {
         let control = self.present.identities.get(&control_name(system));
@@ -286,7 +303,7 @@ impl Work<'_> {
                 identity: control.id,
                 name: control.name.clone(),
             });
-            let text = provisioning_text(&control.name, &control.spec, true);
+            let text = self.provisioning_text(&control.name, &control.spec, true);
             self.draft.consequences.push(text);
         }
     }
@@ -342,12 +359,15 @@ pub fn control_name(system: &str) -> String {
     format!("keyfall-control.{system}")
 }
 
-fn provisioning_text(name: &str, spec: &IdentitySpec, is_control: bool) -> String {
-    let strategy = spec.strategy.unwrap_or(Strategy::AlternatingAccounts);
-    let account = account_names(&spec.account, strategy)
-        .into_iter()
-        .next()
-        .unwrap_or_default();
+fn system_of(manifest: &Manifest) -> Option<(String, SystemManifest)> {
+    match &manifest.spec {
+        Spec::System(system) => Some((manifest.name.clone(), system.clone())),
+        _ => None,
+    }
+}
+
+fn provisioning_text(name: &str, spec: &IdentitySpec, accounts: &[String], is_control: bool) -> String {
+    let account = accounts.first().map(String::as_str).unwrap_or_default();
     if is_control {
         return format!(
             "{}: account {account} is created, without any right, as Keyfall's own control identity",
@@ -365,9 +385,13 @@ fn provisioning_text(name: &str, spec: &IdentitySpec, is_control: bool) -> Strin
     } else {
         format!("delivered to {places}")
     };
+    let later = accounts
+        .get(1)
+        .map(|other| format!("; its first rotation adds {other}"));
     format!(
-        "{}: an account for {name} is created ({account}), proven by a login, its secret {delivered}",
-        spec.system
+        "{}: an account for {name} is created ({account}), proven by a login, its secret {delivered}{}",
+        spec.system,
+        later.unwrap_or_default()
     )
 }
 
