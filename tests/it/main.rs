@@ -5,8 +5,11 @@ mod harness;
 
 mod api;
 mod bad_input;
+mod kek;
 mod kills;
 mod lives;
 mod offline;
 mod serving;
+mod streams;
+mod tls;
 mod workflows;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub(crate) use consumers::{Consumer, Delivered, Seen, acknowledge, delivered};
 pub(crate) use logins::{Service, login, redis_admin, refused, sql};
-pub(crate) use person::{Person, keyfall, ran};
+pub(crate) use person::{Person, Ran, keyfall, ran};
 pub(crate) use poll::{LIMIT, wait_for};
 pub(crate) use servers::Servers;
 
@@ -233,6 +233,12 @@ impl Drop for Keyfall {
     }
 }
 
+/// Clients in this process need to know by what they encrypt, once.
+pub(crate) fn tls_provider() {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+}
+
 /// One request; status and body.
 pub(crate) fn http(
     method: &str,
@@ -240,8 +246,7 @@ pub(crate) fn http(
     token: Option<&str>,
     body: &str,
 ) -> (u16, reqwest::header::HeaderMap, String) {
-    static PROVIDER: std::sync::Once = std::sync::Once::new();
-    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    tls_provider();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::scene::{Scene, policy};
-use crate::harness::{Delivered, Service, login, redis_admin, sql};
+use crate::harness::{Delivered, Service, login, ran, redis_admin, sql};
 
 const PASSWORD: &str = "chosen-by-somebody-in-2019";
 
@@ -109,13 +109,13 @@ fn an_adopted_account_is_untouched_until_it_is_taken_over_and_then_rotated() {
             .ok(&["cancel", &runs[0], "--reason", "wrong password given"]);
         assert_eq!(scene.kf.alice().run(&["watch", &runs[0]]).code, 1);
 
-        let right = scene.kf.scratch("right");
-        fs::write(&right, format!("{PASSWORD}\n")).unwrap();
-        let runs = scene.agreed(&adoption(
-            service,
-            &by_hand.user,
-            &["--take-over", "--secret-from", &right],
-        ));
+        let more = ["--take-over", "--secret-from", "-", "-o", "json"];
+        let mut command = scene.kf.alice().command();
+        command.args(adoption(service, &by_hand.user, &more));
+        let asked = ran(&mut command, format!("{PASSWORD}\n").as_bytes());
+        assert_eq!(asked.code, 0, "{asked:?}");
+        let plan: Value = serde_json::from_str(&asked.stdout).unwrap();
+        let runs = scene.kf.bob().approve(plan["id"].as_str().unwrap());
         scene.kf.follow(&runs[0], 0);
         assert_eq!(scene.credentials("legacy"), ["active"]);
         assert_eq!(snapshot(&scene, service), before);
