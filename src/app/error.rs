@@ -7,7 +7,7 @@ use crate::store::StoreError;
 pub enum AppError {
     #[error(transparent)]
     NotAllowed(#[from] Refusal),
-    #[error("there is no {what} `{name}`")]
+    #[error("there is no {what} `{name}`{}", where_listed(what))]
     NotFound { what: &'static str, name: String },
     /// Manifests or parameters that are wrong; each problem names its place.
     #[error("{}", problems.join("\n"))]
@@ -22,6 +22,23 @@ pub enum AppError {
     Store(#[from] StoreError),
     #[error("{what}")]
     Internal { what: String },
+}
+
+/// Where the right name is found.
+fn where_listed(what: &str) -> &'static str {
+    match what {
+        "identity" => "; `keyfall get identities` lists them",
+        "system" => "; `keyfall get systems` lists them",
+        "policy" => "; `keyfall get policies` lists them",
+        "destination" => "; `keyfall get destinations` lists them",
+        "owner" => "; `keyfall get owners` lists them",
+        "plan" => "; `keyfall get plans` lists them",
+        "run" => "; `keyfall runs` lists them",
+        "receipt" => "; `keyfall get receipts` lists them",
+        "person" => "; `keyfall people` lists them",
+        "credential" => "; `keyfall describe identity NAME` lists them",
+        _ => "",
+    }
 }
 
 impl AppError {

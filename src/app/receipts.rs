@@ -1,5 +1,7 @@
 //! Handing out receipts: the stored body, its record in the log, the proof that the record is there, and the checkpoint, in one signed file.
 
+use serde::Deserialize;
+
 use super::register::{PageQuery, page};
 use super::{App, AppError, Caller, ReceiptView, Verb, allow};
 use crate::domain::ids::{ReceiptId, RunId};
@@ -7,7 +9,8 @@ use crate::evidence::merkle::{NodeId, inclusion_needs, inclusion_proof};
 use crate::evidence::receipt::{LogPlace, assemble};
 use crate::store::{ReceiptFilter, ReceiptRow};
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct ReceiptQuery {
     pub identity: Option<String>,
     pub run: Option<String>,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use keyfall_sdk::PrincipalState;
+use serde::Deserialize;
 
 use super::world::World;
 use super::{
@@ -30,7 +31,8 @@ pub(super) fn page(query: PageQuery) -> Page {
 }
 
 /// All that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct IdentityQuery {
     pub system: Option<String>,
     pub environment: Option<String>,
@@ -41,7 +43,8 @@ pub struct IdentityQuery {
     pub with_control: bool,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct FindingQuery {
     pub kind: Option<String>,
     pub subject: Option<String>,
@@ -147,7 +150,13 @@ impl App {
         let kind = resource_kind(kind)?;
         let found = self.store.resource(kind, name).await?;
         found.map(resource_view).ok_or_else(|| AppError::NotFound {
-            what: "resource",
+            what: match kind {
+                Kind::Owner => "owner",
+                Kind::System => "system",
+                Kind::Destination => "destination",
+                Kind::Policy => "policy",
+                Kind::Identity => "identity",
+            },
             name: name.to_owned(),
         })
     }
@@ -183,6 +192,7 @@ impl App {
     /// When the system does not answer.
     pub async fn discover(&self, caller: &Caller, system: &str) -> Result<Vec<AccountView>, AppError> {
         allow(caller, Verb::Examine)?;
+        World::read(&*self.store).await?.system(system)?;
         let registered = self.accounts_registered(system).await?;
         let found = self.accounts_downstream(system).await?;
         Ok(found

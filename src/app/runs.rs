@@ -1,6 +1,7 @@
 //! Looking at runs, and what a person may do with one that is stuck.
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::register::{PageQuery, page};
 use super::wording::{event_line, status_note};
@@ -12,13 +13,24 @@ use crate::engine::facts_by_hand;
 use crate::store::{Commit, Fact, Guard, LogEntry, ReceiptFilter, RunFilter, RunRow, StoredRun};
 
 /// All that is given must hold.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct RunQuery {
     pub identity: Option<String>,
     pub kind: Option<String>,
     pub status: Option<String>,
     pub open_only: bool,
 }
+
+/// Every `RunStatus::name`.
+const STATUSES: [&str; 6] = [
+    "open",
+    "needs_operator",
+    "completed",
+    "unwound",
+    "unprovable",
+    "alive_after_revoke",
+];
 
 impl App {
     /// The latest first.
@@ -37,6 +49,12 @@ impl App {
             None => None,
         };
         let kind = query.kind.as_deref().map(kind_named).transpose()?;
+        if let Some(status) = query.status.as_deref().filter(|status| !STATUSES.contains(status)) {
+            return Err(AppError::invalid(format!(
+                "`{status}` is no status of a run; known are {}",
+                STATUSES.join(", ")
+            )));
+        }
         let filter = RunFilter {
             identity,
             kind,

@@ -60,7 +60,7 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
-    #[error("{0}")]
+    #[error(transparent)]
     Key(#[from] crate::evidence::keys::KeyError),
     /// Something was checked and does not hold.
     #[error("{0}")]

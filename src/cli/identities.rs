@@ -87,8 +87,8 @@ pub struct AdoptArgs {
     owner: String,
     #[arg(long)]
     environment: String,
-    /// Instant in RFC 3339
-    #[arg(long)]
+    /// When it is to be reviewed or to end, as 2027-06-30T00:00:00Z
+    #[arg(long, value_parser = instant)]
     expires: jiff::Timestamp,
     /// service_account, api_key, oauth_client, database_user, ci_token, agent, workload, bot
     #[arg(long, default_value = "service_account")]
@@ -231,6 +231,11 @@ impl SecretCommand {
         }
         Ok(Exit::Ok)
     }
+}
+
+fn instant(text: &str) -> Result<jiff::Timestamp, String> {
+    let instant = text.parse();
+    instant.map_err(|_| "write an instant with its time zone, like 2027-06-30T00:00:00Z".to_owned())
 }
 
 fn secret_text(file: &std::path::Path, exact: bool) -> Result<Zeroizing<String>, CliError> {

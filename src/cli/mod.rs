@@ -53,7 +53,7 @@ pub enum Command {
     Serve(ServeArgs),
     Restore(RestoreArgs),
     /// Look at the server's own settings
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  keyfall config check --config kf/keyfall.toml")]
     Config(ConfigCommand),
     #[command(flatten)]
     Asking(AskingCommand),
@@ -81,26 +81,38 @@ pub enum AskingCommand {
     Review(read::ReviewArgs),
     Doctor(read::DoctorArgs),
     /// Store secrets that manifests refer to by name
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyfall secret set orders-db-admin < password.txt"
+    )]
     Secret(identities::SecretCommand),
     Freeze(stopping::FreezeArgs),
     Unfreeze(stopping::UnfreezeArgs),
     Rearm(stopping::RearmArgs),
     Backup(stopping::BackupArgs),
     /// Manage the key that seals secrets
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  keyfall kek rotate")]
     Kek(stopping::KekCommand),
     People(people::PeopleArgs),
     Enrol(people::EnrolArgs),
     Retire(people::RetireArgs),
     /// Issue bearer tokens
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyfall token new alice ci.token --label ci --ttl 30d\n  keyfall token revoke alice ci.token"
+    )]
     Token(people::TokenCommand),
     /// Make signing keys
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyfall key new ~/.config/keyfall/carol.key --name carol > carol.pub"
+    )]
     Key(people::KeyCommand),
     /// Read, export and verify the audit log
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  keyfall audit list --limit 20\n  keyfall audit verify --key keyfall.pub --anchor kept.checkpoint"
+    )]
     Audit(audit::AuditCommand),
     Verify(verify::VerifyArgs),
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::approve::show_plan;
 use super::output::{note, print};
+use super::read::whole;
 use super::watch::follow_plan;
 use super::{CliError, Exit, Session};
 use crate::app::{AppError, PlanView, make_token};
@@ -108,7 +109,6 @@ pub enum KeyCommand {
 
 impl PeopleArgs {
     pub(super) async fn run(self, session: &Session) -> Result<Exit, CliError> {
-        let rows: Vec<Value> = session.client()?.get(&["people"], &[]).await?;
         let columns = [
             ("NAME", "name"),
             ("ROLES", "roles"),
@@ -117,7 +117,7 @@ impl PeopleArgs {
             ("ENROLLED", "enrolled_at"),
             ("RETIRED", "retired_at"),
         ];
-        session.output.list(&rows, &columns)?;
+        whole(session, &["people"], &columns).await?;
         Ok(Exit::Ok)
     }
 }
@@ -167,7 +167,7 @@ impl TokenCommand {
         };
         let life = crate::domain::length::parse(&ttl).map_err(|why| CliError::Usage(format!("--ttl: {why}")))?;
         let failed = |source| CliError::File {
-            doing: "write the token to",
+            doing: "write the token to a file that does not exist yet,",
             path: file.clone(),
             source,
         };
@@ -201,7 +201,7 @@ impl TokenCommand {
 /// Needs no server: only the digest leaves this machine.
 fn make_token_file(file: &Path) -> Result<Exit, CliError> {
     let failed = |source| CliError::File {
-        doing: "write the token to",
+        doing: "write the token to a file that does not exist yet,",
         path: file.to_owned(),
         source,
     };
@@ -271,7 +271,7 @@ pub(super) fn verifier_key(text: &str) -> Result<VerifierKey, CliError> {
         return Ok(key);
     }
     let held = std::fs::read_to_string(text).map_err(|source| CliError::File {
-        doing: "read the verifier key",
+        doing: "read as a verifier key, nor as a file that holds one,",
         path: text.into(),
         source,
     })?;

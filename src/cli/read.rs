@@ -212,8 +212,6 @@ const RESOURCES: &[Column] = &[
 
 impl GetArgs {
     pub(super) async fn run(self, session: &Session) -> Result<Exit, CliError> {
-        let client = session.client()?;
-        let output = session.output;
         match self.what {
             Get::Identities {
                 system,
@@ -232,13 +230,10 @@ impl GetArgs {
                     ("state", state),
                     ("prefix", prefix),
                 ];
-                output.list(&client.list(&["identities"], &query, limit.limit).await?, IDENTITIES)?;
+                listed(session, "identities", &query, limit.limit, IDENTITIES).await?;
             }
             Get::Plans { status, limit } => {
-                output.list(
-                    &client.list(&["plans"], &[("status", status)], limit.limit).await?,
-                    PLANS,
-                )?;
+                listed(session, "plans", &[("status", status)], limit.limit, PLANS).await?;
             }
             Get::Findings {
                 kind,
@@ -251,29 +246,39 @@ impl GetArgs {
                     ("subject", subject),
                     ("open_only", Some((!all).to_string())),
                 ];
-                output.list(&client.list(&["findings"], &query, limit.limit).await?, FINDINGS)?;
+                listed(session, "findings", &query, limit.limit, FINDINGS).await?;
             }
             Get::Receipts { identity, run, limit } => {
                 let query = [("identity", identity), ("run", run)];
-                output.list(&client.list(&["receipts"], &query, limit.limit).await?, RECEIPTS)?;
+                listed(session, "receipts", &query, limit.limit, RECEIPTS).await?;
             }
             Get::Receipt { id, output_file } => receipt(session, &id, output_file.as_deref()).await?,
-            Get::Accounts { system } => {
-                let rows: Vec<Value> = client.get(&["systems", &system, "accounts"], &[]).await?;
-                output.list(&rows, ACCOUNTS)?;
-            }
-            Get::Systems => resources(session, "System").await?,
-            Get::Policies => resources(session, "Policy").await?,
-            Get::Destinations => resources(session, "Destination").await?,
-            Get::Owners => resources(session, "Owner").await?,
+            Get::Accounts { system } => whole(session, &["systems", &system, "accounts"], ACCOUNTS).await?,
+            Get::Systems => whole(session, &["resources", "System"], RESOURCES).await?,
+            Get::Policies => whole(session, &["resources", "Policy"], RESOURCES).await?,
+            Get::Destinations => whole(session, &["resources", "Destination"], RESOURCES).await?,
+            Get::Owners => whole(session, &["resources", "Owner"], RESOURCES).await?,
         }
         Ok(Exit::Ok)
     }
 }
 
-async fn resources(session: &Session, kind: &str) -> Result<(), CliError> {
-    let rows: Vec<Value> = session.client()?.get(&["resources", kind], &[]).await?;
-    session.output.list(&rows, RESOURCES)
+/// A list that the server answers page by page.
+pub(super) async fn listed(
+    session: &Session,
+    path: &str,
+    query: &[(&str, Option<String>)],
+    limit: usize,
+    columns: &[Column],
+) -> Result<(), CliError> {
+    let rows = session.client()?.list(&[path], query, limit).await?;
+    session.output.list(&rows, columns)
+}
+
+/// A list that is short enough to be answered at once.
+pub(super) async fn whole(session: &Session, path: &[&str], columns: &[Column]) -> Result<(), CliError> {
+    let rows: Vec<Value> = session.client()?.get(path, &[]).await?;
+    session.output.list(&rows, columns)
 }
 
 async fn receipt(session: &Session, id: &str, file: Option<&std::path::Path>) -> Result<(), CliError> {

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::output::Column;
+use super::read::listed;
 use super::{CliError, Exit, Session};
 
 #[derive(Debug, Args)]
@@ -47,8 +48,7 @@ impl RunsArgs {
             ("status", self.status),
             ("open_only", Some(self.open.to_string())),
         ];
-        let rows = session.client()?.list(&["runs"], &query, self.limit).await?;
-        session.output.list(&rows, COLUMNS)?;
+        listed(session, "runs", &query, self.limit, COLUMNS).await?;
         Ok(Exit::Ok)
     }
 }

@@ -15,7 +15,6 @@ fn every_command_shows_an_example() {
         let path = format!("{path} {}", command.get_name());
         if command.has_subcommands() {
             command.get_subcommands().for_each(|sub| check(sub, &path, missing));
-            return;
         }
         let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         if !help.contains("Example") || !help.contains("keyfall ") {

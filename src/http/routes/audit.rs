@@ -65,22 +65,12 @@ pub(super) async fn consistency(
     Ok(Json(proof.iter().map(|hash| STANDARD.encode(hash)).collect()))
 }
 
-#[derive(Deserialize)]
-pub(super) struct Which {
-    identity: Option<String>,
-    run: Option<String>,
-}
-
 pub(super) async fn receipts(
     State(app): AppState,
     Extension(by): By,
-    Filter(which): Filter<Which>,
+    Filter(query): Filter<ReceiptQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    let query = ReceiptQuery {
-        identity: which.identity,
-        run: which.run,
-    };
     let found = app.receipts(&by, query, paging.query()).await?;
     Ok(paging.answer(&found, |receipt| receipt.id.clone()))
 }

@@ -19,33 +19,12 @@ use crate::http::problem::Problem;
 /// Longer than any secret.
 const LONGEST_SECRET: usize = 64 * 1024;
 
-#[derive(Deserialize)]
-pub(super) struct Which {
-    system: Option<String>,
-    environment: Option<String>,
-    owner: Option<String>,
-    kind: Option<String>,
-    state: Option<String>,
-    prefix: Option<String>,
-    #[serde(default)]
-    with_control: bool,
-}
-
 pub(super) async fn list(
     State(app): AppState,
     Extension(by): By,
-    Filter(which): Filter<Which>,
+    Filter(query): Filter<IdentityQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    let query = IdentityQuery {
-        system: which.system,
-        environment: which.environment,
-        owner: which.owner,
-        kind: which.kind,
-        state: which.state,
-        prefix: which.prefix,
-        with_control: which.with_control,
-    };
     let found = app.identities(&by, query, paging.query()).await?;
     Ok(paging.answer(&found, |identity| identity.name.clone()))
 }

@@ -3,7 +3,6 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
-use serde::Deserialize;
 
 use super::{Answer, AppState, By, Filter};
 use crate::app::{AccountView, DoctorLine, FindingQuery, ResourceView, ReviewView, StatusView};
@@ -38,25 +37,12 @@ pub(super) async fn resource(
     Ok(Json(app.resource(&by, &kind, &name).await?))
 }
 
-#[derive(Deserialize)]
-pub(super) struct Which {
-    kind: Option<String>,
-    subject: Option<String>,
-    #[serde(default)]
-    open_only: bool,
-}
-
 pub(super) async fn findings(
     State(app): AppState,
     Extension(by): By,
-    Filter(which): Filter<Which>,
+    Filter(query): Filter<FindingQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    let query = FindingQuery {
-        kind: which.kind,
-        subject: which.subject,
-        open_only: which.open_only,
-    };
     let found = app.findings(&by, query, paging.query()).await?;
     // Open ones stand first, so a page's last row is named with which of the two it was.
     Ok(paging.answer(&found, |finding| {

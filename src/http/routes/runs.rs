@@ -3,34 +3,18 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
-use serde::Deserialize;
 
 use super::{Answer, AppState, Body, By, Filter, Reason};
 use crate::app::{RunQuery, RunView};
 use crate::http::page::Paging;
 use crate::http::problem::Problem;
 
-#[derive(Deserialize)]
-pub(super) struct Which {
-    identity: Option<String>,
-    kind: Option<String>,
-    status: Option<String>,
-    #[serde(default)]
-    open_only: bool,
-}
-
 pub(super) async fn list(
     State(app): AppState,
     Extension(by): By,
-    Filter(which): Filter<Which>,
+    Filter(query): Filter<RunQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    let query = RunQuery {
-        identity: which.identity,
-        kind: which.kind,
-        status: which.status,
-        open_only: which.open_only,
-    };
     let runs = app.runs(&by, query, paging.query()).await?;
     Ok(paging.answer(&runs, |run| run.id.clone()))
 }
