@@ -7,6 +7,8 @@
 mod checks;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/promises.rs"]
+mod promises;
 #[path = "tidy/rules.rs"]
 mod rules;
 #[path = "tidy/source.rs"]
@@ -132,6 +134,20 @@ fn the_tree_is_free_of_one_machine_and_of_process() {
     hold(
         "say what the thing is; paths of one machine and words about how it was made help no reader",
         texts.iter().flat_map(rules::belongs_in_the_tree).collect(),
+    );
+}
+
+#[test]
+fn every_promise_is_explained_and_has_tests() {
+    let tree = Tree::read();
+    let map = tree.text("src/README.md").expect("src/README.md is missing");
+    let sources = tree.sources();
+    hold(
+        "the map explains each promise that is cited, and names tests that try to break it",
+        promises::have_tests(&map, &sources)
+            .into_iter()
+            .chain(promises::are_explained(&map, &sources))
+            .collect(),
     );
 }
 

@@ -1,4 +1,4 @@
-//! Identities and their credentials: the states of design.md §4, and which may follow which. A transition that is not listed is a typed error.
+//! Identities and their credentials: the states of their lives (`README.md`), and which may follow which. A transition that is not listed is a typed error.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct IllegalIdentityState {
 
 impl IdentityState {
     /// # Errors
-    /// When the life of design.md §4 has no such edge.
+    /// When the life has no such edge.
     pub fn to(self, to: Self) -> Result<Self, IllegalIdentityState> {
         use IdentityState::{Active, Decommissioned, Decommissioning, Discovered, Quarantined, Requested};
         match (self, to) {
@@ -153,7 +153,7 @@ impl CredentialState {
     }
 
     /// # Errors
-    /// When the life of design.md §4 has no such edge.
+    /// When the life has no such edge.
     pub fn to(&self, to: Self) -> Result<Self, IllegalCredentialState> {
         let allowed = matches!(
             (self, &to),

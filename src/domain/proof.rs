@@ -1,4 +1,4 @@
-//! Proof of death (design.md §5): what one round of probes is worth, and when rounds add up to a proof. Pure: the engine probes, this judges.
+//! Proof of death (`src/README.md`): what one round of probes is worth, and when rounds add up to a proof. Pure: the engine probes, this judges.
 //!
 //! [`Proof`] has private fields and one constructor, so a credential can be called dead nowhere else in the program.
 

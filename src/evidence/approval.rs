@@ -68,7 +68,7 @@ impl ApprovalStatement {
     }
 }
 
-/// A person who is enrolled vouches for another one's key (design.md P6): an administrator alone cannot make a second person.
+/// A person who is enrolled vouches for another one's key (P6): an administrator alone cannot make a second person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EnrolmentStatement {
     pub person_id: String,

@@ -27,7 +27,7 @@ pub struct SealContext {
     pub secret_id: String,
     pub kind: String,
     pub version: u32,
-    /// Over the endpoints of the system that the secret may be sent to (design.md P11).
+    /// Over the endpoints of the system that the secret may be sent to (P11).
     pub endpoint_digest: [u8; 32],
 }
 

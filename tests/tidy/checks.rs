@@ -2,6 +2,7 @@
 //! not a check. It must not read the repository.
 
 use crate::imports::{Rule, broken, named_paths, providers_apart};
+use crate::promises;
 use crate::rules;
 use crate::source::Source;
 use crate::tree::{Text, folders_without_readme};
@@ -274,4 +275,23 @@ fn a_changelog_without_unreleased_is_caught() {
     let check = |text| rules::has_unreleased(&Text::new("CHANGELOG.md", text));
     catches(&check("# Changes\n\n## 0.1.0\n"), &["CHANGELOG.md"]);
     catches(&check("# Changes\n\n## Unreleased\n\n- It runs.\n"), &[]);
+}
+
+#[test]
+fn a_promise_without_its_test_or_its_place_in_the_map_is_caught() {
+    let map = Text::new(
+        "src/README.md",
+        "| P1 First | what | `holds` |\n| P2 Second | what | nobody |\n",
+    );
+    let sources = [
+        source("src/a.rs", "//! Keeps P1.\nfn holds() {}\n"),
+        source("src/b.rs", "//! Keeps P3.\nconst P4: u8 = 1; // 53300 is no promise\n"),
+    ];
+    catches(&promises::have_tests(&map, &sources), &["src/README.md"]);
+    catches(&promises::are_explained(&map, &sources), &["src/b.rs:1"]);
+    let renamed = [source("src/a.rs", "fn held() {}\n")];
+    catches(
+        &promises::have_tests(&map, &renamed),
+        &["src/README.md", "src/README.md"],
+    );
 }

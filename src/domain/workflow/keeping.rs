@@ -1,4 +1,4 @@
-//! Until when the secrets of credentials that were ended are kept: sealed, for probing only, and always with a deadline (design.md §5). A run that
+//! Until when the secrets of credentials that were ended are kept: sealed, for probing only, and always with a deadline. A run that
 //! needs one for a proof holds its deadline back, and sets one again at its end.
 
 use jiff::{SignedDuration, Timestamp};

@@ -1,4 +1,4 @@
-//! The rule of design.md §5, applied to what a receipt states. Written apart from the engine's own judgement (`domain::proof`), so that a
+//! The rule of a proven death (`src/README.md`), applied to what a receipt states. Written apart from the engine's own judgement (`domain::proof`), so that a
 //! fault in one is seen by the other.
 
 use std::collections::BTreeSet;
