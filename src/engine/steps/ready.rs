@@ -1,6 +1,9 @@
 //! The last look before the point of no return: what would stop a run behind it is found in front of it, where the run can still be taken back.
-//! Reads nothing downstream, and leaves no event but the one that says what is missing.
+//! Of the systems it reads the account of the successor and nothing else, and it leaves no event but the one that says what is missing.
 
+use keyfall_sdk::{PlaceReading, PrincipalState, PrincipalStatus};
+
+use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
 use super::probes;
 use crate::domain::workflow::{RunKind, Step};
@@ -8,6 +11,7 @@ use crate::domain::workflow::{RunKind, Step};
 pub(super) async fn ready(at: &Attempt<'_>) -> Ended<()> {
     if at.step == Step::RevokeOld {
         new_is_proven(at)?;
+        new_is_still_there(at).await?;
     }
     at.system().await?;
     for old in &at.plan().old {
@@ -41,5 +45,31 @@ pub(super) fn new_is_proven(at: &Attempt<'_>) -> Ended<()> {
             missing.join(", ")
         ),
         &at.or_cancel("find out why it is not let in", "which takes the new credential back"),
+    ))
+}
+
+/// P3: what was proven a while ago may have been changed by somebody since. An emergency does not wait for that.
+async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
+    let (Some(issued), Some(principal)) = (at.run.issued(), new_principal(at.run)) else {
+        return Ok(());
+    };
+    if at.plan().kind != RunKind::Rotate {
+        return Ok(());
+    }
+    let connector = at.system().await?;
+    let name = principal.name.clone();
+    let reading = connector.read(at.ctx(&name), principal).await?;
+    let works =
+        |state: &PrincipalState| state.status == PrincipalStatus::Enabled && state.key_ids.contains(&issued.key_id);
+    let changed = |place: &&PlaceReading| !place.state.as_ref().is_some_and(works);
+    let Some(place) = reading.places.iter().find(changed) else {
+        return Ok(());
+    };
+    Err(at.ask(
+        format!(
+            "somebody changed the account {name} at {} after its new credential {} was proven, so the old one is kept",
+            place.vantage, issued.key_id.0
+        ),
+        &at.or_cancel("put the account back as it was", "which takes the new credential back"),
     ))
 }
