@@ -227,7 +227,9 @@ create table log (
     run      text,
     seq      integer,
     at       integer not null,
-    bytes    blob not null
+    bytes    blob not null,
+    -- The first eight bytes of the leaf's hash: they prove nothing, and name the first record that was changed.
+    mark     blob not null
 ) strict;
 create unique index log_run on log (run, seq) where run is not null;
 create trigger log_is_not_changed before update on log begin

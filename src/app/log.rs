@@ -6,7 +6,7 @@ use super::{App, AppError, AuditView, Caller, Verb, allow};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::merkle::{Hash, NodeId, consistency_needs, consistency_proof};
 use crate::evidence::record::AuditRecord;
-use crate::store::LogState;
+use crate::store::{LogPage, LogState};
 
 impl App {
     /// Decoded, for people. At most 1,000 at once.
@@ -35,10 +35,9 @@ impl App {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn audit_raw(&self, caller: &Caller, from: u64, limit: u32) -> Result<Vec<(u64, Vec<u8>)>, AppError> {
+    pub async fn audit_raw(&self, caller: &Caller, from: u64, limit: u32) -> Result<Vec<LogPage>, AppError> {
         allow(caller, Verb::Export)?;
-        let entries = self.store.log(from, limit.clamp(1, 10_000)).await?;
-        Ok(entries.into_iter().map(|entry| (entry.position, entry.bytes)).collect())
+        Ok(self.store.log(from, limit.clamp(1, 10_000)).await?)
     }
 
     /// The signed state of the log at this instant.

@@ -15,11 +15,10 @@ use serde_json::Value;
 use super::client::Client;
 use super::output::{note, print};
 use super::people::verifier_key;
-use super::verify::{chain, decode_hash, origin, text};
+use super::verify::{chain, origin, text};
 use super::{CliError, Exit, Session};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::keys::VerifierKey;
-use crate::evidence::merkle::{Hash, leaf_hash};
 use crate::evidence::verify::verify_log;
 
 const PAGE: u64 = 5_000;
@@ -89,7 +88,8 @@ struct LastLine {
     checkpoint: String,
 }
 
-type Records = Vec<(Vec<u8>, Option<Hash>)>;
+/// Records with how their hashes began when they got their positions, where that is known.
+type Records = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl AuditCommand {
     pub(super) async fn run(self, session: &Session) -> Result<Exit, CliError> {
@@ -151,10 +151,10 @@ async fn export(session: &Session, file: &Path) -> Result<Exit, CliError> {
     let checkpoint = checkpoint(&client).await?;
     let size = size_of(&checkpoint)?;
     while count < size {
-        for (record, _) in page(&client, count, size).await? {
+        for (record, leaf) in page(&client, count, size).await? {
             let line = Line {
                 position: count,
-                leaf: Some(STANDARD.encode(leaf_hash(&record))),
+                leaf: leaf.map(|leaf| STANDARD.encode(leaf)),
                 record: STANDARD.encode(record),
             };
             write_line(&mut out, &line).map_err(failed)?;
@@ -204,17 +204,15 @@ async fn page(client: &Client, from: u64, size: u64) -> Result<Records, CliError
     Ok(records)
 }
 
-fn record_of(line: &[u8], position: u64) -> Result<(Vec<u8>, Option<Hash>), CliError> {
+fn record_of(line: &[u8], position: u64) -> Result<(Vec<u8>, Option<Vec<u8>>), CliError> {
     let bad = |why: String| CliError::NotProven(format!("record {position}: {why}"));
     let line: Line = serde_json::from_slice(line).map_err(|error| bad(error.to_string()))?;
     if line.position != position {
         return Err(bad(format!("the record {} stands in its place", line.position)));
     }
-    let record = STANDARD
-        .decode(&line.record)
-        .map_err(|_| bad("it is not base64".to_owned()))?;
-    let leaf = line.leaf.as_deref().map(decode_hash).transpose()?;
-    Ok((record, leaf))
+    let decoded = |text: &str| STANDARD.decode(text).map_err(|_| bad("it is not base64".to_owned()));
+    let leaf = line.leaf.as_deref().map(decoded).transpose()?;
+    Ok((decoded(&line.record)?, leaf))
 }
 
 impl VerifyLogArgs {
@@ -264,8 +262,8 @@ impl VerifyLogArgs {
     }
 }
 
-fn borrowed(records: &Records) -> impl Iterator<Item = (&[u8], Option<Hash>)> {
-    records.iter().map(|(record, leaf)| (record.as_slice(), *leaf))
+fn borrowed(records: &Records) -> impl Iterator<Item = (&[u8], Option<Vec<u8>>)> {
+    records.iter().map(|(record, leaf)| (record.as_slice(), leaf.clone()))
 }
 
 async fn from_server(client: &Client) -> Result<(Records, String), CliError> {

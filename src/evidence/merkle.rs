@@ -57,6 +57,15 @@ pub fn leaf_hash(record: &[u8]) -> Hash {
     to_hash(context.finish().as_ref())
 }
 
+/// The beginning of a leaf's hash, which is kept beside the record. Nothing is proven by it: where a root says that some record was changed,
+/// it tells which.
+#[must_use]
+pub fn mark_of(leaf: &Hash) -> [u8; 8] {
+    let mut mark = [0; 8];
+    mark.iter_mut().zip(leaf).for_each(|(to, from)| *to = *from);
+    mark
+}
+
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut context = Context::new(&SHA256);

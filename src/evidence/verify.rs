@@ -15,13 +15,13 @@ pub struct BadRecord {
 /// Reads a log from its beginning, one record at a time, and compares it with the checkpoint (whose signature the caller has verified).
 /// Records behind the checkpoint's size are not looked at: no checkpoint speaks of them yet.
 ///
-/// `leaf_hashes`, where the caller has them, gives for each record the hash that was stored when it got its position. It is not believed;
-/// it lets the *first* bad record be named. Without it a changed record is only known to be one of those under the root.
+/// Beside each record, where the caller has it, is how the hash began that was stored when it got its position. It is not believed; it lets
+/// the *first* bad record be named. Without it a changed record is only known to be one of those under the root.
 ///
 /// # Errors
 /// A record that cannot be read, differs from its stored hash or is missing, or a root that differs from the checkpoint's.
 pub fn verify_log<B: AsRef<[u8]>>(
-    records: impl IntoIterator<Item = (B, Option<Hash>)>,
+    records: impl IntoIterator<Item = (B, Option<Vec<u8>>)>,
     checkpoint: &Checkpoint,
 ) -> Result<(), BadRecord> {
     let mut frontier = Frontier::new();
@@ -39,7 +39,7 @@ pub fn verify_log<B: AsRef<[u8]>>(
         };
         AuditRecord::check(record.as_ref()).map_err(|error| bad(error.to_string()))?;
         let leaf = leaf_hash(record.as_ref());
-        if stored.is_some_and(|stored| stored != leaf) {
+        if stored.is_some_and(|stored| !leaf.starts_with(&stored)) {
             return Err(bad(
                 "its bytes are not those that were hashed when it got its position".to_owned()
             ));
@@ -96,7 +96,7 @@ pub enum ExtendsError {
 
 #[cfg(test)]
 mod tests {
-    use super::super::merkle::{NodeId, consistency_proof};
+    use super::super::merkle::{NodeId, consistency_proof, mark_of};
     use super::super::record::{Party, PartyKind};
     use super::*;
 
@@ -128,16 +128,16 @@ mod tests {
         .encode()
     }
 
-    type Log = Vec<(Vec<u8>, Option<Hash>)>;
+    type Log = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
     fn log(size: u64) -> Log {
         (0..size)
             .map(record)
-            .map(|bytes| (bytes.clone(), Some(leaf_hash(&bytes))))
+            .map(|bytes| (bytes.clone(), Some(mark_of(&leaf_hash(&bytes)).to_vec())))
             .collect()
     }
 
-    fn checkpoint(log: &[(Vec<u8>, Option<Hash>)]) -> Checkpoint {
+    fn checkpoint(log: &[(Vec<u8>, Option<Vec<u8>>)]) -> Checkpoint {
         let mut frontier = Frontier::new();
         for (bytes, _) in log {
             frontier.append(leaf_hash(bytes), &mut Vec::new());
@@ -179,7 +179,7 @@ mod tests {
         });
         fails_at(8, &|log| drop(log.pop()));
         // Whoever changes the stored hash too is caught by the root, which covers every record.
-        fails_at(9, &|log| log[4] = (record(44), Some(leaf_hash(&record(44)))));
+        fails_at(9, &|log| log[4] = (record(44), Some(leaf_hash(&record(44)).to_vec())));
         fails_at(9, &|log| log.swap(1, 2));
         fails_at(8, &|log| drop(log.remove(0)));
     }

@@ -33,7 +33,14 @@ pub(super) async fn log<D: Driver>(driver: &D) -> Result<Vec<String>> {
             if entry.position != computed.size() {
                 break;
             }
-            computed.append(leaf_hash(&entry.bytes), &mut completed);
+            let leaf = leaf_hash(&entry.bytes);
+            if !leaf.starts_with(&entry.mark) || entry.mark.is_empty() {
+                problems.push(format!(
+                    "record {} of the log is not the one that got this position",
+                    entry.position
+                ));
+            }
+            computed.append(leaf, &mut completed);
         }
         for node in completed.iter().filter(|node| node.id.level >= entries::LOWEST_STORED) {
             let found = first(read(driver, entries::node(node.id.level, node.id.index)?, entries::read_hash).await?);

@@ -89,6 +89,9 @@ pub struct LogPage {
     pub run: Option<(RunId, u32)>,
     pub at: Timestamp,
     pub bytes: Vec<u8>,
+    /// How the hash of the bytes began when they got their position. Not believed: it tells which record was changed, when the root says
+    /// that one was.
+    pub mark: Vec<u8>,
 }
 
 /// The Merkle tree over the whole log.

@@ -4,6 +4,7 @@
 mod anchor;
 mod init;
 mod keys;
+mod reread;
 mod restore;
 mod serve;
 mod vitals;

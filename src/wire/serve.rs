@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::anchor::{Anchor, replace};
 use super::keys::{self, Keys};
+use super::reread::reread;
 use super::vitals::{EngineBell, ServerVitals};
 use super::{open_store, settings};
 
@@ -46,6 +47,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let listening = Listening::bind(config.listen, tls.as_ref())?;
     let anchor = Arc::new(Anchor::new(&config, Arc::clone(&keys.signing)));
     anchor.check(&*store, &env).await?;
+    reread(&store, &env).await?;
 
     let stopping = CancellationToken::new();
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);

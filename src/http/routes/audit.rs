@@ -29,7 +29,7 @@ pub(super) async fn list(
     Ok(Json(app.audit(&by, query.from, query.limit.unwrap_or(100)).await?))
 }
 
-/// NDJSON: `{"position": 7, "record": "<base64>"}`.
+/// NDJSON: `{"position": 7, "record": "<base64>", "leaf": "<base64 of how its hash began when it got its position>"}`.
 pub(super) async fn raw(
     State(app): AppState,
     Extension(by): By,
@@ -37,8 +37,10 @@ pub(super) async fn raw(
 ) -> Result<Response, Problem> {
     let records = app.audit_raw(&by, query.from, query.limit.unwrap_or(1000)).await?;
     let mut text = String::new();
-    for (position, record) in records {
-        text.push_str(&json!({ "position": position, "record": STANDARD.encode(record) }).to_string());
+    for entry in records {
+        let (record, leaf) = (STANDARD.encode(entry.bytes), STANDARD.encode(entry.mark));
+        let line = json!({ "position": entry.position, "record": record, "leaf": leaf });
+        text.push_str(&line.to_string());
         text.push('\n');
     }
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], text).into_response())

@@ -10,20 +10,20 @@ use super::super::question::LogPage;
 use super::super::{Result, StoreError};
 use super::{Bound, Row, Value, statements};
 use crate::domain::ids::RunId;
-use crate::evidence::merkle::{Frontier, Hash, Node, leaf_hash};
+use crate::evidence::merkle::{Frontier, Hash, Node, leaf_hash, mark_of};
 
 /// 2⁸ entries make the smallest subtree that is stored.
 pub(crate) const LOWEST_STORED: u8 = 8;
 
 statements! {
-    FROM = "select position, run, seq, at, bytes from log where position >= $from order by position limit $limit";
+    FROM = "select position, run, seq, at, bytes, mark from log where position >= $from order by position limit $limit";
     EVENTS = "select bytes from log where run = $run order by seq";
-    APPEND = "insert into log (position, run, seq, at, bytes) values ($position, $run, $seq, $at, $bytes)";
+    APPEND = "insert into log (position, run, seq, at, bytes, mark) values ($position, $run, $seq, $at, $bytes, $mark)";
     FRONTIER = "select size, peaks from log_frontier where one = 1";
     SET_FRONTIER = "update log_frontier set size = $size, peaks = $peaks where one = 1";
     NODE = "select hash from log_nodes where level = $level and place = $place";
     ADD_NODE = "insert into log_nodes (level, place, hash) values ($level, $place, $hash)";
-    LAST = "select position, run, seq, at, bytes from log order by position desc limit 1";
+    LAST = "select position, run, seq, at, bytes, mark from log order by position desc limit 1";
 }
 
 /// An entry that is ready to be appended: its hash does not depend on its place, so the caller's thread has computed it.
@@ -32,6 +32,7 @@ pub(crate) struct Leaf {
     pub(crate) seq: Value,
     pub(crate) at: Value,
     pub(crate) bytes: Value,
+    pub(crate) mark: Value,
     pub(crate) hash: Hash,
 }
 
@@ -41,12 +42,14 @@ impl Leaf {
             Some((run, seq)) => (Value::shown(&run), seq.into()),
             None => (Value::Null, Value::Null),
         };
+        let hash = leaf_hash(&entry.bytes);
         Self {
             run,
             seq,
             at: entry.at.into(),
-            hash: leaf_hash(&entry.bytes),
             bytes: entry.bytes.into(),
+            mark: mark_of(&hash).to_vec().into(),
+            hash,
         }
     }
 }
@@ -88,6 +91,7 @@ pub(crate) fn read(row: Row) -> Result<LogPage> {
         run: run.zip(seq),
         at: columns.time()?,
         bytes: columns.bytes()?,
+        mark: columns.bytes()?,
     })
 }
 

@@ -176,7 +176,7 @@ impl Session {
         for (position, entry) in (first..).zip(entries) {
             let position = Value::from(position);
             // In the order of the names in the text, which a test pins.
-            for (place, value) in [&position, &entry.run, &entry.seq, &entry.at, &entry.bytes]
+            for (place, value) in [&position, &entry.run, &entry.seq, &entry.at, &entry.bytes, &entry.mark]
                 .into_iter()
                 .enumerate()
             {

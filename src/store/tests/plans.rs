@@ -135,7 +135,10 @@ async fn sqlite_numbers_the_names_as_we_do() {
             assert_eq!(found, format!("${wanted}"), "{noun}::{name}");
         }
     }
-    assert_eq!(sql::log::APPEND.names(), ["position", "run", "seq", "at", "bytes"]);
+    assert_eq!(
+        sql::log::APPEND.names(),
+        ["position", "run", "seq", "at", "bytes", "mark"]
+    );
 }
 
 fn objects(connection: &Connection) -> Vec<(String, String)> {
