@@ -50,7 +50,10 @@ impl Servers {
             "`deploy/servers up` failed ({status:?}); start servers by hand and name their directory in KEYFALL_TEST_SERVERS"
         );
         let keeper = Command::new("sh")
-            .args(["-c", "read -r _; \"$0\" down \"$1\"; rm -rf \"$1\""])
+            .args([
+                "-c",
+                "trap '' INT TERM HUP; read -r _; \"$0\" down \"$1\"; rm -rf \"$1\"",
+            ])
             .args([script.as_os_str(), directory.as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub(crate) use consumers::{Consumer, Delivered, Seen, acknowledge, delivered};
 pub(crate) use logins::{Service, login, redis_admin, refused, sql};
-pub(crate) use person::{Person, Ran, keyfall, ran};
+pub(crate) use person::{Person, Ran, keyfall, ran, strings};
 pub(crate) use poll::{LIMIT, wait_for};
 pub(crate) use servers::Servers;
 

@@ -22,6 +22,22 @@ impl Servers {
         })
     }
 
+    /// A set that one scenario has to itself, because it stops or fills one of them. Down when this process ends.
+    pub(crate) fn own(servers: &[&str]) -> &'static Self {
+        Box::leak(Box::new(Self::start(servers)))
+    }
+
+    /// Stops a server of an own set, or starts it again on the same port and data.
+    pub(crate) fn order(&self, verb: &str, server: &str) {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
+        let done = Command::new(script)
+            .args([verb, self.text("KEYFALL_SERVERS_DIR"), server])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(done.success(), "deploy/servers {verb} {server}");
+    }
+
     fn start(servers: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
         let directory = tempfile::Builder::new().prefix("keyfall-it-").tempdir().unwrap().keep();
@@ -37,7 +53,10 @@ impl Servers {
             "`deploy/servers up` failed; run `deploy/servers install` once"
         );
         let keeper = Command::new("sh")
-            .args(["-c", "read -r _; \"$0\" down \"$1\"; rm -rf \"$1\""])
+            .args([
+                "-c",
+                "trap '' INT TERM HUP; read -r _; \"$0\" down \"$1\"; rm -rf \"$1\"",
+            ])
             .args([script.as_os_str(), directory.as_os_str()])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Delivered, Keyfall, Servers, Service, acknowledge, delivered, login, refused};
+use crate::harness::{Delivered, Keyfall, Servers, Service, acknowledge, delivered, http, login, refused};
 
 pub(super) struct Scene {
     pub(super) kf: Keyfall,
@@ -57,6 +57,19 @@ impl Scene {
         for run in self.apply(manifests) {
             self.kf.follow(&run, 0);
         }
+    }
+
+    /// Registers `orders` and acknowledges its first secret, so that its credential is in use.
+    pub(super) fn in_use(&self, service: Service, policy_more: Value, identity_more: Value) -> Delivered {
+        let mut manifests = self.ground(service);
+        manifests.push(policy("fast", &["orders"], policy_more));
+        manifests.push(self.identity("orders", service, over(consumed(), identity_more)));
+        let runs = self.apply(&manifests);
+        self.takes_up("orders", None);
+        for run in &runs {
+            self.kf.follow(run, 0);
+        }
+        self.delivered("orders")
     }
 
     /// Owner, destination and the system.
@@ -238,6 +251,23 @@ impl Scene {
         let args = ["runs", "--identity", identity, "--kind", kind, "--status", "completed"];
         let runs = self.kf.alice().json(&args);
         runs.as_array().unwrap().iter().map(|run| text(&run["id"])).collect()
+    }
+
+    /// Waits until a step was held back by this barrier.
+    pub(super) fn until_held(&self, barrier: &str) {
+        self.kf.wait(&format!("a step is held back: {barrier}"), || {
+            let figures = http("GET", &format!("{}/metrics", self.kf.url()), None, "").2;
+            let label = format!("barrier=\"{barrier}\"");
+            let held = |line: &&str| line.starts_with("keyfall_steps_held_total") && line.contains(&label);
+            figures.lines().any(|line| held(&line)).then_some(())
+        });
+    }
+
+    /// What the run has seen of this kind (`probe_round`, `note`), in order.
+    pub(super) fn events(&self, run: &str, event: &str) -> Vec<Value> {
+        let view = self.run(run);
+        let all = view["events"].as_array().unwrap().iter();
+        all.filter(|one| one["event"] == event).cloned().collect()
     }
 
     /// The texts of the open findings of this kind.

@@ -4,23 +4,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::scene::{Scene, consumed, over, policy, text};
+use super::scene::{Scene, consumed, policy, text};
 use crate::harness::{Delivered, Service, acknowledge, sql};
-
-/// Registers `orders` and acknowledges its first secret, so that its credential is in use.
-fn in_use(scene: &Scene, service: Service, policy_more: Value, identity_more: Value) -> Delivered {
-    let mut manifests = scene.ground(service);
-    manifests.push(policy("fast", &["orders"], policy_more));
-    manifests.push(scene.identity("orders", service, over(consumed(), identity_more)));
-    let runs = scene.apply(&manifests);
-    scene.takes_up("orders", None);
-    for run in &runs {
-        scene.kf.follow(run, 0);
-    }
-    scene.delivered("orders")
-}
 
 fn is_back(scene: &Scene, service: Service, run: &str, old: &Delivered, new: &Delivered) {
     assert_ne!(old.secret, new.secret);
@@ -61,7 +48,7 @@ fn a_delivery_that_fails_is_taken_back_with_the_credential_that_it_was_for() {
         scene.kf.resume();
         let mut delivery = scene.identity("orders", service, json!({}))["spec"]["deliverTo"].clone();
         delivery[0]["target"]["after"] = json!({ "command": "check" });
-        let old = in_use(&scene, service, json!({}), json!({ "deliverTo": delivery }));
+        let old = scene.in_use(service, json!({}), json!({ "deliverTo": delivery }));
         fs::write(&wanted, format!("{}\n", old.version)).unwrap();
         let run = scene.rotate("orders");
         scene.until_step(&run, "deliver");
@@ -81,7 +68,7 @@ fn a_delivery_that_fails_is_taken_back_with_the_credential_that_it_was_for() {
 fn a_run_is_cancelled_before_its_point_of_no_return() {
     for service in [Service::Postgres, Service::Redis] {
         let scene = Scene::start();
-        let old = in_use(&scene, service, json!({}), json!({}));
+        let old = scene.in_use(service, json!({}), json!({}));
         let run = scene.rotate("orders");
         scene.until_step(&run, "await_uptake");
         let new = scene.delivered("orders");
@@ -137,7 +124,7 @@ fn behind_the_point_of_no_return_a_run_only_goes_on() {
     let scene = Scene::start();
     let settling =
         json!({ "refusals": 2, "interval": "100ms", "giveUpAfter": "1m", "keepDeadSecret": "10m", "settling": "3s" });
-    let old = in_use(&scene, Service::Redis, json!({ "proof": settling }), json!({}));
+    let old = scene.in_use(Service::Redis, json!({ "proof": settling }), json!({}));
     let run = scene.rotate("orders");
     scene.takes_up("orders", Some(&old));
     scene.until_step(&run, "prove_dead");
