@@ -72,7 +72,7 @@ fn a_server_without_room_for_a_login_kills_nobody() {
         let rounds = scene.events(&run, "observed");
         let full = rounds
             .iter()
-            .filter(|round| text(&round["text"]).contains("(ServerFault)"))
+            .filter(|round| text(&round["text"]).contains("(server_fault)"))
             .count();
         (full >= 3).then_some(())
     });

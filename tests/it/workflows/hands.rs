@@ -105,7 +105,7 @@ fn an_account_that_a_hand_locked_is_not_dead_before_its_password_is_replaced() {
         let rounds = scene.events(&run, "observed");
         let locked = rounds
             .iter()
-            .filter(|round| text(&round["text"]).contains("(Principal)"))
+            .filter(|round| text(&round["text"]).contains("(principal)"))
             .count();
         (locked >= 3).then_some(())
     });
