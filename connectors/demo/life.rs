@@ -2,7 +2,7 @@
 
 use keyfall_sdk::{
     BoxFuture, CallContext, ConnectorError, InconclusiveWhy, Issue, IssueCall, IssueClass, IssueObservation, Issued,
-    KeyId, Placement, PrincipalRef, PrincipalStatus, Probe, ProbeCall, ProbeReading, Result, Verdict,
+    KeyId, Placement, PrincipalRef, PrincipalState, PrincipalStatus, Probe, ProbeCall, ProbeReading, Result, Verdict,
 };
 use serde::Deserialize;
 
@@ -37,6 +37,12 @@ impl Access {
 impl Issue for DemoConnector {
     fn check_access(&self, access: &serde_json::Value) -> Vec<String> {
         Access::parse(access).err().into_iter().collect()
+    }
+
+    fn lacking(&self, access: &serde_json::Value, state: &PrincipalState) -> Vec<String> {
+        let wanted = Access::parse(access).map(|access| access.grants).unwrap_or_default();
+        let missing = wanted.into_iter().filter(|grant| !state.grants.contains(grant));
+        missing.map(|grant| format!("it may not {grant}")).collect()
     }
 
     fn issue<'a>(&'a self, _ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {

@@ -245,6 +245,12 @@ impl Provider {
         Some(id)
     }
 
+    /// Changes what an account may do, as somebody else would. False when the account is absent.
+    pub fn plant_grants(&self, name: &str, grants: &[&str]) -> bool {
+        let grants = grants.iter().map(|&grant| grant.to_owned()).collect();
+        self.with_account(name, |account| account.grants = grants).is_some()
+    }
+
     /// Brings a removed key back, as a restored backup does. False when the account does not remember it.
     pub fn resurrect(&self, name: &str, id: &KeyId) -> bool {
         self.with_account(name, |account| {

@@ -18,6 +18,8 @@ const GRANTORS_COUNT: u32 = 160_000;
 /// Membership in these is as good as being superuser.
 const POWERFUL: &str = "'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'";
 
+const ADMIN_OPTION: &str = " with admin option";
+
 #[derive(Debug, Clone, Deserialize)]
 struct Membership {
     role: String,
@@ -153,9 +155,17 @@ impl Account {
 
 impl Membership {
     fn line(&self) -> String {
-        let admin = if self.admin { " with admin option" } else { "" };
+        let admin = if self.admin { ADMIN_OPTION } else { "" };
         format!("member of {}{admin}", self.role)
     }
+}
+
+/// Whether a grant line is a membership in this role.
+pub(super) fn is_membership(grant: &str, role: &str) -> bool {
+    let rest = grant
+        .strip_prefix("member of ")
+        .and_then(|rest| rest.strip_prefix(role));
+    rest.is_some_and(|rest| rest.is_empty() || rest == ADMIN_OPTION)
 }
 
 fn attribute_line(attribute: &str) -> String {

@@ -3,11 +3,13 @@
 use std::num::NonZeroU32;
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef, Result,
+    BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef,
+    PrincipalState, Result,
 };
 use serde_json::Value;
 
 use super::Postgres;
+use super::account::is_membership;
 use super::admin::{Deadline, Facts};
 use super::config::{Access, access_problems};
 use super::link::Rows;
@@ -22,6 +24,20 @@ const POWERLESS: &str = "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYP
 impl Issue for Postgres {
     fn check_access(&self, access: &Value) -> Vec<String> {
         access_problems(access)
+    }
+
+    /// With an owner the account shows the owner alone: the other roles are the owner's.
+    fn lacking(&self, access: &Value, state: &PrincipalState) -> Vec<String> {
+        let Ok(access) = Access::parse(access) else {
+            return Vec::new();
+        };
+        let held = |role: &String| state.grants.iter().any(|grant| is_membership(grant, role));
+        let wanted = match access.owner {
+            Some(owner) => vec![owner],
+            None => access.member_of,
+        };
+        let missing = wanted.iter().filter(|role| !held(role));
+        missing.map(|role| format!("it is no member of {role}")).collect()
     }
 
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {

@@ -1,6 +1,8 @@
 //! What an identity may do on Redis: `{ "rules": ["~cache:*", "+@read"] }`. Only rules that grant or withhold commands,
 //! keys and channels are taken; whatever touches passwords or the account's state is refused.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// The rules of an identity's `access`, or `None` where it has none, which leaves an existing account's rights alone.
@@ -70,6 +72,20 @@ fn is_allowed(rule: &str) -> bool {
     KEY_PREFIXES
         .iter()
         .any(|prefix| rule.strip_prefix(prefix).is_some_and(|pattern| !pattern.is_empty()))
+}
+
+/// A pattern of keys or channels, not a command.
+pub(super) fn is_place(rule: &str) -> bool {
+    !rule.starts_with(['+', '-'])
+}
+
+/// Redis lists a key pattern for reading and writing with its short prefix.
+pub(super) fn is_same_place(listed: &str, stated: &str) -> bool {
+    fn short(rule: &str) -> Cow<'_, str> {
+        rule.strip_prefix("%RW~")
+            .map_or(Cow::Borrowed(rule), |pattern| Cow::Owned(format!("~{pattern}")))
+    }
+    short(listed) == short(stated)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! the call may be repeated until every node has it.
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef, Result,
+    BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef,
+    PrincipalState, Result,
 };
 use redis::Cmd;
 use serde_json::Value;
@@ -16,6 +17,14 @@ use super::{RedisConnector, check_recorded};
 impl Issue for RedisConnector {
     fn check_access(&self, access: &Value) -> Vec<String> {
         access::parse(access).err().unwrap_or_default()
+    }
+
+    /// Redis writes commands in words of its own, so that keys and channels are compared.
+    fn lacking(&self, access: &Value, state: &PrincipalState) -> Vec<String> {
+        let rules = access::parse(access).ok().and_then(|access| access.rules);
+        let places = rules.into_iter().flatten().filter(|rule| access::is_place(rule));
+        let missing = places.filter(|place| !state.grants.iter().any(|grant| access::is_same_place(grant, place)));
+        missing.map(|place| format!("it may not use {place}")).collect()
     }
 
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {

@@ -64,6 +64,10 @@ pub trait Issue: Send + Sync {
     /// Checks the identity's `access` before anything is planned on it. Pure. One line for each problem.
     fn check_access(&self, access: &serde_json::Value) -> Vec<String>;
 
+    /// What `access` names and the account does not show, one line each. Pure. What a list of this system cannot tell
+    /// (a right held through a group, a command that the server wrote in other words) is not complained of.
+    fn lacking(&self, access: &serde_json::Value, state: &PrincipalState) -> Vec<String>;
+
     /// Has its effect once, however often it is called with the same input, for `IssueClass::Repeatable`; for the other
     /// classes the engine calls [`Issue::observe`] before repeating.
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>>;

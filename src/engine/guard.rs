@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, InconclusiveWhy, Result, SecretValue,
-    Verdict,
+    BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, InconclusiveWhy, PrincipalState, Result,
+    SecretValue, Verdict,
 };
 use tracing::Instrument;
 
@@ -88,6 +88,13 @@ impl GuardedConnector {
     #[must_use]
     pub fn limits(&self) -> &SystemLimits {
         &self.limits
+    }
+
+    /// What `access` names and the account does not show, one line each.
+    #[must_use]
+    pub fn lacking(&self, access: &serde_json::Value, state: &PrincipalState) -> Vec<String> {
+        let issue = self.inner.issue();
+        issue.map(|issue| issue.lacking(access, state)).unwrap_or_default()
     }
 
     #[must_use]

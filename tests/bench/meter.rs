@@ -165,6 +165,10 @@ impl Issue for Metered {
             .map(|issue| issue.check_access(access))
             .unwrap_or_default()
     }
+    fn lacking(&self, access: &serde_json::Value, state: &PrincipalState) -> Vec<String> {
+        let issue = self.inner.issue();
+        issue.map(|issue| issue.lacking(access, state)).unwrap_or_default()
+    }
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {
         metered!(self.issue.issue(ctx, call))
     }

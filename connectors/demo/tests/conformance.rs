@@ -6,8 +6,8 @@ use std::time::Duration;
 use keyfall_sdk::testkit::{DestinationSubject, Report, Subject, conforms, destination_conforms};
 use keyfall_sdk::{
     BoxFuture, CallContext, Connector, ConnectorError, ConnectorKind, Descriptor, EndSessionsCall, Entitle, Inventory,
-    Issue, IssueCall, IssueObservation, Issued, PrincipalRef, Probe, RefusalCode, Result, Revoke, RevokeCall, Revoked,
-    SecretShape, ServerGrants, Sessions, Suspend,
+    Issue, IssueCall, IssueObservation, Issued, PrincipalRef, PrincipalState, Probe, RefusalCode, Result, Revoke,
+    RevokeCall, Revoked, SecretShape, ServerGrants, Sessions, Suspend,
 };
 use serde_json::{Value, json};
 
@@ -201,7 +201,7 @@ async fn the_kit_notices_success_at_a_dead_endpoint() {
     );
 }
 
-/// A connector as it should not be: its errors quote the secret, it plans on any access, and it revokes
+/// A connector as it should not be: its errors quote the secret, it plans on any access and misses none of it, and it revokes
 /// the oldest key of whatever account has the name, instead of what was recorded.
 struct Careless(Arc<dyn Connector>);
 
@@ -234,6 +234,9 @@ impl Connector for Careless {
 
 impl Issue for Careless {
     fn check_access(&self, _access: &Value) -> Vec<String> {
+        Vec::new()
+    }
+    fn lacking(&self, _access: &Value, _state: &PrincipalState) -> Vec<String> {
         Vec::new()
     }
     fn issue<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {
@@ -286,6 +289,7 @@ async fn the_kit_notices_a_careless_connector() {
         report.broken(),
         [
             "wrong_access_is_named",
+            "an_account_has_what_access_names",
             "a_foreign_key_id_harms_nothing",
             "a_namesake_is_not_harmed",
             "no_secret_is_ever_returned"

@@ -140,6 +140,33 @@ pub(super) async fn an_unknown_vantage_says_nothing(examiner: &Examiner<'_>) -> 
     )))
 }
 
+/// What `access` names is there on the new account, and its absence would be told.
+pub(super) async fn an_account_has_what_access_names(examiner: &Examiner<'_>) -> Judgement {
+    let made = examiner.make("entitled").await?;
+    let (issue, access) = (examiner.issuer()?, &examiner.subject.access);
+    examiner
+        .read_shows(&made.issued.principal, "the rights that `access` names", |reading| {
+            reading.states().all(|state| issue.lacking(access, state).is_empty())
+        })
+        .await?;
+    let inventory = examiner.inventory()?;
+    let reading = inventory.read(&context("read"), &made.issued.principal).await;
+    let reading = examiner
+        .seen("read", reading)
+        .map_err(|error| super::examiner::failed("read", &error))?;
+    let names_something = access.as_object().is_some_and(|access| !access.is_empty());
+    for state in reading.states().filter(|_| names_something) {
+        let mut bare = state.clone();
+        bare.grants.clear();
+        if issue.lacking(access, &bare).is_empty() {
+            return Err(Why::Broken(
+                "an account without any right lacks nothing of `access`".to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
 pub(super) async fn an_account_is_listed_and_read(examiner: &Examiner<'_>) -> Judgement {
     let made = examiner.make("listed").await?;
     let principal = &made.issued.principal;

@@ -49,6 +49,7 @@ pub async fn conforms(subject: &Subject) -> Report {
             lives::a_new_credential_is_accepted_everywhere,
             lives::a_secret_never_issued_is_refused_everywhere,
             lives::an_unknown_vantage_says_nothing,
+            lives::an_account_has_what_access_names,
             lives::an_account_is_listed_and_read,
             lives::each_strategy_replaces_a_credential,
             deaths::a_revoked_secret_is_refused_everywhere,

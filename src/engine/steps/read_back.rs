@@ -1,7 +1,8 @@
 //! A run closes only on a read of the downstream state that equals the approved one.
 
-use keyfall_sdk::ErrorKind;
+use keyfall_sdk::{ErrorKind, PrincipalReading, PrincipalRef};
 
+use super::super::guard::GuardedConnector;
 use super::accounts::{all_principals, merged, new_principal, read_each};
 use super::attempt::{Attempt, Ended, fail};
 use super::compare::compare;
@@ -18,7 +19,8 @@ pub(super) async fn read_back(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         principals.push(new);
     }
     let readings = read_each(at, &connector, principals).await?;
-    let findings = compare(at.run, &readings);
+    let mut findings = compare(at.run, &readings);
+    findings.wrong.extend(lacking(at, &connector, &readings));
     for text in findings.notable {
         at.note(text);
     }
@@ -35,4 +37,25 @@ pub(super) async fn read_back(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         format!("the system does not show what was approved: {wrong}"),
         "find out who changed it, and bring the account to the approved state",
     ))
+}
+
+/// The rights that the plan names and the account that consumers are on does not show. Of a credential that was made by this run only: what an
+/// account may do that was found is nobody's promise.
+fn lacking(
+    at: &Attempt<'_>,
+    connector: &GuardedConnector,
+    readings: &[(PrincipalRef, PrincipalReading)],
+) -> Vec<String> {
+    let Some(new) = new_principal(at.run).filter(|_| at.run.issued().is_some()) else {
+        return Vec::new();
+    };
+    let of_new = readings.iter().filter(|(principal, _)| principal.name == new.name);
+    let mut lines: Vec<String> = of_new
+        .flat_map(|(_, reading)| reading.states())
+        .flat_map(|state| connector.lacking(&at.plan().access, state))
+        .map(|line| format!("{}: {line}", new.name))
+        .collect();
+    lines.sort();
+    lines.dedup();
+    lines
 }

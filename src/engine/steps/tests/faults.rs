@@ -244,6 +244,29 @@ async fn a_changed_endpoint_gets_no_secret() {
 }
 
 #[tokio::test]
+async fn a_run_does_not_close_on_an_account_without_the_approved_rights() {
+    let (bench, old) = dual().await;
+    let mut plan = rotation(&bench, &old);
+    plan.access = serde_json::json!({ "grants": ["read", "write"] });
+    let account = old.principal.name.clone();
+    let mut driven = bench.drive_until(plan, Step::ReadBack).await;
+    assert!(bench.provider.plant_grants(&account, &["read"]));
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.run.step(), Some(Step::ReadBack), "{}", driven.text());
+    assert!(
+        driven.stuck_reason().unwrap().contains("may not write"),
+        "{}",
+        driven.text()
+    );
+
+    assert!(bench.provider.plant_grants(&account, &["read", "write"]));
+    let (by, reason) = (Actor::Engine, "brought back by hand".to_owned());
+    driven.push(bench.now(), EventBody::Retried { by, reason });
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+}
+
+#[tokio::test]
 async fn an_account_that_reappears_keeps_a_decommission_open() {
     let (bench, old) = dual().await;
     let plan = bench.plan(RunKind::Decommission, std::slice::from_ref(&old), None);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use keyfall_sdk::{
     BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, Issue, IssueCall, IssueClass,
-    IssueObservation, Issued, Placement, PrincipalRef, Probe, ProbeCall, ProbePurpose, ProbeReading, Result,
-    SecretShape, SecretValue, SettlingWindow, Verdict,
+    IssueObservation, Issued, Placement, PrincipalRef, PrincipalState, Probe, ProbeCall, ProbePurpose, ProbeReading,
+    Result, SecretShape, SecretValue, SettlingWindow, Verdict,
 };
 use tokio::sync::Notify;
 
@@ -50,6 +50,10 @@ impl Connector for Chatty {
 
 impl Issue for Chatty {
     fn check_access(&self, _access: &serde_json::Value) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn lacking(&self, _access: &serde_json::Value, _state: &PrincipalState) -> Vec<String> {
         Vec::new()
     }
 
