@@ -10,6 +10,7 @@ mod applying;
 mod approving;
 mod backups;
 mod checking;
+mod controls;
 mod doctor;
 mod error;
 #[cfg(test)]

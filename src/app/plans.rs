@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::controls::control_name;
 use super::manifest::{ManifestFile, read};
-use super::planning::{Draft, Means, PLAN_LIFE, Present, control_name, draft, draw_plan_id};
+use super::planning::{Draft, Means, PLAN_LIFE, Present, draft, draw_plan_id};
 use super::register::{PageQuery, page};
 use super::wording::{action_line, diff_lines};
 use super::world::World;

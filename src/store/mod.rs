@@ -10,7 +10,9 @@ mod check;
 mod commit;
 mod driver;
 mod fact;
+mod overview;
 mod question;
+mod row;
 mod sql;
 mod sql_store;
 mod sqlite;
@@ -20,13 +22,14 @@ mod verbs;
 
 use keyfall_sdk::BoxFuture;
 
-pub use fact::{
-    ApprovalRow, BudgetSpend, Commit, Committed, Fact, FindingRow, Guard, LogEntry, PersonRow, PlanRow, PlanStatus,
-    ReceiptRow, RunRow, SecretRow, SettlingSample, TokenRow,
-};
+pub use fact::{Commit, Committed, Fact, Guard};
 pub use question::{
     Claimed, DueIdentity, FindingFilter, IdentityFilter, LogPage, LogState, Overview, Page, ReceiptFilter, RunFilter,
     StoredRun,
+};
+pub use row::{
+    ApprovalRow, BudgetSpend, FindingRow, LogEntry, PersonRow, PlanRow, PlanStatus, ReceiptRow, RunRow, SecretRow,
+    SettlingSample, TokenRow,
 };
 
 pub use sqlite::{Creation, StoreOptions, open_sqlite};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::fact::RunRow;
+use super::row::RunRow;
 use crate::domain::due::DueReason;
 use crate::domain::ids::IdentityId;
 use crate::domain::ids::RunId;

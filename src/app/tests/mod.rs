@@ -2,6 +2,7 @@
 
 mod acting;
 mod adopting;
+mod examining;
 mod identities;
 mod people;
 mod places;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::super::Result;
-use super::super::fact::FindingRow;
 use super::super::question::{FindingFilter, Page};
+use super::super::row::FindingRow;
 use super::{Bound, Listing, Op, Row, Value, statements};
 
 const SELECT: &str = "select id, kind, subject, severity, text, owner, raised_at, resolved_at from findings";

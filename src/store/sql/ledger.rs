@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::Result;
-use super::super::fact::{BudgetSpend, SettlingSample};
+use super::super::row::{BudgetSpend, SettlingSample};
 use super::{Bound, Op, Row, Value, statements};
 
 statements! {

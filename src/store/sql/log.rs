@@ -5,8 +5,8 @@
 
 use jiff::Timestamp;
 
-use super::super::fact::LogEntry;
 use super::super::question::LogPage;
+use super::super::row::LogEntry;
 use super::super::{Result, StoreError};
 use super::{Bound, Row, Value, statements};
 use crate::domain::ids::RunId;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::Result;
-use super::super::fact::{PersonRow, TokenRow};
+use super::super::row::{PersonRow, TokenRow};
 use super::{Op, Row, Value, statements};
 use crate::domain::ids::{PersonId, TokenId};
 

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::super::fact::{ApprovalRow, PlanRow, PlanStatus};
 use super::super::question::Page;
+use super::super::row::{ApprovalRow, PlanRow, PlanStatus};
 use super::super::{Result, StoreError};
 use super::{Bound, Listing, Op, Row, Value, statements};
 use crate::domain::ids::PlanId;

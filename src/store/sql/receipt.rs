@@ -1,8 +1,8 @@
 //! Receipts: texts, and rows to types and back. The place in the log is found by the closing event's number.
 
 use super::super::Result;
-use super::super::fact::ReceiptRow;
 use super::super::question::{Page, ReceiptFilter};
+use super::super::row::ReceiptRow;
 use super::{Bound, Listing, Op, Row, Value, statements};
 
 macro_rules! select {

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::Result;
-use super::super::fact::RunRow;
 use super::super::question::{Page, RunFilter};
+use super::super::row::RunRow;
 use super::{Bound, Listing, Op, Row, Value, statements};
 use crate::domain::ids::{IdentityId, RunId};
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::Result;
-use super::super::fact::SecretRow;
+use super::super::row::SecretRow;
 use super::{Bound, Op, Row, Value, statements};
 use crate::domain::ids::SecretId;
 
