@@ -36,7 +36,7 @@ spec:
   expires: 2099-01-01T00:00:00Z
   account: worker
   strategy: dual_slot
-  access: { rules: \"~* +get\" }
+  access: { rules: [\"~*\", \"+get\"] }
 ";
 
 /// As a run leaves it that was taken back.
@@ -270,7 +270,7 @@ async fn sessions_show_an_uptake_only_where_they_tell_whose_they_are() {
         .replace("strategy: dual_slot", "strategy: alternating_accounts")
         .replace("connector: redis", "connector: postgres")
         .replace("tls: \"off\"", "tls: verify")
-        .replace("access: { rules: \"~* +get\" }", "access: { owner: team_role }");
+        .replace("access: { rules: [\"~*\", \"+get\"] }", "access: { owner: team_role }");
     refused(
         world
             .plan(&format!("{alternating}{}", consumers(&["api", "job"])))

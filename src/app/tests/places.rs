@@ -34,7 +34,7 @@ spec:
   expires: 2099-01-01T00:00:00Z
   account: {name}
   strategy: dual_slot
-  access: {{ rules: \"~* +get\" }}
+  access: {{ rules: [\"~*\", \"+get\"] }}
   deliverTo:
     - {{ destination: {destination}, {more} target: {{ path: {path}, layout: raw }} }}
 "

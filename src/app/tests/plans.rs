@@ -21,7 +21,7 @@ async fn the_same_plan_of_the_same_person_is_stored_once() {
     // Another reason, another person or another manifest is another plan.
     assert!(!same(world.plan_as("ada", MANIFESTS, "because").await.unwrap()));
     assert!(!same(world.plan_as("bo", MANIFESTS, "").await.unwrap()));
-    let other = MANIFESTS.replace("+get", "+get +set");
+    let other = MANIFESTS.replace("\"+get\"", "\"+get\", \"+set\"");
     assert!(!same(world.plan(&other).await.unwrap()));
     assert_eq!(waiting(&world).await, 4);
 

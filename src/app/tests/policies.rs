@@ -247,3 +247,52 @@ async fn plan_of_provisioning(world: &World, identity: &Identity) -> RunPlan {
     let rows = world.store.runs(&filter, Page::first(9)).await.unwrap();
     folded(world, rows.last().unwrap().id).await.plan().clone()
 }
+
+#[tokio::test]
+async fn what_a_decommission_left_alive_can_still_be_ended() {
+    for state in [IdentityState::Decommissioning, IdentityState::Decommissioned] {
+        let world = World::new().await;
+        let (worker, credential) = active(&world).await;
+        let secret = credential.secret.unwrap();
+        let (id, settling_until) = (credential.id, world.env.now());
+        let since = settling_until;
+        let to = [
+            CredentialState::Revoking,
+            CredentialState::Revoked { settling_until },
+            CredentialState::AliveAfterRevoke { since },
+        ];
+        let states = to.map(|to| Fact::CredentialState { id, to });
+        let (id, at) = (worker.id, world.env.now() + jiff::SignedDuration::from_hours(24));
+        let current = Fact::IdentityCurrent { id, credential: None };
+        let to = [IdentityState::Decommissioning, state];
+        world.put(states.into_iter().chain([current]).collect()).await;
+        world.put(to.map(|to| Fact::IdentityState { id, to }).into()).await;
+        world.put(vec![Fact::SecretDestroyAt { id: secret, at }]).await;
+
+        let ada = world.caller("ada").await;
+        let (why, name) = ("it answers still".to_owned(), credential.id.to_string());
+        let plan = match state {
+            IdentityState::Decommissioning => world.app.decommission(&ada, "worker", why).await,
+            _ => world.app.revoke(&ada, "worker", &name, why).await,
+        };
+        let applied = world.approve("bo", &plan.unwrap()).await.unwrap();
+        let run: RunId = applied.runs[0].parse().unwrap();
+        let plan = folded(&world, run).await.plan().clone();
+        assert!(plan.old[0].ended_before && plan.old[0].id == credential.id, "{plan:?}");
+        let kept = world.store.secret(secret).await.unwrap().unwrap();
+        assert_eq!(kept.destroy_at, None, "the run needs it");
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_counts_the_settling_window_like_a_run_does() {
+    let world = World::new().await;
+    let (worker, credential) = active(&world).await;
+    let slow = manifests()
+        .replace("  tls: \"off\"\n", "  tls: \"off\"\n  settling: 2h\n")
+        .replace("{ every: 24h }", "{ every: 24h, maxEffectiveAge: 24h }");
+    world.apply(&slow).await;
+    let (due, _) = world.store.identity(worker.id).await.unwrap().unwrap().due.unwrap();
+    let hours = due.duration_since(credential.created_at).as_secs_f64() / 3600.0;
+    assert!(hours < 22.0, "{hours}");
+}
