@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -26,6 +26,8 @@ pub(super) struct Anchor {
     file: PathBuf,
     origin: String,
     signing: Arc<SigningKey>,
+    /// Why the file does not follow the log, while it does not.
+    trouble: Mutex<Option<String>>,
 }
 
 impl Anchor {
@@ -34,7 +36,15 @@ impl Anchor {
             file: config.anchor_file.clone(),
             origin: config.origin.clone(),
             signing,
+            trouble: Mutex::new(None),
         }
+    }
+
+    /// # Errors
+    /// Why the last write of the file failed.
+    pub(super) fn follows(&self) -> Result<(), String> {
+        let trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble.clone().map_or(Ok(()), Err)
     }
 
     /// Compares the store with the file, and comes to a standstill when the store does not go on from it. The file that it did not go on
@@ -117,6 +127,10 @@ impl Anchor {
         Ok(state.size)
     }
 
+    fn remember(&self, trouble: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
     /// Follows the log until it is told to stop.
     pub(super) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, stopping: CancellationToken) {
         let mut written = None;
@@ -124,8 +138,14 @@ impl Anchor {
             match store.log_state().await {
                 Ok(state) if written == Some(state.size) => {}
                 Ok(_) => match self.write(&*store).await {
-                    Ok(size) => written = Some(size),
-                    Err(error) => tracing::error!(error = format!("{error:#}"), "the anchor was not written"),
+                    Ok(size) => {
+                        written = Some(size);
+                        self.remember(None);
+                    }
+                    Err(error) => {
+                        tracing::error!(error = format!("{error:#}"), "the anchor was not written");
+                        self.remember(Some(format!("{error:#}")));
+                    }
                 },
                 Err(error) => {
                     tracing::error!(

@@ -53,7 +53,16 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
     let stopped = wait_for_signals(terminate?, interrupt?, stopping.clone());
-    let (engine, api) = start(&config, &store, keys, &env, metrics, stopping.clone()).await?;
+    let (engine, api) = start(
+        &config,
+        &store,
+        keys,
+        Arc::clone(&anchor),
+        &env,
+        metrics,
+        stopping.clone(),
+    )
+    .await?;
     let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), stopping.clone()));
     let url = listening.url();
     if let Some(ready) = &args.ready_file {
@@ -99,6 +108,7 @@ async fn start(
     config: &Config,
     store: &Arc<dyn Store>,
     keys: Keys,
+    anchor: Arc<Anchor>,
     env: &Environment,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     stopping: CancellationToken,
@@ -152,6 +162,7 @@ async fn start(
         store: Arc::clone(store),
         ring: keys.ring,
         bell,
+        anchor,
         env: env.clone(),
     };
     let api = Api::new(app, Arc::new(vitals), metrics, stopping);

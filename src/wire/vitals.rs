@@ -12,6 +12,7 @@ use keyfall::sealing::Keyring;
 use keyfall::store::Store;
 use keyfall_sdk::BoxFuture;
 
+use super::anchor::Anchor;
 use super::keys::KEK_CHECK;
 
 /// A pass is made every few seconds; without one for this long the engine is stuck.
@@ -21,6 +22,7 @@ pub(super) struct ServerVitals {
     pub(super) store: Arc<dyn Store>,
     pub(super) ring: Arc<Keyring>,
     pub(super) bell: Arc<EngineBell>,
+    pub(super) anchor: Arc<Anchor>,
     pub(super) env: Environment,
 }
 
@@ -60,6 +62,7 @@ impl Vitals for ServerVitals {
                 ("store", store),
                 ("key", self.key_fits().await),
                 ("engine", self.engine_is_alive()),
+                ("anchor", self.anchor.follows()),
             ]
         })
     }
@@ -88,6 +91,7 @@ impl ServerVitals {
         }
         metrics::gauge!("keyfall_identities_overdue").set(as_gauge(overview.overdue));
         metrics::gauge!("keyfall_identities_expiring_in_30_days").set(as_gauge(overview.expiring_in_30_days));
+        metrics::gauge!("keyfall_anchor_follows").set(f64::from(u8::from(self.anchor.follows().is_ok())));
         metrics::gauge!("keyfall_log_size").set(as_gauge(self.store.log_state().await?.size));
         let frozen = self.store.setting(FREEZE).await?.is_some();
         metrics::gauge!("keyfall_frozen").set(f64::from(u8::from(frozen)));

@@ -123,6 +123,28 @@ fn a_store_that_does_not_go_on_from_its_anchor_starts_frozen() {
 }
 
 #[test]
+fn a_server_whose_anchor_does_not_follow_says_so() {
+    let kf = Keyfall::start();
+    let ready = || http("GET", &format!("{}/readyz", kf.url()), None, "");
+    kf.wait("the server is ready to work", || (ready().0 == 200).then_some(()));
+    // A folder stands where the file belongs.
+    let anchor = kf.dir().join("anchor");
+    fs::remove_file(&anchor).unwrap();
+    fs::create_dir(&anchor).unwrap();
+    kf.alice().ok(&["freeze", "--reason", "the log must grow"]);
+    let why = kf.wait("the server says that its anchor does not follow", || {
+        let (code, _, body) = ready();
+        (code == 503).then_some(body)
+    });
+    assert!(why.contains("anchor"), "{why}");
+    let metrics = http("GET", &format!("{}/metrics", kf.url()), None, "").2;
+    assert!(metrics.contains("keyfall_anchor_follows 0"), "{metrics}");
+    fs::remove_dir(&anchor).unwrap();
+    kf.wait("the anchor follows again", || (ready().0 == 200).then_some(()));
+    assert!(anchor.is_file());
+}
+
+#[test]
 fn a_backup_comes_back_frozen_and_only_where_nothing_is() {
     let kf = Keyfall::start();
     let backup = kf.alice().json(&["backup", "monday"])["path"]
