@@ -10,7 +10,10 @@ use crate::domain::audit::encode_event;
 use crate::domain::ids::RunId;
 use crate::domain::workflow::{Event, EventBody, Run, RunKind, RunStatus, StepState};
 use crate::engine::facts_by_hand;
-use crate::store::{Commit, Fact, Guard, LogEntry, ReceiptFilter, RunFilter, RunRow, StoredRun};
+use crate::store::{Commit, Committed, Fact, Guard, LogEntry, ReceiptFilter, RunFilter, RunRow, StoredRun};
+
+/// How often a cancel is put behind what the run itself wrote in between. A run writes a few events a second.
+const TRIES: u32 = 8;
 
 /// All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -149,6 +152,25 @@ impl App {
         if reason_of(&body).trim().is_empty() {
             return Err(AppError::invalid("a reason is needed: --reason \"why\""));
         }
+        // A cancel is about the run wherever it stands by now; the others are about the step that their person looked at.
+        let tries = match body {
+            EventBody::CancelRequested { .. } => TRIES,
+            _ => 1,
+        };
+        for _ in 0..tries {
+            let commit = self.by_hand(id, body.clone(), refused).await?;
+            if let Committed::Stored { .. } = self.store.commit(commit).await? {
+                self.bell.ring();
+                return self.run(caller, id).await;
+            }
+        }
+        Err(AppError::Conflict {
+            why: "the run moved on meanwhile; look again with `keyfall describe run`".to_owned(),
+        })
+    }
+
+    /// What a person says about a run, as the commit that holds while the run stands where it was read.
+    async fn by_hand(&self, id: &str, body: EventBody, refused: &str) -> Result<Commit, AppError> {
         let now = self.env.now();
         let stored = self.stored_run(id).await?;
         let mut run = replay(&stored)?;
@@ -177,7 +199,7 @@ impl App {
             },
             Fact::RunWake { run: run.id(), at: now },
         ]);
-        let commit = Commit {
+        Ok(Commit {
             guards: vec![Guard::RunAt {
                 run: run.id(),
                 next_seq: event.seq,
@@ -188,14 +210,7 @@ impl App {
                 at: now,
                 bytes: encode_event(run.plan(), &run, &event),
             }],
-        };
-        self.store(
-            commit,
-            "the run moved on meanwhile; look again with `keyfall describe run`",
-        )
-        .await?;
-        self.bell.ring();
-        self.run(caller, id).await
+        })
     }
 
     async fn stored_run(&self, id: &str) -> Result<StoredRun, AppError> {

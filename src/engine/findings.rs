@@ -112,8 +112,8 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
                 facts.push(resolved(ALIVE_AFTER_REVOKE, subject.clone(), at));
                 facts.push(resolved(UNPROVABLE, subject, at));
             }
-            Death::Alive { since } => facts.push(raised(env, at, alive(plan, subject, *since))),
-            Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, subject, why))),
+            Death::Alive { since } => facts.push(raised(env, at, alive(plan, *credential, *since))),
+            Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, *credential, why))),
         }
     }
     if run.path() == Path::Unwinding {
@@ -131,28 +131,35 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
     facts
 }
 
-fn alive(plan: &RunPlan, subject: String, since: Timestamp) -> Wrong<'_> {
+fn alive(plan: &RunPlan, credential: CredentialId, since: Timestamp) -> Wrong<'_> {
+    let name = &plan.identity_name;
+    let again = match plan.kind {
+        // It left no tombstone, so that the same verb can end what is left.
+        RunKind::Decommission => format!("`keyfall decommission {name}` once more"),
+        _ => format!("`keyfall revoke {name} --credential {credential}`"),
+    };
     let text = format!(
-        "`{}` went on accepting a revoked credential of {} ({subject}) after its settling window, first seen at {since}. Cut the account off there, then run `keyfall revoke {subject}`",
-        plan.system_name, plan.identity_name
+        "`{}` went on accepting the revoked {credential} of {name} after its settling window, first seen at {since}. Cut the account off there, then run {again}",
+        plan.system_name
     );
     Wrong {
         kind: ALIVE_AFTER_REVOKE,
-        subject,
+        subject: credential_subject(name, credential),
         severity: Severity::Critical,
         owner: &plan.owner,
         text,
     }
 }
 
-fn unprovable<'a>(plan: &'a RunPlan, subject: String, why: &str) -> Wrong<'a> {
+fn unprovable<'a>(plan: &'a RunPlan, credential: CredentialId, why: &str) -> Wrong<'a> {
+    let name = &plan.identity_name;
     let text = format!(
-        "the death of a credential of {} on `{}` ({subject}) could not be proven, so it counts as alive: {why}",
-        plan.identity_name, plan.system_name
+        "the death of {credential} of {name} on `{}` could not be proven, so it counts as alive: {why}. When what stood in the way is gone, `keyfall revoke {name} --credential {credential}` tries again, as long as its secret is kept",
+        plan.system_name
     );
     Wrong {
         kind: UNPROVABLE,
-        subject,
+        subject: credential_subject(name, credential),
         severity: Severity::High,
         owner: &plan.owner,
         text,

@@ -1,11 +1,12 @@
 //! What is taken back, and how a run ends: unknown never reads as done.
 
+use jiff::SignedDuration;
 use keyfall_sdk::Strategy;
 
 use super::{Told, at, plan, uuid};
-use crate::domain::actor::Actor;
+use crate::domain::actor::{Actor, Approver};
 use crate::domain::identity::CredentialState;
-use crate::domain::ids::{CredentialId, IdentityId};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId};
 use crate::domain::proof::{Standing, judge};
 use crate::domain::workflow::{
     Decision, EventBody, Outcome, Path, RegisterChange, RunKind, Step, decide, forward_steps,
@@ -101,4 +102,22 @@ fn dead_is_not_to_be_had_without_a_proof() {
         }
         .may_be_live()
     );
+}
+
+#[test]
+fn an_approval_of_one_run_covers_the_overlap_that_it_approved_and_a_standing_one_has_no_hour() {
+    let mut plan = plan(RunKind::Rotate, Strategy::DualSlot);
+    let signed = |second: i64| Approver {
+        person: PersonId::from_uuid(uuid(6)),
+        name: "bo".to_owned(),
+        public_key: String::new(),
+        expires_at_micros: at(second).as_microsecond(),
+        signature: String::new(),
+    };
+    plan.approval.approvers = vec![signed(90), signed(60)];
+    assert_eq!(plan.approval_ends_at(), None, "standing");
+    plan.approval.standing = false;
+    assert_eq!(plan.approval_ends_at(), Some(at(60)), "the first signature to run out");
+    plan.timing.overlap = SignedDuration::from_secs(30);
+    assert_eq!(plan.approval_ends_at(), Some(at(90)));
 }
