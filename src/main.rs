@@ -34,10 +34,10 @@ fn main() -> ExitCode {
     let output = Output { format: cli.output };
     let ended = runtime.block_on(async {
         match cli.command {
-            Command::Init(args) => wire::init(&args).await.map(|()| Exit::Ok).map_err(report),
+            Command::Init(args) => wire::init(&args, output).await.map(|()| Exit::Ok).map_err(report),
             Command::Serve(args) => wire::serve(args).await.map(|()| Exit::Ok).map_err(report),
-            Command::Restore(args) => wire::restore(&args).await.map(|()| Exit::Ok).map_err(report),
-            Command::Config(command) => wire::show_config(&command).map(|()| Exit::Ok).map_err(report),
+            Command::Restore(args) => wire::restore(&args, output).await.map(|()| Exit::Ok).map_err(report),
+            Command::Config(command) => wire::show_config(&command, output).map(|()| Exit::Ok).map_err(report),
             Command::Asking(command) => cli::run(command, &cli.context, output).await.map_err(refused),
         }
     });

@@ -244,7 +244,7 @@ impl Admin {
     async fn enter(&self, target: &Target, database: &str, deadline: Deadline, what: &str) -> Result<(Link, Facts)> {
         let Some(own) = &self.credential else {
             return Err(ConnectorError::denied(format!(
-                "{what}: this system has no admin credential; set one with `keyfall secret set`"
+                "{what}: this system has no admin credential; store one with `keyfall secret set NAME`"
             )));
         };
         let login = Login {

@@ -207,7 +207,7 @@ impl App {
             None => Ok(()),
             Some(run) => Err(AppError::Conflict {
                 why: format!(
-                    "{run} of `{}` is under way; `keyfall watch {run}` follows it, `keyfall cancel {run}` takes it back",
+                    "{run} of `{}` is under way; `keyfall watch {run}` follows it, `keyfall cancel {run} --reason …` takes it back",
                     identity.name
                 ),
             }),

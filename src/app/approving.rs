@@ -163,8 +163,10 @@ fn check_signature(
             what: format!("plan {} does not have the digest that it was stored with", row.id),
         });
     }
-    let no_key = || AppError::Conflict {
-        why: "you have no approval key enrolled here; another person can enrol it with `keyfall enrol`".to_owned(),
+    let no_key = || {
+        AppError::Conflict {
+        why: "you have no approval key enrolled here; another person can enrol it with `keyfall enrol NAME --role ROLE --public-key KEY`".to_owned(),
+    }
     };
     let person = person.ok_or_else(no_key)?;
     let public_key = person.public_key.ok_or_else(no_key)?;

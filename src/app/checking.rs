@@ -197,7 +197,7 @@ impl Checks<'_> {
             self.problem(
                 manifest,
                 "budget",
-                "a budget of nothing lets nothing be retired; use `keyfall freeze` to stop",
+                "a budget of nothing lets nothing be retired; use `keyfall freeze --reason …` to stop",
             );
         }
     }

@@ -81,11 +81,14 @@ impl App {
             .ok()
             .flatten()
             .map(|value| Tripped::of_setting(&value).why);
-        let show = |check: &str, reason: Option<String>, verb: &str| match reason {
+        let show = |check: &str, reason: Option<String>, command: &str| match reason {
             None => line(check, true, "nothing holds"),
-            Some(reason) => line(check, false, &format!("{reason}; `keyfall {verb}` asks for its end")),
+            Some(reason) => line(check, false, &format!("{reason}; {command} asks for its end")),
         };
-        vec![show("freeze", freeze, "unfreeze"), show("breaker", breaker, "rearm")]
+        vec![
+            show("freeze", freeze, "`keyfall unfreeze --reason …`"),
+            show("breaker", breaker, "`keyfall rearm --reason …`"),
+        ]
     }
 
     async fn check_secret(&self, system: &str, name: &str) -> DoctorLine {

@@ -112,13 +112,13 @@ impl App {
         }
         let token_digest = ask.token_digest.as_deref().map(str::parse::<Digest>).transpose();
         let token_digest = token_digest.unwrap_or_else(|error| {
-            problems.push(format!("token: {error}; `keyfall token make` prints it"));
+            problems.push(format!("token: {error}; `keyfall token make FILE` prints it"));
             None
         });
         if let Some(digest) = token_digest
             && self.store.token(digest.0).await?.is_some()
         {
-            problems.push("token: it is somebody's already; make another with `keyfall token make`".to_owned());
+            problems.push("token: it is somebody's already; make another with `keyfall token make FILE`".to_owned());
         }
         if !problems.is_empty() {
             return Err(AppError::Invalid { problems });

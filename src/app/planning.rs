@@ -127,8 +127,9 @@ impl Work<'_> {
         match manifest.spec {
             Spec::System(system) => self.system_follows(&manifest.name, &system),
             Spec::Policy(policy) => self.draft.consequences.push(format!(
-                "policy {}: approving it is the standing approval of every rotation inside its bounds ({:?})",
-                manifest.name, policy.autonomy
+                "policy {}: approving it is the standing approval of every rotation inside its bounds (autonomy: {})",
+                manifest.name,
+                policy.autonomy.name()
             )),
             _ => {}
         }

@@ -55,7 +55,7 @@ impl App {
         let frozen_because = Freeze::of_setting(&value).reason;
         let mut consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
         if self.store.setting(STANDSTILL).await?.is_some() {
-            let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for `keyfall retry`";
+            let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for a `keyfall retry RUN --reason …` each";
             consequences.push(text.to_owned());
         }
         let action = Action::Unfreeze {

@@ -59,7 +59,7 @@ pub struct DecommissionArgs {
 pub struct RevokeArgs {
     /// The identity
     name: String,
-    /// The credential, as `keyfall describe identity` lists it
+    /// The credential, as `keyfall describe identity NAME` lists it
     #[arg(long)]
     credential: String,
     /// Why, for whoever approves it
@@ -73,7 +73,7 @@ pub struct RevokeArgs {
 #[derive(Debug, Args)]
 /// Register an account that exists already; with --take-over its credential becomes Keyfall's to rotate
 #[command(
-    after_help = "Example:\n  keyfall adopt legacy-report --system orders-db --account report --owner payments --environment production --expires 2027-06-30T00:00:00Z\n  keyfall adopt legacy-report … --take-over --secret-from - < password.txt"
+    after_help = "Example:\n  keyfall adopt legacy-report --system orders-db --account report --owner payments --environment production --expires 2027-06-30T00:00:00Z\n  keyfall adopt legacy-report --system orders-db --account report --owner payments --environment production --expires 2027-06-30T00:00:00Z --take-over --secret-from - < password.txt"
 )]
 pub struct AdoptArgs {
     /// The identity's name from now on

@@ -96,7 +96,7 @@ pub enum AskingCommand {
     People(people::PeopleArgs),
     Enrol(people::EnrolArgs),
     Retire(people::RetireArgs),
-    /// Issue bearer tokens
+    /// Make, issue and revoke bearer tokens
     #[command(
         subcommand,
         after_help = "Example:\n  keyfall token new alice ci.token --label ci --ttl 30d\n  keyfall token revoke alice ci.token"
@@ -175,3 +175,6 @@ pub async fn run(command: AskingCommand, args: &ContextArgs, output: Output) -> 
 
 #[cfg(test)]
 mod tests;
+
+#[cfg(test)]
+mod texts_tests;

@@ -198,7 +198,7 @@ fn credential_lines(credential: &CredentialEvidence) -> String {
     for vantage in &credential.vantages {
         let grade = vantage
             .grade
-            .map_or_else(|| "no evidence".to_owned(), |grade| format!("{grade:?}"));
+            .map_or_else(|| "no evidence".to_owned(), |grade| grade.name().to_owned());
         let baseline = vantage.baseline_accepted_at.map_or_else(
             || "never seen accepted here".to_owned(),
             |at| format!("last accepted {at:.0}"),

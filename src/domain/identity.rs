@@ -25,7 +25,7 @@ pub enum IdentityState {
 
 /// What a change of state asked for, when the life does not allow it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an identity cannot go from {from:?} to {to:?}")]
+#[error("an identity cannot go from {} to {}", from.name(), to.name())]
 pub struct IllegalIdentityState {
     pub from: IdentityState,
     pub to: IdentityState,

@@ -23,6 +23,19 @@ pub enum Grade {
     E5,
 }
 
+impl Grade {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::E1 => "E1",
+            Self::E2 => "E2",
+            Self::E3 => "E3",
+            Self::E4 => "E4",
+            Self::E5 => "E5",
+        }
+    }
+}
+
 /// What the control plane shows of the credential, read in the same minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "shows", rename_all = "snake_case")]
@@ -151,12 +164,36 @@ pub enum Standing {
     },
 }
 
-/// The evidence of a death. Can only be made by [`judge`].
+/// The evidence of a death. Can only be made by [`judge`], also when it is read back: what was stored is judged again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "StoredProof")]
 pub struct Proof {
     terms: ProofTerms,
     progress: ProofProgress,
     proven_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct StoredProof {
+    terms: ProofTerms,
+    progress: ProofProgress,
+    proven_at: Timestamp,
+}
+
+/// What was stored as a proof proves no death.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("what is stored as a proof of death is none: its rounds do not add up to one")]
+pub struct NoProof;
+
+impl TryFrom<StoredProof> for Proof {
+    type Error = NoProof;
+
+    fn try_from(stored: StoredProof) -> Result<Self, NoProof> {
+        match judge(&stored.terms, &stored.progress, stored.proven_at) {
+            Standing::Proven(proof) => Ok(*proof),
+            _ => Err(NoProof),
+        }
+    }
 }
 
 impl Proof {

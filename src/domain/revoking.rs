@@ -8,7 +8,7 @@ use super::ids::CredentialId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CannotRevoke {
     #[error(
-        "{0} is not ours to end: take its account over with `keyfall adopt --take-over` and rotate it, or decommission the identity"
+        "{0} is not ours to end: take its account over with `keyfall adopt NAME --take-over …` and rotate it, or decommission the identity"
     )]
     Foreign(CredentialId),
     #[error("{0} is the last proven-good credential of its identity: rotate it, or decommission the identity")]

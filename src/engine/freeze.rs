@@ -36,7 +36,8 @@ impl Freeze {
     #[must_use]
     pub fn of_setting(value: &str) -> Self {
         serde_json::from_str(value).unwrap_or_else(|_| Self {
-            reason: "the stored freeze cannot be read; lift it with `keyfall unfreeze` and set it again".to_owned(),
+            reason: "the stored freeze cannot be read; lift it with `keyfall unfreeze --reason …` and set it again"
+                .to_owned(),
             by: "unknown".to_owned(),
             at: Timestamp::UNIX_EPOCH,
         })

@@ -110,7 +110,7 @@ fn expiry<'a>(identity: &'a crate::domain::identity::Identity, kind: &'static st
     let at = identity.spec.expires;
     let (severity, text) = if kind == findings::EXPIRED {
         let text = format!(
-            "`{}` expired at {at}: run `keyfall decommission {}`, or apply a manifest with a later expiry",
+            "`{}` expired at {at}: run `keyfall decommission {} --reason …`, or apply a manifest with a later expiry",
             identity.name, identity.name
         );
         (Severity::High, text)

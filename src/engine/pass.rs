@@ -143,7 +143,7 @@ async fn freeze_after(shared: &Shared, jump: Jump, at: Timestamp) -> Result<(), 
     let at = record::to_micros(at);
     let reason = format!("the wall clock jumped by {:#} against the time that passed", jump.by);
     tracing::error!(clock.jump = %jump.by, "{reason}; everything destructive is frozen");
-    let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze`");
+    let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze --reason …`");
     let wrong = Wrong {
         kind: findings::CLOCK_JUMP,
         subject: shared.settings.node.clone(),

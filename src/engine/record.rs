@@ -154,8 +154,12 @@ impl Driver {
             step.name(),
             chain(error)
         );
-        let manual_step = "This is a defect of Keyfall. Compare what is downstream with `keyfall describe`, put right what differs, then retry or resume the run.";
-        self.ask_operator(step, reason, manual_step.to_owned())?;
+        let id = self.run.id();
+        let manual_step = format!(
+            "This is a defect of Keyfall. Compare what is downstream with `keyfall describe run {id}`, put right what differs, then run `keyfall retry {id} --reason …`, or `keyfall resume {id} --reason …` if the goal of {} is reached",
+            step.name()
+        );
+        self.ask_operator(step, reason, manual_step)?;
         Ok(self.leave_with(None, Vec::new()).await?.unwrap_or(Left::Broken))
     }
 

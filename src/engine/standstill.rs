@@ -148,7 +148,7 @@ fn ask_about(
     };
     let (id, system) = (run.id(), run.plan().system_name.clone());
     let manual_step = format!(
-        "Compare {system} with what this run did last (`keyfall describe run {id}`, `keyfall review`) before it goes on: newer credentials may be in use there that this store does not know. Then lift the standstill with `keyfall unfreeze`, and run `keyfall retry {id} --reason …` if {system} is as this run left it, `keyfall resume {id} --reason …` if the goal of {} is reached already, or `keyfall cancel {id} --reason …` to take the run back.",
+        "Compare {system} with what this run did last (`keyfall describe run {id}`, `keyfall review`) before it goes on: newer credentials may be in use there that this store does not know. Then lift the standstill with `keyfall unfreeze --reason …`, and run `keyfall retry {id} --reason …` if {system} is as this run left it, `keyfall resume {id} --reason …` if the goal of {} is reached already, or `keyfall cancel {id} --reason …` to take the run back.",
         step.name()
     );
     let event = Event {

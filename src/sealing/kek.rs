@@ -31,7 +31,7 @@ impl fmt::Display for KekId {
 /// Why there is no KEK.
 #[derive(Debug, thiserror::Error)]
 pub enum KekError {
-    #[error("could not read the key file {}: give the path of a file with 32 random bytes, or make one with `keyfall init`", path.display())]
+    #[error("could not read the key file {}: give the path of a file with 32 random bytes, or make one with `keyfall init DIR`", path.display())]
     Read {
         path: PathBuf,
         #[source]

@@ -60,7 +60,7 @@ pub enum StoreError {
     Open { why: String },
     /// The file does not hold what it must hold. Nothing is repaired silently.
     #[error(
-        "the store is damaged: {what}. Restore a backup with `keyfall restore`, or inspect a copy; this server stops here"
+        "the store is damaged: {what}. Restore a backup with `keyfall restore BACKUP`, or inspect a copy; this server stops here"
     )]
     Damaged { what: String },
     /// No room, or the disk failed. Nothing of this commit is stored.

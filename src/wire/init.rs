@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use keyfall::app::{IssuedToken, first_people};
-use keyfall::cli::{InitArgs, print};
+use keyfall::cli::{InitArgs, Output};
 use keyfall::clock::Environment;
 use keyfall::config::{Config, FILE_NAME};
 use keyfall::domain::actor::Actor;
@@ -22,7 +22,7 @@ use serde_json::json;
 use super::anchor::Anchor;
 use super::{keys, open_store};
 
-pub(crate) async fn init(args: &InitArgs) -> anyhow::Result<()> {
+pub(crate) async fn init(args: &InitArgs, output: Output) -> anyhow::Result<()> {
     let people = people(args)?;
     let dir = std::path::absolute(&args.dir)?;
     let existed = dir.exists();
@@ -42,7 +42,14 @@ pub(crate) async fn init(args: &InitArgs) -> anyhow::Result<()> {
             let _ = fs::create_dir(&dir);
         }
     }
-    print(&next_steps(&dir, &people, &made?))?;
+    let verifier = made?;
+    let view = json!({
+        "directory": dir,
+        "settings": dir.join(FILE_NAME),
+        "verifier_key": verifier.to_string(),
+        "people": people.iter().map(|name| json!({ "name": name, "context": context_of(&dir, name) })).collect::<Vec<_>>(),
+    });
+    output.say(&view, next_steps(&dir, &people, &verifier).trim_end())?;
     Ok(())
 }
 
@@ -168,7 +175,11 @@ fn write_person(dir: &Path, name: &str, issued: &IssuedToken, args: &InitArgs) -
         format!("server = \"http://{}\"\n", args.listen)
     };
     let text = format!("{server}token_file = \"{name}.token\"\nkey_file = \"{name}.key\"\n");
-    write(&dir.join(format!("people/{name}.toml")), &text, 0o600)
+    write(&context_of(dir, name), &text, 0o600)
+}
+
+fn context_of(dir: &Path, person: &str) -> PathBuf {
+    dir.join(format!("people/{person}.toml"))
 }
 
 fn config_text(args: &InitArgs) -> String {
@@ -227,8 +238,8 @@ fn next_steps(dir: &Path, people: &[String], verifier: &VerifierKey) -> String {
         dir = dir.display(),
         public = here("keyfall.pub").display(),
         config = here(FILE_NAME).display(),
-        asks = here(&format!("people/{first}.toml")).display(),
-        signs = here(&format!("people/{second}.toml")).display(),
+        asks = context_of(dir, first).display(),
+        signs = context_of(dir, second).display(),
         people = here("people").display(),
         kek = here("kek").display(),
         signing = here("signing.key").display(),

@@ -63,7 +63,7 @@ pub(super) async fn check(ring: &Keyring, store: &dyn Store, config: &Config) ->
         .unwrap_or_default();
     let Some(stored) = store.setting(KEK_CHECK).await? else {
         bail!(
-            "the store {} does not say under which key it seals: it was not made by `keyfall init`",
+            "the store {} does not say under which key it seals: it was not made by `keyfall init DIR`",
             config.store.display()
         );
     };

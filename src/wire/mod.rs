@@ -13,27 +13,29 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use keyfall::cli::{ConfigCommand, ConfigFlag, ServeFlags, note, print};
+use keyfall::cli::{ConfigCommand, ConfigFlag, Output, ServeFlags};
 use keyfall::clock::Environment as World;
 use keyfall::config::{Config, Environment, load};
 use keyfall::domain::audit::event_of;
 use keyfall::domain::workflow::Event;
 use keyfall::store::{Creation, Store, StoreOptions, open_sqlite};
+use serde_json::json;
 
 pub(crate) use init::init;
 pub(crate) use restore::restore;
 pub(crate) use serve::serve;
 
-pub(crate) fn show_config(command: &ConfigCommand) -> anyhow::Result<()> {
+pub(crate) fn show_config(command: &ConfigCommand, output: Output) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check(flag) => {
             let (config, file) = settings(flag, &ServeFlags::default())?;
             keys::load(&config)?;
-            note(&format!("{} is in order", file.display()));
+            let text = format!("{} is in order", file.display());
+            output.say(&json!({ "settings": file, "in_order": true }), &text)?;
         }
         ConfigCommand::Print(flag) => {
             let (config, _) = settings(flag, &ServeFlags::default())?;
-            print(&config.to_toml()?)?;
+            output.say(&serde_json::to_value(&config)?, config.to_toml()?.trim_end())?;
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use keyfall::cli::{RestoreArgs, ServeFlags, print};
+use keyfall::cli::{Output, RestoreArgs, ServeFlags};
 use keyfall::clock::Environment;
 use keyfall::engine::standstill::{Cause, stand_still};
 use keyfall::store::{Creation, Store};
@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::{keys, open_store, settings};
 
-pub(crate) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Result<()> {
     let (config, _) = settings(&args.config, &ServeFlags::default())?;
     for path in [config.store.clone(), beside(&config.store, "-wal")] {
         if path.exists() {
@@ -46,11 +46,13 @@ pub(crate) async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         let _ = fs::remove_file(beside(&copy, suffix));
     }
     let size = ended?;
-    print(&format!(
-        "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system; `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze` asks for the end of it.\n",
+    let view = json!({ "store": config.store, "backup": args.backup, "records": size, "standstill": true });
+    let text = format!(
+        "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system; `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze --reason …` asks for the end of it.",
         config.store.display(),
         args.backup.display()
-    ))?;
+    );
+    output.say(&view, &text)?;
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn at_rest() -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()?;
-    ensure!(made.success(), "`keyfall init` failed: {made}");
+    ensure!(made.success(), "`keyfall init DIR` failed: {made}");
     let began = Instant::now();
     let served = Command::new(PROGRAM)
         .arg("serve")

@@ -9,6 +9,7 @@ mod kek;
 mod kills;
 mod lives;
 mod offline;
+mod roles;
 mod serving;
 mod streams;
 mod tls;

@@ -91,7 +91,7 @@ pub enum CannotPlan {
         kind: &'static str,
     },
     #[error(
-        "`{identity}` has no current credential to replace; provision it, or take its account over with `keyfall adopt --take-over`"
+        "`{identity}` has no current credential to replace; provision it, or take its account over with `keyfall adopt NAME --take-over …`"
     )]
     NothingToReplace { identity: String },
     #[error("`{identity}` has no live credential {credential}")]

@@ -165,6 +165,18 @@ pub enum Autonomy {
     Automatic,
 }
 
+impl Autonomy {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Propose => "propose",
+            Self::Approve => "approve",
+            Self::Automatic => "automatic",
+        }
+    }
+}
+
 /// How many destructive actions a scope may see in a window.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]

@@ -36,6 +36,18 @@ pub enum StepState {
     },
 }
 
+impl StepState {
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotStarted => "not started",
+            Self::Started { .. } => "started",
+            Self::Retrying { .. } => "to be tried again",
+            Self::Waiting { .. } => "waiting",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub enum RunStatus {
     Open,
@@ -378,7 +390,12 @@ impl Run {
 
     fn describe(&self) -> String {
         match self.step() {
-            Some(step) => format!("{} at step {} ({:?})", self.status.name(), step.name(), self.step_state),
+            Some(step) => format!(
+                "{} at step {} ({})",
+                self.status.name(),
+                step.name(),
+                self.step_state.name()
+            ),
             None => format!("{} behind its last step", self.status.name()),
         }
     }

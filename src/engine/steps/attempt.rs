@@ -201,7 +201,7 @@ impl<'a> Attempt<'a> {
         let run = self.run.id();
         StepEnd::AskOperator {
             reason: reason.into(),
-            manual_step: format!("{manual_step}; then `keyfall retry {run}`"),
+            manual_step: format!("{manual_step}; then `keyfall retry {run} --reason …`"),
         }
     }
 
@@ -219,7 +219,16 @@ impl<'a> Attempt<'a> {
         let run = self.run.id();
         StepEnd::AskOperator {
             reason: reason.into(),
-            manual_step: format!("{manual_step}; then `keyfall resume {run}`"),
+            manual_step: format!("{manual_step}; then `keyfall resume {run} --reason …`"),
+        }
+    }
+
+    /// Hands over what this run was given wrong: it must be taken back before the right thing can be asked for.
+    pub(super) fn ask_to_cancel(&self, reason: impl Into<String>, manual_step: &str) -> StepEnd {
+        let run = self.run.id();
+        StepEnd::AskOperator {
+            reason: reason.into(),
+            manual_step: format!("take this run back with `keyfall cancel {run} --reason …`; then {manual_step}"),
         }
     }
 

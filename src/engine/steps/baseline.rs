@@ -58,12 +58,12 @@ fn judge(at: &mut Attempt<'_>, old: &OldCredential, verdicts: &[(String, Verdict
         return Err(fail(ErrorKind::Transient, obstacles));
     }
     if at.plan().kind == RunKind::TakeOver {
-        return Err(at.ask(
+        return Err(at.ask_to_cancel(
             format!(
                 "the given secret is not accepted for {}: {obstacles}",
                 old.principal.name
             ),
-            "give the right secret with a new `keyfall adopt --take-over`, and cancel this run",
+            "give the right secret with a new `keyfall adopt NAME --take-over …`",
         ));
     }
     let everywhere = verdicts.len() == at.plan().proof.vantages.len();

@@ -33,12 +33,12 @@ pub(super) async fn restore_delivery(at: &mut Attempt<'_>) -> Ended<StepOutput> 
         None => None,
     };
     let Some(secret) = secret else {
-        return Err(at.ask(
+        return Err(at.ask_to_resume(
             format!(
                 "the destinations cannot get back the credential {}: its secret is not ours",
                 old.id
             ),
-            "put the earlier secret back where the workload reads it, and use `keyfall resume` instead of `retry`",
+            "put the earlier secret back where the workload reads it",
         ));
     };
     let places = places_of_ours(at, Some((old, &secret))).await?;

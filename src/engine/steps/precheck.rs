@@ -111,7 +111,7 @@ fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
         }
         return Err(at.ask(
             format!("the account {name} exists already, and Keyfall did not make it"),
-            "adopt it with `keyfall adopt`, remove it, or choose another account name",
+            "adopt it with `keyfall adopt NAME …`, remove it, or choose another account name",
         ));
     }
     if reading.is_absent() {

@@ -16,13 +16,13 @@ pub(super) async fn record(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         for old in at.plan().old.iter().filter(|old| old.secret.is_some()) {
             let missing = probes::untried(at, old.id);
             if !missing.is_empty() {
-                return Err(at.ask(
+                return Err(at.ask_to_cancel(
                     format!(
                         "the given secret of {} was not accepted at {}",
                         old.principal.name,
                         missing.join(", ")
                     ),
-                    "give the right secret with a new `keyfall adopt --take-over`, and cancel this run",
+                    "give the right secret with a new `keyfall adopt NAME --take-over …`",
                 ));
             }
         }
@@ -70,9 +70,9 @@ async fn key_of(
         match revoke::held(at, connector, old, principal).await? {
             Held::Key(key) => return Ok(Some(key)),
             Held::Nothing => {
-                return Err(at.ask(
+                return Err(at.ask_to_cancel(
                     format!("the given secret logs in as {name}, and is none of the credentials that the account shows"),
-                    "find out what accepts it; then give the right secret with a new `keyfall adopt --take-over`, and cancel this run",
+                    "find out what accepts it; then give the right secret with a new `keyfall adopt NAME --take-over …`",
                 ));
             }
             Held::Unknown { .. } if shown.len() == 1 => {}

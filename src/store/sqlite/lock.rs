@@ -37,7 +37,7 @@ pub(super) fn only_path(store: &Path) -> Result<PathBuf> {
             let links = fs::metadata(&path).map_err(|error| cannot(&error.to_string()))?.nlink();
             if links > 1 {
                 return Err(cannot(
-                    "the file has a second name (a hard link), under which another server could write to it: remove that name, or copy the file with `keyfall backup`",
+                    "the file has a second name (a hard link), under which another server could write to it: remove that name, or copy the file with `keyfall backup NAME`",
                 ));
             }
             Ok(path)

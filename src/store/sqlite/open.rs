@@ -86,7 +86,7 @@ fn create(path: &Path, creation: Creation) -> Result<bool> {
     let exists = path.exists();
     match creation {
         Creation::Never if !exists => {
-            return Err(cannot("there is no store; make one with `keyfall init`".to_owned()));
+            return Err(cannot("there is no store; make one with `keyfall init DIR`".to_owned()));
         }
         Creation::Always if exists => {
             return Err(cannot("there is a file already, and it is not overwritten".to_owned()));
@@ -106,7 +106,7 @@ fn create(path: &Path, creation: Creation) -> Result<bool> {
     let length = file.metadata().map_err(|error| cannot(error.to_string()))?.len();
     if exists && length == 0 && creation == Creation::Never {
         return Err(cannot(
-            "the file is empty; restore a backup with `keyfall restore`".to_owned(),
+            "the file is empty; restore a backup with `keyfall restore BACKUP`".to_owned(),
         ));
     }
     Ok(length == 0)
