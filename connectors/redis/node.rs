@@ -121,7 +121,7 @@ impl Node {
         }
         let Some(admin) = &self.admin else {
             return Err(ConnectorError::denied(
-                "A Redis system needs an admin credential; set one with `keyfall secret set`.",
+                "A Redis system needs an admin credential; store one with `keyfall secret set NAME`.",
             ));
         };
         let connection = self
