@@ -165,7 +165,7 @@ impl App {
             }
         }
         Err(AppError::Conflict {
-            why: "the run moved on meanwhile; look again with `keyfall describe run`".to_owned(),
+            why: "the run moved on meanwhile; look again with `keyfall describe run RUN`".to_owned(),
         })
     }
 

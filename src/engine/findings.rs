@@ -135,8 +135,8 @@ fn alive(plan: &RunPlan, credential: CredentialId, since: Timestamp) -> Wrong<'_
     let name = &plan.identity_name;
     let again = match plan.kind {
         // It left no tombstone, so that the same verb can end what is left.
-        RunKind::Decommission => format!("`keyfall decommission {name}` once more"),
-        _ => format!("`keyfall revoke {name} --credential {credential}`"),
+        RunKind::Decommission => format!("`keyfall decommission {name} --reason …` once more"),
+        _ => format!("`keyfall revoke {name} --credential {credential} --reason …`"),
     };
     let text = format!(
         "`{}` went on accepting the revoked {credential} of {name} after its settling window, first seen at {since}. Cut the account off there, then run {again}",
@@ -154,7 +154,7 @@ fn alive(plan: &RunPlan, credential: CredentialId, since: Timestamp) -> Wrong<'_
 fn unprovable<'a>(plan: &'a RunPlan, credential: CredentialId, why: &str) -> Wrong<'a> {
     let name = &plan.identity_name;
     let text = format!(
-        "the death of {credential} of {name} on `{}` could not be proven, so it counts as alive: {why}. When what stood in the way is gone, `keyfall revoke {name} --credential {credential}` tries again, as long as its secret is kept",
+        "the death of {credential} of {name} on `{}` could not be proven, so it counts as alive: {why}. When what stood in the way is gone, `keyfall revoke {name} --credential {credential} --reason …` tries again, as long as its secret is kept",
         plan.system_name
     );
     Wrong {
@@ -173,7 +173,7 @@ fn unwound<'a>(plan: &'a RunPlan, cause: &str) -> Wrong<'a> {
         severity: Severity::Medium,
         owner: &plan.owner,
         text: format!(
-            "{} of {} was taken back: {cause}. The old credential is in use; `keyfall runs {}` shows what happened",
+            "{} of {} was taken back: {cause}. The old credential is in use; `keyfall describe run {}` shows what happened",
             plan.kind.name(),
             plan.identity_name,
             plan.run

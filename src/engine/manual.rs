@@ -39,7 +39,7 @@ pub(super) fn approve_again(run: &Run) -> String {
     let plan = run.plan();
     let (id, name) = (run.id(), &plan.identity_name);
     let ask_anew = if plan.approval.standing {
-        format!("have the policy of {name} approved again (`keyfall apply` its manifest), and rotate it again")
+        format!("have the policy of {name} approved again (`keyfall apply -f MANIFEST`), and rotate it again")
     } else {
         format!(
             "ask for {} of {name} again, and have the plan approved",

@@ -72,7 +72,10 @@ async fn places_of_ours<'a>(
         } else if at.run.was_delivered() {
             return Err(at.ask(
                 format!("{name} does not hold what this run delivered there, so it is not written over"),
-                "find out who wrote there; empty the place, or put the right secret there and use `keyfall resume` instead of `retry`",
+                &format!(
+                    "find out who wrote there, and empty the place (or put the right secret there, and run `keyfall resume {} --reason …` instead)",
+                    at.run.id()
+                ),
             ));
         } else {
             at.note(format!("{name} was never written by this run and is left as it is"));

@@ -84,10 +84,10 @@ fn ask_who_changed_it(at: &Attempt<'_>, missing: String) -> StepEnd {
     let (id, name) = (at.run.id(), &at.plan().identity_name);
     let manual_step = match at.plan().kind {
         RunKind::Adopt | RunKind::TakeOver => {
-            format!("find out who changed it; then `keyfall cancel {id}`, and adopt the account as it is")
+            format!("find out who changed it; then `keyfall cancel {id} --reason …`, and adopt the account as it is")
         }
         _ => format!(
-            "find out who changed it; then `keyfall cancel {id}` and `keyfall rotate {name} --emergency`, which replaces the credential without the recorded one and leaves alone what somebody else put on the account"
+            "find out who changed it; then `keyfall cancel {id} --reason …` and `keyfall rotate {name} --emergency --reason …`, which replaces the credential without the recorded one and leaves alone what somebody else put on the account"
         ),
     };
     StepEnd::AskOperator {
