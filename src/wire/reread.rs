@@ -36,7 +36,7 @@ async fn judge(store: &dyn Store, env: &Environment, state: &LogState) -> anyhow
         return Ok(());
     };
     let reason = format!(
-        "{wrong}; restore a backup with `keyfall restore`, and keep this store for whoever finds out what happened to it"
+        "{wrong}; restore a backup with `keyfall restore BACKUP`, and keep this store for whoever finds out what happened to it"
     );
     tracing::error!(
         reason,
