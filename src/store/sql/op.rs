@@ -17,6 +17,13 @@ pub(crate) enum Op {
         what: &'static str,
         id: String,
     },
+    /// The short form where it changes a row; else as `Must`.
+    Either {
+        short: Bound,
+        bound: Bound,
+        what: &'static str,
+        id: String,
+    },
     /// Inserted where there is nothing to update.
     Merge {
         update: Bound,
@@ -55,6 +62,10 @@ impl Op {
         match self {
             Self::Do(bound) => tx.execute(bound).await.map(drop),
             Self::Must { bound, what, id } => must(tx, bound, what, id).await,
+            Self::Either { short, bound, what, id } => match tx.execute(short).await? {
+                0 => must(tx, bound, what, id).await,
+                _ => Ok(()),
+            },
             Self::Merge { update, insert } => {
                 if tx.execute(update).await? == 0 {
                     tx.execute(insert).await?;

@@ -99,6 +99,39 @@ async fn leases_are_prolonged_and_given_up() {
     assert_eq!(test.claim("node-3", 61, 5).await, [row.id]);
 }
 
+#[tokio::test]
+async fn a_run_that_goes_on_keeps_its_number_and_wakes_when_it_asks_to() {
+    let test = opened().await;
+    let row = test.run("billing", 0).await;
+    test.claim("node-1", 0, 1).await;
+    let went = |next_seq, wake| Fact::RunProgress {
+        run: row.id,
+        status: "open".to_owned(),
+        step: Some("deliver"),
+        next_seq,
+        wake_at: Some(at(wake)),
+        release: false,
+    };
+    let stored = async |next_seq: u32, wake: i64| {
+        test.set_clock(i64::from(next_seq));
+        let mut commit = write_of(&row, "node-1", 1, next_seq - 1);
+        commit.facts = vec![went(next_seq, wake)];
+        commit.log[0].at = at(i64::from(next_seq));
+        test.store.commit(commit).await.unwrap();
+        test.store.run(row.id).await.unwrap().unwrap().row
+    };
+    // Awake: where the log ends is kept, and the run stays as claimable behind its lease as it was.
+    let on = stored(2, 2).await;
+    assert_eq!(
+        (on.next_seq, on.step.as_deref(), on.wake_at),
+        (2, Some("deliver"), Some(at(0)))
+    );
+    // A wish for later is kept to the letter, and taken back by going on.
+    assert_eq!(stored(3, 500).await.wake_at, Some(at(500)));
+    assert_eq!(stored(4, 4).await.wake_at, Some(at(4)));
+    assert_eq!(test.claim("node-2", 60, 5).await, [row.id]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn claims_at_once_never_overlap() {
     let test = Arc::new(opened().await);
