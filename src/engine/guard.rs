@@ -1,13 +1,16 @@
 //! The three things that hold for every connector call, whatever the connector: it has a deadline, it is traced, and what it says is free of
 //! the secrets that it was given. [`GuardedConnector`] is the only form in which steps see a connector.
 //!
-//! A call runs as a task of its own with owned inputs. When its time is up the engine stops waiting and the task goes on: a call that is
-//! dropped half-way leaves a state that nobody chose. What the caller is told then depends on what the call was: an effect may have happened
+//! A call has owned inputs, and becomes a task of its own unless it answers at once. When its time is up the engine stops waiting and the task
+//! goes on: a call that is dropped half-way leaves a state that nobody chose. What the caller is told then depends on what the call was: an effect may have happened
 //! (`Ambiguous`), a read has to be repeated (`Transient`), a login got no answer (`Inconclusive(Timeout)`).
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::poll_immediate;
 use keyfall_sdk::{
     BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, InconclusiveWhy, PrincipalState, Result,
     SecretValue, Verdict,
@@ -132,12 +135,11 @@ impl GuardedConnector {
         let time_left = ctx.time_left;
         let inner = Arc::clone(&self.inner);
         let began = tokio::time::Instant::now();
-        let task = tokio::spawn(async move { ask(&*inner, &ctx, &input).await }.instrument(span.clone()));
-        // Dropping the handle detaches the task: it is left to finish.
-        let outcome = match tokio::time::timeout(time_left, task).await {
-            Ok(Ok(outcome)) => outcome.map_err(|error| self.redact(error, &secrets)),
-            Ok(Err(_)) => Err(nature.crashed(operation, &self.system)),
-            Err(_) => Err(nature.unanswered(operation, &self.system, time_left)),
+        let work = async move { ask(&*inner, &ctx, &input).await }.instrument(span.clone());
+        let outcome = match answer_of(Box::pin(work), time_left).await {
+            Answer::Given(outcome) => outcome.map_err(|error| self.redact(error, &secrets)),
+            Answer::Crashed => Err(nature.crashed(operation, &self.system)),
+            Answer::Late => Err(nature.unanswered(operation, &self.system, time_left)),
         };
         let label = outcome.as_ref().map_or_else(|error| kind_name(error.kind()), |_| "ok");
         metrics::histogram!(
@@ -179,6 +181,30 @@ impl GuardedConnector {
     }
 }
 
+/// What became of a call.
+enum Answer<T> {
+    Given(T),
+    /// It panicked.
+    Crashed,
+    /// It is still under way, as a task of its own.
+    Late,
+}
+
+/// Begins the work here, because many a call is answered without waiting; what does wait goes on as a task that no caller can drop.
+async fn answer_of<T: Send + 'static>(mut work: BoxFuture<'static, T>, time_left: Duration) -> Answer<T> {
+    match AssertUnwindSafe(poll_immediate(&mut work)).catch_unwind().await {
+        Ok(Some(answer)) => return Answer::Given(answer),
+        Ok(None) => {}
+        Err(_) => return Answer::Crashed,
+    }
+    // Dropping the handle detaches the task: it is left to finish.
+    match tokio::time::timeout(time_left, tokio::spawn(work)).await {
+        Ok(Ok(answer)) => Answer::Given(answer),
+        Ok(Err(_)) => Answer::Crashed,
+        Err(_) => Answer::Late,
+    }
+}
+
 pub(super) fn verdict_of(error: &ConnectorError) -> Verdict {
     let detail = error.message().to_owned();
     match error.kind() {
@@ -202,5 +228,39 @@ pub fn kind_name(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "unsupported",
         ErrorKind::Protocol => "protocol",
         ErrorKind::Ambiguous => "ambiguous",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn what_crashes_at_once_or_later_is_a_crash() {
+        let at_once = answer_of::<()>(Box::pin(async { panic!("at once") }), LONG).await;
+        assert!(matches!(at_once, Answer::Crashed));
+        let later = async {
+            tokio::task::yield_now().await;
+            panic!("later")
+        };
+        assert!(matches!(answer_of::<()>(Box::pin(later), LONG).await, Answer::Crashed));
+    }
+
+    #[tokio::test]
+    async fn a_call_that_nobody_waits_for_any_more_goes_on_to_its_end() {
+        let (go, wait) = oneshot::channel::<()>();
+        let (done, ended) = oneshot::channel();
+        let work = async move {
+            let _ = wait.await;
+            let _ = done.send(());
+        };
+        let answer = answer_of(Box::pin(work), Duration::ZERO).await;
+        assert!(matches!(answer, Answer::Late));
+        go.send(()).unwrap();
+        ended.await.unwrap();
     }
 }
