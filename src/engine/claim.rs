@@ -129,8 +129,8 @@ impl Claimer {
             let shared = Arc::clone(&self.shared);
             self.running.spawn(async move {
                 let id = lease.run;
+                let _in_hand = InHand(Arc::clone(&shared), id);
                 let left = drive(Arc::clone(&shared), claimed, lease).await;
-                shared.leases.give_up(id);
                 (id, left)
             });
         }
@@ -150,6 +150,16 @@ impl Claimer {
                 "a driver failed; its run is taken again when the lease is over"
             ),
         }
+    }
+}
+
+/// A run while it is driven; given up however that ends.
+struct InHand(Arc<Shared>, RunId);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.steps.let_go(self.1);
+        self.0.leases.give_up(self.1);
     }
 }
 

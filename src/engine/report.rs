@@ -5,6 +5,7 @@ use keyfall_sdk::BoxFuture;
 
 use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
+use crate::domain::ids::RunId;
 use crate::domain::planner::ConnectorFacts;
 use crate::domain::resource::Resource;
 use crate::domain::workflow::{Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput};
@@ -79,6 +80,9 @@ pub trait PerformSteps: Send + Sync {
 
     /// What is stored with the closing event, which will be number `run.next_seq()`.
     fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing;
+
+    /// The run leaves our hands: what was kept for it in memory goes.
+    fn let_go(&self, _run: RunId) {}
 }
 
 /// What opening a run needs from the connectors, the sealing and the keys of the approvers.

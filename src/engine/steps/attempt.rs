@@ -146,7 +146,7 @@ impl<'a> Attempt<'a> {
 
     /// A secret without bytes is never handed on: it would blank its consumers, and an empty password is no refusal.
     pub(super) async fn secret(&self, id: SecretId) -> Ended<SecretValue> {
-        let opened = self.steps.secrets.open(id, self.plan().endpoint_digest).await;
+        let opened = self.open(id).await;
         let secret = opened.map_err(|error| self.no_secret(&error))?;
         if secret.is_empty() {
             return Err(self.ask(
@@ -159,7 +159,7 @@ impl<'a> Attempt<'a> {
 
     /// `None` when its bytes do not exist any more.
     pub(super) async fn secret_if_kept(&self, id: SecretId) -> Ended<Option<SecretValue>> {
-        match self.steps.secrets.open(id, self.plan().endpoint_digest).await {
+        match self.open(id).await {
             Ok(secret) => Ok(Some(secret).filter(|secret| !secret.is_empty())),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(self.no_secret(&error)),
@@ -170,6 +170,16 @@ impl<'a> Attempt<'a> {
     pub(super) async fn live_control(&self) -> Ended<Option<ControlCredential>> {
         let found = self.steps.controls.live(&self.plan().system_name).await;
         found.map_err(|error| fail(ErrorKind::Transient, chain(&error)))
+    }
+
+    async fn open(&self, id: SecretId) -> Result<SecretValue, SecretError> {
+        let run = self.run.id();
+        if let Some(secret) = self.steps.opened.get(run, id) {
+            return Ok(secret);
+        }
+        let secret = self.steps.secrets.open(id, self.plan().endpoint_digest).await?;
+        self.steps.opened.keep(run, id, secret.clone());
+        Ok(secret)
     }
 
     fn no_secret(&self, error: &SecretError) -> StepEnd {

@@ -14,6 +14,7 @@ mod disable_idle;
 mod intent;
 mod issue;
 mod listen;
+mod opened;
 mod precheck;
 mod probes;
 mod promote;
@@ -45,9 +46,11 @@ use super::report::{Closing, PerformSteps, StepEnd, StepReport};
 use super::secrets::OpenSecrets;
 use super::systems::Systems;
 use crate::clock::Environment;
+use crate::domain::ids::RunId;
 use crate::domain::workflow::{Outcome, Run, Step};
 use attempt::Attempt;
 use budget::RefusalBudget;
+use opened::Opened;
 
 /// Times that the engine gives to downstream systems.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +78,7 @@ pub struct Steps {
     env: Environment,
     settings: StepSettings,
     refusals: RefusalBudget,
+    opened: Opened,
 }
 
 impl Steps {
@@ -93,6 +97,7 @@ impl Steps {
             env,
             settings,
             refusals: RefusalBudget::default(),
+            opened: Opened::default(),
         }
     }
 }
@@ -140,10 +145,16 @@ impl PerformSteps for Steps {
             .systems
             .descriptor(&run.plan().connector)
             .map(|descriptor| descriptor.issue_class);
-        step == Step::IssueNew && class != Some(IssueClass::Repeatable)
+        // Whether an issue took effect can be read downstream, unless the answer was all that ever showed it.
+        let can_be_read = matches!(class, Some(IssueClass::Repeatable | IssueClass::CheckFirst));
+        step == Step::IssueNew && !can_be_read
     }
 
     fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing {
         receipts::closing(run, outcome, at, &self.env)
+    }
+
+    fn let_go(&self, run: RunId) {
+        self.opened.forget(run);
     }
 }

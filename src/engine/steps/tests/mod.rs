@@ -270,7 +270,7 @@ impl Bench {
                     attempt,
                     observe_first,
                 } => match turn(&driven.run, step) {
-                    Turn::Stop => return,
+                    Turn::Stop => return self.steps.let_go(driven.run.id()),
                     Turn::Go => self.one(driven, step, attempt, observe_first).await,
                     Turn::Crash => self.crash(driven, step, attempt, observe_first).await,
                     Turn::Unwind => driven.push(
@@ -280,10 +280,13 @@ impl Bench {
                         },
                     ),
                 },
-                Decision::WaitUntil(until) => self.advance(until.duration_since(self.now())),
+                Decision::WaitUntil(until) => {
+                    self.steps.let_go(driven.run.id());
+                    self.advance(until.duration_since(self.now()));
+                }
                 Decision::Unwind { cause } => driven.push(self.now(), EventBody::Unwinding { cause }),
                 Decision::Close(outcome) => self.close(driven, outcome),
-                Decision::Stuck | Decision::Finished => return,
+                Decision::Stuck | Decision::Finished => return self.steps.let_go(driven.run.id()),
             }
         }
         panic!("the run does not end: {:?}", driven.names());
@@ -341,6 +344,7 @@ impl Bench {
     async fn crash(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
         self.begin(driven, step, attempt);
         self.steps.perform(&driven.run, step, attempt, observe_first).await;
+        self.steps.let_go(driven.run.id());
         self.advance(SignedDuration::from_millis(1));
     }
 
