@@ -8,7 +8,7 @@ use keyfall_sdk::{KeyId, PrincipalRef};
 use serde_json::json;
 
 use super::register::{Account, Member, Register, Wanted};
-use super::{Size, disk, median};
+use super::{Size, cpu, disk, median};
 
 pub(crate) async fn rotations(size: Size, concurrency: usize) -> Result<()> {
     let mut per_second = Vec::new();
@@ -48,10 +48,12 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
     let before = disk::measure(register.folder())?;
     let log_before = register.store.log_state().await?.size;
 
+    let spent_before = cpu::seconds(cpu::OWN)?;
     let began = Instant::now();
     let engine = register.start(register.steps(), concurrency).await?;
     register.until_idle(&engine).await?;
     let seconds = began.elapsed().as_secs_f64();
+    let spent = cpu::seconds(cpu::OWN)? - spent_before;
 
     let events = register.store.log_state().await?.size - log_before;
     engine.shutdown().await;
@@ -64,11 +66,13 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
     register.store.close().await?;
 
     #[expect(clippy::cast_precision_loss, reason = "counts of a bench are small")]
-    let (rotations_s, events_s) = (runs as f64 / seconds, events as f64 / seconds);
+    let (all_runs, all_events) = (runs as f64, events as f64);
+    let (rotations_s, events_s) = (all_runs / seconds, all_events / seconds);
     println!(
-        "demo conc={concurrency} runs={runs} seconds={seconds:.3} rotations_s={rotations_s:.0} events_s={events_s:.0} events_per_run={:.1} events_per_full_commit={:.2} {disk}",
+        "demo conc={concurrency} runs={runs} seconds={seconds:.3} rotations_s={rotations_s:.0} events_s={events_s:.0} events_per_run={:.1} events_per_full_commit={:.2} cpu_ms_per_run={:.2} {disk}",
         events_s / rotations_s,
         events_s / disk.full_commit,
+        spent * 1e3 / all_runs,
     );
     Ok(rotations_s)
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::cpu;
 use super::register::scratch;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_keyfall");
@@ -57,10 +58,10 @@ pub(crate) async fn at_rest() -> Result<()> {
     let start = began.elapsed();
     let process = format!("/proc/{}", served.0.id());
     tokio::time::sleep(WARM).await;
-    let before = processor_seconds(&process)?;
+    let before = cpu::seconds(&process)?;
     let began = Instant::now();
     tokio::time::sleep(WATCHED).await;
-    let spent = processor_seconds(&process)? - before;
+    let spent = cpu::seconds(&process)? - before;
     println!(
         "rest rss_mb={:.1} cpu_percent={:.2} seconds={:.0} start_ms={}",
         resident_megabytes(&process)?,
@@ -69,22 +70,6 @@ pub(crate) async fn at_rest() -> Result<()> {
         start.as_millis()
     );
     Ok(())
-}
-
-/// Kernel and user time of all threads, from the nanoseconds that the scheduler counted: the ticks of `stat` are too coarse for a process
-/// at rest.
-fn processor_seconds(process: &str) -> Result<f64> {
-    let mut nanos = 0.0;
-    for thread in std::fs::read_dir(Path::new(process).join("task"))? {
-        let text = std::fs::read_to_string(thread?.path().join("schedstat"))?;
-        let ran: f64 = text
-            .split(' ')
-            .next()
-            .context("schedstat begins with the time that ran")?
-            .parse()?;
-        nanos += ran;
-    }
-    Ok(nanos / 1e9)
 }
 
 fn resident_megabytes(process: &str) -> Result<f64> {

@@ -112,4 +112,8 @@ impl PerformSteps for Watched {
     fn closing(&self, run: &Run, outcome: &Outcome, at: Timestamp) -> Closing {
         self.inner.closing(run, outcome, at)
     }
+
+    fn let_go(&self, run: RunId) {
+        self.inner.let_go(run);
+    }
 }
