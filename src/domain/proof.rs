@@ -329,6 +329,28 @@ fn next_round(terms: &ProofTerms, progress: &ProofProgress, revoked_at: Timestam
     progress.rounds.iter().map(after).fold(first, Timestamp::max)
 }
 
+/// How long a vantage went on honouring a revoked credential: from the revocation to the end of the first refusal behind the last round that
+/// was accepted there. `None` where no round was accepted: when the first round was made says when it was scheduled, and a length of that
+/// kind would widen the next window, which schedules the next round later still. `None` as well where nobody looked for long between the two.
+#[must_use]
+pub fn measured_settling(terms: &ProofTerms, progress: &ProofProgress, vantage: &str) -> Option<SignedDuration> {
+    let revoked_at = progress.revoked_at?;
+    let mut rounds = progress.rounds.iter().filter(|round| round.vantage == vantage).rev();
+    let mut refused = None;
+    let accepted = loop {
+        let round = rounds.next()?;
+        match round.worth() {
+            Worth::Refusal => refused = Some(round),
+            Worth::Accepted => break round,
+            Worth::Nothing { .. } => {}
+        }
+    };
+    let refused = refused?;
+    let unseen = refused.began_at.duration_since(accepted.ended_at);
+    let longest = terms.interval.saturating_mul(2).max(SignedDuration::from_mins(1));
+    (unseen <= longest).then(|| refused.ended_at.duration_since(revoked_at))
+}
+
 fn best_grade(progress: &ProofProgress) -> Option<Grade> {
     let absent = |round: &Round| {
         matches!(
@@ -357,3 +379,6 @@ fn last_obstacle(terms: &ProofTerms, progress: &ProofProgress) -> Option<&'stati
 #[cfg(test)]
 #[path = "proof_tests.rs"]
 mod tests;
+#[cfg(test)]
+#[path = "settling_tests.rs"]
+mod settling_tests;

@@ -8,6 +8,7 @@ use keyfall_sdk::{Issued, KeyId, PrincipalReading, Strategy};
 
 use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
+use super::super::proof::measured_settling;
 use super::event::{Death, Event, EventBody, StepOutput};
 use super::keeping;
 use super::plan::{RunKind, RunPlan};
@@ -64,7 +65,7 @@ pub enum RegisterChange {
     SecretKept {
         id: SecretId,
     },
-    /// First refusal minus revocation, at one vantage: a sample of the measured settling distribution.
+    /// How long one vantage was seen to go on honouring a revoked credential: a sample of the measured settling distribution.
     SettlingMeasured {
         vantage: String,
         micros: i64,
@@ -280,20 +281,11 @@ fn died(run: &Run, id: CredentialId, death: &Death, at: Timestamp) -> Vec<Regist
         return changes;
     };
     changes.extend(secret.map(|id| keeping::destroy_at(id, proof.proven_at(), plan.timing.keep_dead_secret)));
-    let progress = proof.progress();
     for vantage in &proof.terms().vantages {
-        let first = progress
-            .rounds
-            .iter()
-            .find(|round| round.vantage == *vantage && round.old.is_refused());
-        if let (Some(round), Some(revoked_at)) = (first, progress.revoked_at) {
-            let micros = round
-                .ended_at
-                .as_microsecond()
-                .saturating_sub(revoked_at.as_microsecond());
+        if let Some(settled) = measured_settling(proof.terms(), proof.progress(), vantage) {
             changes.push(RegisterChange::SettlingMeasured {
                 vantage: vantage.clone(),
-                micros,
+                micros: i64::try_from(settled.as_micros()).unwrap_or(i64::MAX),
             });
         }
     }

@@ -70,13 +70,10 @@ fn judge(scene: &Scene, service: Service, seen: &Seen, runs: &[String]) {
         }
         assert_eq!(verified["receipt"]["run"]["trigger"], "schedule");
         assert_eq!(verified["receipt"]["approval"]["standing"], Value::Bool(true));
+        // These systems settle within what they document, so no rotation makes the window of the next one longer.
+        assert_ne!(evidence["terms"]["settling_source"], "measured here", "{verified:#}");
     }
     assert!(scene.findings("needs_operator").is_empty());
-    let store = store(scene);
-    let measured: i64 = store
-        .query_row("select count(*) from settling", [], |row| row.get(0))
-        .unwrap();
-    assert!(measured >= 2 * i64::try_from(runs.len()).unwrap(), "{measured}");
 }
 
 fn users(scene: &Scene, service: Service) -> Vec<String> {
