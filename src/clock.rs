@@ -73,3 +73,30 @@ impl Environment {
         }
     }
 }
+
+/// The machine's clock, as far off as a test wants it.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub struct ShiftedClock {
+    micros: std::sync::atomic::AtomicI64,
+}
+
+#[cfg(test)]
+impl ShiftedClock {
+    /// Moves the clock from where it stands.
+    pub fn shift(&self, by: jiff::SignedDuration) {
+        let micros = i64::try_from(by.as_micros()).unwrap_or(0);
+        self.micros.fetch_add(micros, std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+impl Clock for ShiftedClock {
+    fn now(&self) -> Timestamp {
+        let by = self.micros.load(std::sync::atomic::Ordering::SeqCst);
+        SystemClock
+            .now()
+            .saturating_add(jiff::SignedDuration::from_micros(by))
+            .unwrap_or(Timestamp::MAX)
+    }
+}

@@ -145,6 +145,12 @@ impl App {
             .iter()
             .map(|one| format!("{name}: consumer {} loses its access", one.name))
             .collect();
+        if identity.is_control {
+            warnings.push(format!(
+                "{name}: it is the positive control of {0}, and is not made again: from then on the end of a credential that is alone on {0} is at best unprovable",
+                identity.spec.system
+            ));
+        }
         warnings.push(format!(
             "{name}: its accounts are deleted for good; the name is never given again"
         ));

@@ -76,7 +76,7 @@ impl App {
         }
         self.reschedule(&mut work).await?;
         for action in &plan.actions {
-            self.apply_action(&mut work, action).await?;
+            self.apply_action(caller, &mut work, action).await?;
         }
         let Application { commit, runs, .. } = work;
         let changed = format!("what plan {} was made on has changed meanwhile; plan again", row.id);
@@ -169,7 +169,7 @@ impl App {
         Ok(())
     }
 
-    async fn apply_action(&self, work: &mut Application<'_>, action: &Action) -> Result<(), AppError> {
+    async fn apply_action(&self, caller: &Caller, work: &mut Application<'_>, action: &Action) -> Result<(), AppError> {
         let cause = match action {
             Action::Provision { .. } => Cause {
                 trigger: Trigger::Apply,
@@ -194,19 +194,29 @@ impl App {
         };
         let identity = self.subject(work, action).await?;
         if cause.kind == RunKind::Decommission && identity.state == IdentityState::Requested {
-            return self.end_unprovisioned(work, &identity).await;
+            return self.end_unprovisioned(caller, work, &identity).await;
         }
         self.open(work, identity, cause).await
     }
 
     /// Nothing of it is downstream, so that there is nothing to run.
-    async fn end_unprovisioned(&self, work: &mut Application<'_>, identity: &Identity) -> Result<(), AppError> {
+    async fn end_unprovisioned(
+        &self,
+        caller: &Caller,
+        work: &mut Application<'_>,
+        identity: &Identity,
+    ) -> Result<(), AppError> {
         check_never_there(identity, &self.store.credentials_of(identity.id).await?)?;
         work.commit.guards.push(Guard::NoOpenRun { identity: identity.id });
         work.commit.facts.push(Fact::IdentityState {
             id: identity.id,
             to: IdentityState::Decommissioned,
         });
+        let details = json!({ "identity": identity.name, "why": "nothing of it was ever downstream" });
+        let mut deed = Deed::new("decommissioned", details);
+        deed.identity = Some(&identity.name);
+        deed.approval = Some(work.approval);
+        work.commit.log.push(self.entry(caller, work.now, deed));
         Ok(())
     }
 

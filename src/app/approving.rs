@@ -39,7 +39,7 @@ impl App {
         allow(caller, Verb::Approve)?;
         let now = self.env.now();
         let (row, plan) = self.stored_plan(id).await?;
-        self.check_open(&row, now).await?;
+        self.check_open(caller, &row, now).await?;
         let approval = self.signed_by(caller, &row, &signed, now).await?;
         let fact = Fact::Approval(approval_row(self, caller, &row, &signed, true, now)?);
         let details =
@@ -99,7 +99,7 @@ impl App {
         allow(caller, Verb::Reject)?;
         let now = self.env.now();
         let (row, plan) = self.stored_plan(id).await?;
-        self.check_open(&row, now).await?;
+        self.check_open(caller, &row, now).await?;
         let details = json!({ "plan": row.id, "digest": row.digest, "reason": reason });
         let mut facts = vec![Fact::PlanStatus {
             plan: row.id,
@@ -123,7 +123,7 @@ impl App {
         self.plan(caller, id).await
     }
 
-    async fn check_open(&self, row: &PlanRow, now: Timestamp) -> Result<(), AppError> {
+    async fn check_open(&self, caller: &Caller, row: &PlanRow, now: Timestamp) -> Result<(), AppError> {
         let id = row.id;
         if row.status != PlanStatus::Proposed {
             return Err(AppError::Conflict {
@@ -131,6 +131,7 @@ impl App {
             });
         }
         if row.expires_at <= now {
+            let details = json!({ "plan": id, "digest": row.digest, "expired_at": row.expires_at });
             let commit = Commit {
                 guards: vec![Guard::PlanIs {
                     plan: id,
@@ -141,7 +142,7 @@ impl App {
                     to: PlanStatus::Expired,
                     at: now,
                 }],
-                log: Vec::new(),
+                log: vec![self.entry(caller, now, Deed::new("plan_expired", details))],
             };
             self.store(commit, "the plan was decided meanwhile").await?;
             return Err(AppError::Conflict {

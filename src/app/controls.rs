@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use keyfall_sdk::{ConnectorKind, Strategy};
 
+use crate::domain::control::CONTROL_LIFE;
 use crate::domain::plan::Manifest;
 use crate::domain::resource::{IdentityKind, IdentitySpec, Spec, SystemManifest};
 
-/// How long a control identity is registered for; its end is a finding like any other's.
-const CONTROL_LIFE: SignedDuration = SignedDuration::from_hours(24 * 365);
 const DAY_S: i64 = 24 * 60 * 60;
 const CONTROL_ACCOUNT: &str = "keyfall_control";
 

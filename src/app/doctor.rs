@@ -7,6 +7,7 @@ use keyfall_sdk::CallContext;
 use super::{App, AppError, Caller, DoctorLine, Verb, allow};
 use crate::domain::resource::{Kind, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
+use crate::engine::clocks::{AgainstLog, against_log, newest_record};
 use crate::engine::freeze::{FREEZE, Freeze};
 
 /// How long a system may take to answer a question that a person waits for.
@@ -32,7 +33,11 @@ impl App {
             let why = "the server is being examined already; ask again in a minute";
             return Err(AppError::Conflict { why: why.to_owned() });
         };
-        let mut lines = vec![self.check_store().await, self.check_kek().await];
+        let mut lines = vec![
+            self.check_store().await,
+            self.check_kek().await,
+            self.check_clock().await,
+        ];
         lines.extend(self.check_switches().await);
         for system in self.store.resources(Kind::System).await? {
             if let Spec::System(manifest) = system.spec {
@@ -63,6 +68,28 @@ impl App {
                 &format!("some secrets are not yet under {}; run `keyfall kek rotate`", active.0),
             ),
             Err(error) => line("key", false, &error.to_string()),
+        }
+    }
+
+    /// Against the newest record of the log, which a clock that is right never stands before.
+    async fn check_clock(&self) -> DoctorLine {
+        let now = self.env.now();
+        let newest = match newest_record(&*self.store).await {
+            Ok(newest) => newest,
+            Err(error) => return line("clock", false, &error.to_string()),
+        };
+        match against_log(now, newest) {
+            AgainstLog::Agrees => line("clock", true, &format!("{now:.0}; the log agrees")),
+            AgainstLog::Behind { by } => line(
+                "clock",
+                false,
+                &format!("{now:.0} is {by:#} before the newest record of the log; set the clock right, then restart"),
+            ),
+            AgainstLog::Silent { since } => line(
+                "clock",
+                true,
+                &format!("{now:.0}; nothing was recorded for {since:#}, so the log cannot say whether it is right"),
+            ),
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
+use crate::engine::findings::credential_subject;
 use crate::engine::freeze::{FREEZE, Freeze};
 use crate::store::{FindingFilter, FindingRow, IdentityFilter, Page};
 
@@ -119,18 +120,20 @@ impl App {
             .map(credential_view);
         view.credentials = credentials.iter().rev().map(credential_view).collect();
         view.open_run = self.store.open_run_of(identity.id).await?.map(|run| run.to_string());
-        let filter = FindingFilter {
-            kind: None,
-            subject: Some(name.to_owned()),
-            open_only: true,
-        };
-        view.findings = self
-            .store
-            .findings(&filter, Page::first(100))
-            .await?
-            .into_iter()
-            .map(finding_view)
-            .collect();
+        // What is wrong with it stands under its name, under those of its credentials, and under the run that is stuck.
+        let living = credentials.iter().filter(|one| one.state.may_be_live());
+        let mut subjects = vec![name.to_owned()];
+        subjects.extend(living.map(|one| credential_subject(name, one.id)));
+        subjects.extend(view.open_run.clone());
+        for subject in subjects {
+            let filter = FindingFilter {
+                kind: None,
+                subject: Some(subject),
+                open_only: true,
+            };
+            let found = self.store.findings(&filter, Page::first(100)).await?;
+            view.findings.extend(found.into_iter().map(finding_view));
+        }
         view.spec = serde_json::to_value(&identity.spec).ok();
         Ok(view)
     }

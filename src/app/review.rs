@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use super::register::finding_view;
 use super::{App, AppError, Caller, FindingView, ReviewView, RevocationsView, Verb, allow};
 use crate::domain::resource::Kind;
+use crate::engine::findings::{
+    ALIVE_AFTER_REVOKE, EXPIRED, EXPIRING, KINDS, NEEDS_OPERATOR, OVERDUE, UNOWNED, UNPROVABLE,
+};
 use crate::store::{FindingFilter, Page};
 
-const MOST_FINDINGS: u32 = 1000;
+/// Of each kind, so that many of one kind push none of another off the page.
+const MOST_OF_A_KIND: u32 = 1000;
 
 impl App {
     /// # Errors
@@ -17,18 +21,16 @@ impl App {
         allow(caller, Verb::Read)?;
         let now = self.env.now();
         let overview = self.store.overview(now).await?;
-        let filter = FindingFilter {
-            kind: None,
-            subject: None,
-            open_only: true,
-        };
-        let findings: Vec<_> = self
-            .store
-            .findings(&filter, Page::first(MOST_FINDINGS))
-            .await?
-            .into_iter()
-            .map(finding_view)
-            .collect();
+        let mut findings = Vec::new();
+        for kind in KINDS {
+            let filter = FindingFilter {
+                kind: Some(kind.to_owned()),
+                subject: None,
+                open_only: true,
+            };
+            let found = self.store.findings(&filter, Page::first(MOST_OF_A_KIND)).await?;
+            findings.extend(found.into_iter().map(finding_view));
+        }
         let credentials: BTreeMap<_, _> = overview.credentials.into_iter().collect();
         let revocations = revocations(&credentials);
         let of = |kinds: &[&str]| subjects(&findings, kinds);
@@ -36,13 +38,13 @@ impl App {
             at: now,
             identities: overview.identities.into_iter().collect(),
             credentials,
-            unowned: of(&["unowned"]),
-            overdue: of(&["overdue"]),
-            expiring: of(&["expiring", "expired"]),
-            still_alive: of(&["alive_after_revoke"]),
-            unprovable: of(&["unprovable"]),
+            unowned: of(&[UNOWNED]),
+            overdue: of(&[OVERDUE]),
+            expiring: of(&[EXPIRING, EXPIRED]),
+            still_alive: of(&[ALIVE_AFTER_REVOKE]),
+            unprovable: of(&[UNPROVABLE]),
             unregistered: self.unregistered().await?,
-            needs_operator: of(&["needs_operator"]),
+            needs_operator: of(&[NEEDS_OPERATOR]),
             revocations,
             findings,
         })

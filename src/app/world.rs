@@ -113,7 +113,7 @@ impl World {
             identity,
             system_id: resource.id,
             system,
-            policy: self.policy_of(identity).map(|(_, policy, _)| policy),
+            policy: self.policy_of(identity).map(|(name, policy, _)| (name, policy)),
             destinations: &self.destinations,
             credentials,
             connector,

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::actor::{Actor, Approval};
 use super::ids::RunId;
-use super::workflow::{Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, Then, Trigger};
+use super::workflow::{Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger};
 use crate::evidence::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
 
 /// A stored record that should be an event and cannot be read as one.
@@ -181,15 +181,19 @@ fn approvers(approval: &Approval) -> Vec<String> {
     approval.approvers.iter().map(|one| one.person.to_string()).collect()
 }
 
-/// Why the run exists, under what kind of approval, and which way it goes.
+/// Why the run exists, under whose rules and what kind of approval, and which way it goes.
 fn rule(plan: &RunPlan, run: &Run) -> String {
     let path = match run.path() {
         Path::Forward => "forward",
         Path::Unwinding => "unwinding",
     };
     let standing = if plan.approval.standing { "standing" } else { "own" };
+    let policy = match &plan.policy {
+        Some(policy) => format!("policy {policy}"),
+        None => "no policy".to_owned(),
+    };
     format!(
-        "{}: {}, {standing} approval, {path}",
+        "{}: {}, {policy}, {standing} approval, {path}",
         plan.kind.name(),
         plan.reason.name()
     )
@@ -253,7 +257,7 @@ fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
         EventBody::Failed { error, then, .. } if !matches!(then, Then::RetryAt { .. }) => {
             (cause_of(error.kind), error.message.clone())
         }
-        EventBody::NeedsOperator { reason, .. } => (ExceptionCause::ProviderFault, reason.clone()),
+        EventBody::NeedsOperator { reason, because, .. } => (cause_of_asking(*because), reason.clone()),
         EventBody::Retried { reason, .. }
         | EventBody::Resumed { reason, .. }
         | EventBody::CancelRequested { reason, .. } => (ExceptionCause::HumanOverride, reason.clone()),
@@ -265,6 +269,17 @@ fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
         note
     };
     Some(Exception { cause, note })
+}
+
+fn cause_of_asking(because: StuckBecause) -> ExceptionCause {
+    match because {
+        StuckBecause::System { kind } => cause_of(kind),
+        StuckBecause::Drift => ExceptionCause::Drift,
+        StuckBecause::Consumer => ExceptionCause::ConsumerFault,
+        StuckBecause::Approval => ExceptionCause::ApprovalLapsed,
+        StuckBecause::Data => ExceptionCause::MissingData,
+        StuckBecause::Ourselves => ExceptionCause::OwnFault,
+    }
 }
 
 fn cause_of(kind: keyfall_sdk::ErrorKind) -> ExceptionCause {

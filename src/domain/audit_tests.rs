@@ -13,7 +13,8 @@ use crate::domain::due::DueReason;
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{
-    Event, EventBody, NewCredential, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput, Then, Timing, Trigger,
+    Event, EventBody, NewCredential, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput, StuckBecause, Then,
+    Timing, Trigger,
 };
 use crate::evidence::record::{AuditRecord, ExceptionCause, PartyKind};
 
@@ -53,6 +54,7 @@ fn plan() -> RunPlan {
             name: "ada".to_owned(),
         },
         approval: approval(),
+        policy: None,
         strategy: Strategy::DualSlot,
         access: serde_json::Value::Null,
         new: Some(NewCredential {
@@ -163,8 +165,46 @@ fn a_record_names_who_asked_what_was_tried_and_why_it_was_taken_back() {
     );
     assert_eq!(
         records[4].rule.as_deref(),
-        Some("provision: requested, own approval, unwinding")
+        Some("provision: requested, no policy, own approval, unwinding")
     );
+}
+
+#[test]
+fn the_record_of_a_run_that_asks_for_a_person_names_the_true_cause_and_the_policy() {
+    let mut plan = plan();
+    plan.policy = Some("daily".to_owned());
+    let run = Run::open(&events()[0]).unwrap();
+    let system = |kind| StuckBecause::System { kind };
+    for (because, cause) in [
+        (StuckBecause::Consumer, ExceptionCause::ConsumerFault),
+        (StuckBecause::Approval, ExceptionCause::ApprovalLapsed),
+        (StuckBecause::Drift, ExceptionCause::Drift),
+        (StuckBecause::Data, ExceptionCause::MissingData),
+        (StuckBecause::Ourselves, ExceptionCause::OwnFault),
+        (system(ErrorKind::Transient), ExceptionCause::ProviderFault),
+        (system(ErrorKind::Conflict), ExceptionCause::Drift),
+    ] {
+        let asked = Event {
+            seq: 1,
+            at: Timestamp::UNIX_EPOCH,
+            epoch: 1,
+            body: EventBody::NeedsOperator {
+                step: Step::AwaitUptake,
+                reason: "late".to_owned(),
+                manual_step: "look".to_owned(),
+                because,
+            },
+        };
+        let bytes = encode_event(&plan, &run, &asked);
+        let record = AuditRecord::decode(&bytes).unwrap();
+        assert_eq!(record.exception.unwrap().cause, cause, "{because:?}");
+        assert!(record.rule.unwrap().contains("policy daily"));
+        assert_eq!(
+            event_of(&bytes).unwrap(),
+            Some(asked),
+            "the cause is folded back from the log"
+        );
+    }
 }
 
 #[test]

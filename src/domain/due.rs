@@ -49,6 +49,9 @@ impl DueReason {
     }
 }
 
+/// Due for longer than this is overdue.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(1);
+
 /// A rotation rule that cannot be followed. Found when a manifest is planned, never in the night.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRule {

@@ -4,6 +4,7 @@
 
 pub mod actor;
 pub mod audit;
+pub mod control;
 pub mod digest;
 pub mod due;
 pub mod identity;

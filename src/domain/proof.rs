@@ -377,8 +377,8 @@ fn last_obstacle(terms: &ProofTerms, progress: &ProofProgress) -> Option<&'stati
 }
 
 #[cfg(test)]
-#[path = "proof_tests.rs"]
-mod tests;
-#[cfg(test)]
 #[path = "settling_tests.rs"]
 mod settling_tests;
+#[cfg(test)]
+#[path = "proof_tests.rs"]
+mod tests;

@@ -45,6 +45,15 @@ impl Default for BreakerSettings {
 }
 
 impl BreakerSettings {
+    /// After a long silence even a small due set is suspicious: a clock that is ahead makes everything due, however little there is.
+    #[must_use]
+    pub fn after_silence(self) -> Self {
+        Self {
+            at_least: self.at_least.min(1),
+            ..self
+        }
+    }
+
     /// The largest due set that is not suspicious. Pure.
     #[must_use]
     pub fn limit(&self, active: u64, allowance: Option<Allowance>, now: Timestamp) -> u32 {

@@ -1,8 +1,15 @@
-//! Two clocks that must agree: the wall's, by which things are due, and the monotonic one. Where they part between two looks, by a jump in
-//! either direction, nobody knows what is due, and everything destructive is frozen until a person has looked (P9).
+//! Clocks that must agree: the wall's, by which things are due, the monotonic one beside it, and the newest record of the log, which says when
+//! somebody last wrote here. Where they part, nobody knows what is due, and everything destructive is frozen until a person has looked (P9).
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
+
+use crate::store::{Store, StoreError};
+
+/// How far the wall clock may be behind the newest record, and may move against the monotonic one, before it is called wrong.
+pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+/// A log in which nothing was written for longer than this may also be a clock that is ahead.
+pub const LONGEST_SILENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The wall clock moved by `by` more (or less) than time passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +33,51 @@ impl Clocks {
     }
 }
 
+/// What the newest record says of the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgainstLog {
+    Agrees,
+    /// The clock stands before what was written already: it is wrong, or was when that was written.
+    Behind {
+        by: SignedDuration,
+    },
+    /// Nothing was written for so long that the clock may be ahead as well as the server may have been off.
+    Silent {
+        since: SignedDuration,
+    },
+}
+
+/// Compares the wall clock with the newest record. Pure.
+#[must_use]
+pub fn against_log(now: Timestamp, newest: Option<Timestamp>) -> AgainstLog {
+    let Some(newest) = newest else {
+        return AgainstLog::Agrees;
+    };
+    let since = now.duration_since(newest);
+    if since < -TOLERANCE {
+        AgainstLog::Behind { by: -since }
+    } else if since > LONGEST_SILENCE {
+        AgainstLog::Silent { since }
+    } else {
+        AgainstLog::Agrees
+    }
+}
+
+/// When the newest record was written; `None` in an empty log.
+///
+/// # Errors
+/// When the store does not answer.
+pub async fn newest_record(store: &dyn Store) -> Result<Option<Timestamp>, StoreError> {
+    let size = store.log_state().await?.size;
+    let Some(last) = size.checked_sub(1) else {
+        return Ok(None);
+    };
+    Ok(store.log(last, 1).await?.first().map(|entry| entry.at))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Clocks;
+    use super::{AgainstLog, Clocks, LONGEST_SILENCE, TOLERANCE, against_log};
     use jiff::{SignedDuration, Timestamp};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -46,5 +95,18 @@ mod tests {
         assert_eq!(jump.map(|jump| jump.by), Some(hour));
         let back = clocks.look(wall, later, tolerance);
         assert_eq!(back.map(|jump| jump.by), Some(-(hour + hour)));
+    }
+
+    #[test]
+    fn a_clock_behind_the_log_is_wrong_and_a_long_silence_is_told() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let second = SignedDuration::from_secs(1);
+        assert_eq!(against_log(now, None), AgainstLog::Agrees);
+        assert_eq!(against_log(now, Some(now + TOLERANCE)), AgainstLog::Agrees);
+        let by = TOLERANCE + second;
+        assert_eq!(against_log(now, Some(now + by)), AgainstLog::Behind { by });
+        assert_eq!(against_log(now, Some(now - LONGEST_SILENCE)), AgainstLog::Agrees);
+        let since = LONGEST_SILENCE + second;
+        assert_eq!(against_log(now, Some(now - since)), AgainstLog::Silent { since });
     }
 }

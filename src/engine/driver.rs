@@ -28,9 +28,10 @@ use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
-use super::{Shared, budget, findings, manual, measure};
+use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepError, Then as AfterFailure, after_failure, decide,
+    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepError, StepOutput, StuckBecause,
+    Then as AfterFailure, after_failure, decide,
 };
 use crate::store::{Claimed, Fact};
 
@@ -154,7 +155,7 @@ impl Driver {
             && let Some(end) = self.shared.steps.obstacle(&self.run, step).await
         {
             let observations = Vec::new();
-            self.take(step, StepReport { observations, end })?;
+            self.take(step, StepReport { observations, end }, Vec::new())?;
             return Ok(None);
         }
         if step.has_effect() {
@@ -174,7 +175,11 @@ impl Driver {
             _ => None,
         };
         self.shared.limits.answered(&system, error, self.now());
-        self.take(step, report)?;
+        let mut found = Vec::new();
+        if let StepEnd::Done(StepOutput::Read { reading }) = &report.end {
+            found.push(foreign::found(&self.shared, &self.run, reading, self.now()).await?);
+        }
+        self.take(step, report, found)?;
         if must_record_at_once {
             self.flush(Then::GoOn).await?;
         }
@@ -189,7 +194,8 @@ impl Driver {
             self.learn().await?;
             if let Err(why) = self.still_allowed(step).await {
                 let manual_step = manual::approve_again(&self.run);
-                self.ask_operator(step, format!("the approval does not hold: {why}"), manual_step)?;
+                let reason = format!("the approval does not hold: {why}");
+                self.ask_operator(step, StuckBecause::Approval, reason, manual_step)?;
                 return Ok(Intended::Again);
             }
         }
@@ -264,16 +270,20 @@ impl Driver {
         done.unwrap_or_else(|_| crashed(step))
     }
 
-    /// Turns what a step reported into events.
-    fn take(&mut self, step: Step, report: StepReport) -> Result<(), Stop> {
+    /// Turns what a step reported into events; what was found on the way is stored with its success.
+    fn take(&mut self, step: Step, report: StepReport, found: Vec<Fact>) -> Result<(), Stop> {
         for observation in report.observations {
             self.push(EventBody::Observed { step, observation }, Vec::new())?;
         }
         match report.end {
-            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, Vec::new()),
+            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, found),
             StepEnd::Wait { until, why } => self.push(EventBody::Waiting { step, until, why }, Vec::new()),
             StepEnd::Failed(error) => self.failed(step, error),
-            StepEnd::AskOperator { reason, manual_step } => self.ask_operator(step, reason, manual_step),
+            StepEnd::AskOperator {
+                reason,
+                manual_step,
+                because,
+            } => self.ask_operator(step, because, reason, manual_step),
         }
     }
 
@@ -297,19 +307,40 @@ impl Driver {
             }
             AfterFailure::AskOperator => {
                 let manual_step = manual::manual_step(&self.run, step, &error);
-                self.ask_operator(step, error.message, manual_step)
+                self.ask_operator(
+                    step,
+                    StuckBecause::System { kind: error.kind },
+                    error.message,
+                    manual_step,
+                )
             }
         }
     }
 
-    pub(super) fn ask_operator(&mut self, step: Step, reason: String, manual_step: String) -> Result<(), Stop> {
-        let finding = findings::needs_operator(&self.shared.env, &self.run, step, &reason, &manual_step, self.now());
+    pub(super) fn ask_operator(
+        &mut self,
+        step: Step,
+        because: StuckBecause,
+        reason: String,
+        manual_step: String,
+    ) -> Result<(), Stop> {
+        let (env, now) = (&self.shared.env, self.now());
+        let mut found = vec![findings::needs_operator(
+            env,
+            &self.run,
+            step,
+            &reason,
+            &manual_step,
+            now,
+        )];
+        found.extend(findings::consumer_not_seen(env, &self.run, step, &reason, now));
         let asked = EventBody::NeedsOperator {
             step,
             reason,
             manual_step,
+            because,
         };
-        self.push(asked, vec![finding])
+        self.push(asked, found)
     }
 
     async fn wait(&mut self, now: Timestamp, at: Timestamp) -> Result<Option<Left>, Stop> {
@@ -332,15 +363,14 @@ impl Driver {
         let until = barrier.ask_again(now, self.shared.settings.recheck);
         tracing::info!(run.id = %self.run.id(), run.step = step.name(), barrier = barrier.name(), "a step is held back");
         measure::held(barrier.name());
-        let mut facts = Vec::new();
         if let Barrier::Budget { scope, limit, .. } = barrier {
-            facts.push(self.budget_spent(scope, *limit, now));
+            self.budget_spent(scope, *limit, now).await?;
         }
-        let left = self.leave_with(Some(until), facts).await?;
+        let left = self.leave(Some(until)).await?;
         Ok(left.map_or(Intended::Again, Intended::Left))
     }
 
-    fn budget_spent(&self, scope: &str, limit: u32, now: Timestamp) -> Fact {
+    async fn budget_spent(&self, scope: &str, limit: u32, now: Timestamp) -> Result<(), Stop> {
         let wrong = findings::Wrong {
             kind: findings::BUDGET_SPENT,
             subject: scope.to_owned(),
@@ -350,7 +380,7 @@ impl Driver {
                 "{scope} has seen its {limit} destructive actions in this window; what else is wanted waits for room"
             ),
         };
-        findings::raised(&self.shared.env, now, wrong)
+        Ok(housekeeping::raise_once(&self.shared, wrong, now).await?)
     }
 
     async fn close(&mut self, outcome: Outcome) -> Result<Option<Left>, Stop> {
@@ -372,10 +402,6 @@ impl Driver {
         }
         measure::closed(kind, name, at.duration_since(opened_at));
         Ok(Some(Left::Closed))
-    }
-
-    async fn leave(&mut self, until: Option<Timestamp>) -> Result<Option<Left>, Stop> {
-        self.leave_with(until, Vec::new()).await
     }
 }
 

@@ -20,6 +20,30 @@ pub const CANNOT_PLAN: &str = "cannot_plan";
 pub const BREAKER_OPEN: &str = "breaker_open";
 pub const CLOCK_JUMP: &str = "clock_jump";
 pub const BUDGET_SPENT: &str = "budget_spent";
+pub const UNOWNED: &str = "unowned";
+pub const CONSUMER_NOT_SEEN: &str = "consumer_not_seen";
+pub const SETTLING_OUTSIDE_WINDOW: &str = "settling_outside_window";
+pub const FOREIGN: &str = "foreign";
+
+/// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
+pub const KINDS: [&str; 16] = [
+    ALIVE_AFTER_REVOKE,
+    UNPROVABLE,
+    FOREIGN,
+    NEEDS_OPERATOR,
+    CLOCK_JUMP,
+    BREAKER_OPEN,
+    SETTLING_OUTSIDE_WINDOW,
+    CONSUMER_NOT_SEEN,
+    EXPIRED,
+    OVERDUE,
+    UNOWNED,
+    CANNOT_PLAN,
+    RUN_UNWOUND,
+    APPROVAL_WANTED,
+    BUDGET_SPENT,
+    EXPIRING,
+];
 
 /// How much it matters, in the words of the review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +125,37 @@ pub(super) fn needs_operator(
     raised(env, at, wrong)
 }
 
+/// A run that waits for its consumers and was given to a person says so of the identity as well: its owner can do something about that.
+pub(super) fn consumer_not_seen(env: &Environment, run: &Run, step: Step, reason: &str, at: Timestamp) -> Option<Fact> {
+    let plan = run.plan();
+    let wrong = Wrong {
+        kind: CONSUMER_NOT_SEEN,
+        subject: plan.identity_name.clone(),
+        severity: Severity::High,
+        owner: &plan.owner,
+        text: format!("{}: {reason}", plan.identity_name),
+    };
+    matches!(step, Step::AwaitUptake | Step::AwaitReturn).then(|| raised(env, at, wrong))
+}
+
+/// Credentials on an account of ours that nobody recorded: found, told, and never removed by itself (P5).
+pub(super) fn foreign(env: &Environment, run: &Run, keys: &[String], at: Timestamp) -> Fact {
+    let plan = run.plan();
+    let wrong = Wrong {
+        kind: FOREIGN,
+        subject: plan.identity_name.clone(),
+        severity: Severity::High,
+        owner: &plan.owner,
+        text: format!(
+            "the account of {} on `{}` holds credentials that nobody recorded: {}. Find out who made them; Keyfall does not remove what it did not make",
+            plan.identity_name,
+            plan.system_name,
+            keys.join(", ")
+        ),
+    };
+    raised(env, at, wrong)
+}
+
 /// What is stored with the closing event.
 pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Timestamp) -> Vec<Fact> {
     let plan = run.plan();
@@ -119,12 +174,12 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
     if run.path() == Path::Unwinding {
         facts.push(raised(env, at, unwound(plan, run.unwind_cause().unwrap_or("unknown"))));
     } else {
-        for kind in [RUN_UNWOUND, OVERDUE, APPROVAL_WANTED, CANNOT_PLAN] {
+        for kind in [RUN_UNWOUND, OVERDUE, APPROVAL_WANTED, CANNOT_PLAN, CONSUMER_NOT_SEEN] {
             facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
     }
     if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {
-        for kind in [EXPIRED, EXPIRING] {
+        for kind in [EXPIRED, EXPIRING, UNOWNED, FOREIGN] {
             facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
     }

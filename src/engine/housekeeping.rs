@@ -1,5 +1,5 @@
 //! What is done now and then beside the runs: dead secrets are destroyed on record when their deadline has passed (P8), and identities that
-//! expire, or have expired, become findings while there is time to act.
+//! expire, or have expired, become findings while there is time to act. Control identities, whose expiry nobody else could move, are renewed.
 
 use std::sync::Arc;
 
@@ -9,12 +9,14 @@ use super::findings::{self, Severity, Wrong, about_identity};
 use super::{Shared, measure, record};
 use crate::domain::actor::Actor;
 use crate::domain::audit::{Act, encode_act};
+use crate::domain::control::CONTROL_LIFE;
+use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
-use crate::store::{Commit, Fact, FindingFilter, LogEntry, Page, StoreError};
+use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page, StoreError};
 
 const BATCH: u32 = 200;
 /// How long before its expiry an identity is spoken about.
-const NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
+pub(super) const NOTICE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// Destroys what is over its deadline and scrubs what the store left of it. Answers how many secrets were destroyed.
 pub(super) async fn destroy_secrets(shared: &Shared) -> Result<u32, StoreError> {
@@ -73,7 +75,8 @@ pub(super) fn act_entry(shared: &Shared, at: Timestamp, action: &str, details: s
     LogEntry { run: None, at, bytes }
 }
 
-/// Raises what expires within the notice and what has expired, and resolves what was given more time. A finding that is open is left as it is.
+/// Raises what expires within the notice and what has expired. A finding that is open is left as it is; `sweep.rs` resolves what was given more
+/// time.
 pub(super) async fn look_at_expiry(shared: &Arc<Shared>) -> Result<u32, StoreError> {
     let now = record::to_micros(shared.env.now());
     let before = now.saturating_add(NOTICE).unwrap_or(Timestamp::MAX);
@@ -86,6 +89,7 @@ pub(super) async fn look_at_expiry(shared: &Arc<Shared>) -> Result<u32, StoreErr
         let mut facts = Vec::new();
         for identity in shared.store.identities_with(&ids).await? {
             if identity.is_control {
+                renew_control(shared, identity, now).await?;
                 continue;
             }
             let (kind, other) = if identity.spec.expires <= now {
@@ -106,7 +110,48 @@ pub(super) async fn look_at_expiry(shared: &Arc<Shared>) -> Result<u32, StoreErr
     }
 }
 
-fn expiry<'a>(identity: &'a crate::domain::identity::Identity, kind: &'static str) -> Wrong<'a> {
+/// Nobody has a manifest of a control identity. It lives on for as long as its system is registered, under that system's approval.
+async fn renew_control(shared: &Shared, mut identity: Identity, now: Timestamp) -> Result<(), StoreError> {
+    let register = shared.register.current(&*shared.store).await?;
+    let system = register.system(&identity.spec.system);
+    let Some(approval) = system.and_then(|system| system.approved.as_ref()) else {
+        return Ok(());
+    };
+    let guard = Guard::IdentityAt {
+        name: identity.name.clone(),
+        version: identity.version,
+    };
+    let before = identity.spec.expires;
+    identity.spec.expires = now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX);
+    identity.version = identity.version.saturating_add(1);
+    identity.approved = Some(approval.clone());
+    let bytes = encode_act(Act {
+        id: format!("act_{}", shared.env.draw_uuid().simple()),
+        at: now,
+        action: "control_identity_renewed",
+        by: &Actor::Engine,
+        trigger: "schedule",
+        identity: Some(&identity.name),
+        system: Some(&identity.spec.system),
+        approval: Some(approval),
+        exception: None,
+        outcome: "done",
+        details: serde_json::json!({ "expired_at": before, "expires_at": identity.spec.expires }),
+    });
+    let commit = Commit {
+        guards: vec![guard],
+        facts: vec![Fact::Identity(identity)],
+        log: vec![LogEntry {
+            run: None,
+            at: now,
+            bytes,
+        }],
+    };
+    // Refused: somebody changed it meanwhile, and the next look sees it as it is then.
+    shared.store.commit(commit).await.map(drop)
+}
+
+fn expiry<'a>(identity: &'a Identity, kind: &'static str) -> Wrong<'a> {
     let at = identity.spec.expires;
     let (severity, text) = if kind == findings::EXPIRED {
         let text = format!(
@@ -124,7 +169,7 @@ fn expiry<'a>(identity: &'a crate::domain::identity::Identity, kind: &'static st
     about_identity(identity, kind, severity, text)
 }
 
-async fn is_open(shared: &Shared, kind: &str, subject: &str) -> Result<bool, StoreError> {
+pub(super) async fn is_open(shared: &Shared, kind: &str, subject: &str) -> Result<bool, StoreError> {
     let filter = FindingFilter {
         kind: Some(kind.to_owned()),
         subject: Some(subject.to_owned()),
@@ -133,25 +178,38 @@ async fn is_open(shared: &Shared, kind: &str, subject: &str) -> Result<bool, Sto
     Ok(!shared.store.findings(&filter, Page::first(1)).await?.is_empty())
 }
 
-/// Stores findings with one record that names them. Answers how many there were.
+/// Stores one finding with its record, unless it is open already: what is asked again and again fills no log.
+pub(super) async fn raise_once(shared: &Shared, wrong: Wrong<'_>, at: Timestamp) -> Result<(), StoreError> {
+    if is_open(shared, wrong.kind, &wrong.subject).await? {
+        return Ok(());
+    }
+    let fact = findings::raised(&shared.env, at, wrong);
+    commit_findings(shared, vec![fact], at).await.map(drop)
+}
+
+/// Stores findings, raised and resolved, with records that name them. Answers how many were raised.
 pub(super) async fn commit_findings(shared: &Shared, facts: Vec<Fact>, at: Timestamp) -> Result<u32, StoreError> {
-    let named: Vec<_> = facts
-        .iter()
-        .filter_map(|fact| match fact {
-            Fact::Finding(row) => Some(serde_json::json!({ "kind": row.kind, "subject": row.subject })),
-            _ => None,
-        })
-        .collect();
-    if facts.is_empty() {
+    let mut raised = Vec::new();
+    let mut resolved = Vec::new();
+    for fact in &facts {
+        match fact {
+            Fact::Finding(row) => raised.push(serde_json::json!({ "kind": row.kind, "subject": row.subject })),
+            Fact::FindingResolved { kind, subject, .. } => {
+                resolved.push(serde_json::json!({ "kind": kind, "subject": subject }));
+            }
+            _ => {}
+        }
+    }
+    let count = u32::try_from(raised.len()).unwrap_or(u32::MAX);
+    let mut log = Vec::new();
+    for (action, named) in [("findings_raised", raised), ("findings_resolved", resolved)] {
+        if !named.is_empty() {
+            log.push(act_entry(shared, at, action, serde_json::json!({ "findings": named })));
+        }
+    }
+    if log.is_empty() {
         return Ok(0);
     }
-    let count = u32::try_from(named.len()).unwrap_or(u32::MAX);
-    let log = vec![act_entry(
-        shared,
-        at,
-        "findings_raised",
-        serde_json::json!({ "findings": named }),
-    )];
     let commit = Commit {
         guards: Vec::new(),
         facts,

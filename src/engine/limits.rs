@@ -114,3 +114,87 @@ impl Limits {
         self.systems.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jiff::{SignedDuration, Timestamp};
+    use keyfall_sdk::ErrorKind;
+
+    use super::{FAILURES, Limits, Slot};
+    use crate::domain::resource::SystemLimits;
+
+    const IMPATIENT: Duration = Duration::from_millis(20);
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn limits(concurrency: u32, calls_per_second: u32) -> SystemLimits {
+        SystemLimits {
+            concurrency,
+            calls_per_second,
+            ..SystemLimits::default()
+        }
+    }
+
+    #[track_caller]
+    fn free(slot: Slot) -> tokio::sync::OwnedSemaphorePermit {
+        match slot {
+            Slot::Free(permit) => permit,
+            Slot::Later(at) => panic!("to be asked again at {at}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn no_more_steps_than_the_system_allows_are_under_way_at_once() {
+        let (all, two) = (Limits::default(), limits(2, 1000));
+        let first = free(all.slot("db", &two, now(), IMPATIENT).await);
+        let _second = free(all.slot("db", &two, now(), IMPATIENT).await);
+        let third = all.slot("db", &two, now(), IMPATIENT).await;
+        assert!(matches!(third, Slot::Later(at) if at > now()));
+        // Another system has room of its own.
+        drop(free(all.slot("cache", &two, now(), IMPATIENT).await));
+        drop(first);
+        drop(free(all.slot("db", &two, now(), IMPATIENT).await));
+    }
+
+    #[tokio::test]
+    async fn changed_limits_hold_from_then_on() {
+        let all = Limits::default();
+        let _first = free(all.slot("db", &limits(1, 1000), now(), IMPATIENT).await);
+        assert!(matches!(
+            all.slot("db", &limits(1, 1000), now(), IMPATIENT).await,
+            Slot::Later(_)
+        ));
+        drop(free(all.slot("db", &limits(2, 1000), now(), IMPATIENT).await));
+    }
+
+    #[tokio::test]
+    async fn a_system_that_fails_for_everybody_is_left_alone_for_longer_each_time() {
+        let (all, some) = (Limits::default(), limits(9, 1000));
+        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+        let fails = || all.answered("db", Some(ErrorKind::Transient), now());
+        for _ in 1..FAILURES {
+            fails();
+        }
+        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            fails();
+            match all.slot("db", &some, now(), IMPATIENT).await {
+                Slot::Later(at) => pauses.push(at.duration_since(now())),
+                Slot::Free(_) => panic!("it was not left alone"),
+            }
+        }
+        assert_eq!(pauses[..3], [2, 4, 8].map(SignedDuration::from_secs));
+        assert_eq!(pauses.last(), Some(&SignedDuration::from_mins(5)));
+
+        let later = now() + SignedDuration::from_mins(6);
+        drop(free(all.slot("db", &some, later, IMPATIENT).await));
+        all.answered("db", Some(ErrorKind::Denied), later);
+        fails();
+        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+    }
+}

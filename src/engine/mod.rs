@@ -16,11 +16,12 @@ pub mod breaker;
 mod budget;
 mod calls;
 mod claim;
-mod clocks;
+pub mod clocks;
 pub mod controls;
 mod driver;
 mod facts;
 pub mod findings;
+mod foreign;
 pub mod freeze;
 mod gate;
 pub mod guard;
@@ -41,6 +42,7 @@ mod schedule;
 pub mod secrets;
 pub mod standstill;
 pub mod steps;
+mod sweep;
 pub mod systems;
 #[cfg(test)]
 mod tests;
@@ -83,6 +85,8 @@ pub struct EngineSettings {
     pub recheck: SignedDuration,
     /// How long the result of an effect may be known to this process alone.
     pub flush_after: Duration,
+    /// How often what is wrong without anything happening (overdue, without an owner) is looked for, and what is right again.
+    pub sweep_every: Duration,
     /// No bell is hung up. Passes are made all the same, more rarely.
     pub without_bell: bool,
 }
@@ -96,9 +100,10 @@ impl EngineSettings {
             max_runs: 64,
             take_over_at_start: false,
             breaker: BreakerSettings::default(),
-            clock_tolerance: SignedDuration::from_mins(5),
+            clock_tolerance: clocks::TOLERANCE,
             recheck: SignedDuration::from_secs(5),
             flush_after: Duration::from_millis(100),
+            sweep_every: Duration::from_secs(60),
             without_bell: false,
         }
     }
@@ -182,9 +187,10 @@ impl Engine {
                 "the bell does not ring; passes are made every few seconds without it"
             );
         }
+        let silence = pass::compare_with_log(&shared).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(claim::run(Arc::clone(&shared)));
-        tasks.spawn(pass::run(Arc::clone(&shared)));
+        tasks.spawn(pass::run(Arc::clone(&shared), silence));
         let renewing = tokio::spawn(lease::keep_renewing(Arc::clone(&shared)));
         tasks.close();
         Ok(EngineHandle {

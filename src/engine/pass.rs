@@ -4,14 +4,15 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
-use super::clocks::{Clocks, Jump};
+use super::clocks::{AgainstLog, Clocks, against_log, newest_record};
 use super::findings::{self, Severity, Wrong};
 use super::freeze::{FREEZE, Freeze};
 use super::schedule::{self, Memory};
+use super::sweep::Sweep;
 use super::{Shared, housekeeping, record};
 use crate::store::{Commit, StoreError};
 
@@ -21,7 +22,7 @@ const SECRETS_EVERY: Duration = Duration::from_secs(30);
 const EXPIRY_EVERY: Duration = Duration::from_secs(900);
 /// While nothing may be opened, due identities are only looked at for the findings about them.
 const STANDSTILL_EVERY: Duration = Duration::from_secs(60);
-const KEYFALL: &str = "keyfall";
+pub(super) const KEYFALL: &str = "keyfall";
 
 /// What one pass found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +46,7 @@ struct Rounds {
     secrets: Option<Instant>,
     expiry: Option<Instant>,
     standstill: Option<Instant>,
+    sweep: Option<Instant>,
 }
 
 fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
@@ -56,13 +58,33 @@ fn is_time(last: &mut Option<Instant>, every: Duration) -> bool {
     true
 }
 
-/// Makes passes until the engine stops.
-pub(super) async fn run(shared: Arc<Shared>) {
+/// Before anything else is done: the clock against the newest record of the log. A clock that is behind freezes everything destructive.
+/// Answers for how long nothing was written, when that is longer than a server is usually off.
+///
+/// # Errors
+/// When the store does not answer.
+pub(super) async fn compare_with_log(shared: &Shared) -> Result<Option<SignedDuration>, StoreError> {
+    let now = shared.env.now();
+    match against_log(now, newest_record(&*shared.store).await?) {
+        AgainstLog::Agrees => Ok(None),
+        AgainstLog::Behind { by } => {
+            let reason = format!("the clock stands {by:#} before the newest record of the log");
+            freeze_for_clock(shared, reason, now).await?;
+            Ok(None)
+        }
+        AgainstLog::Silent { since } => Ok(Some(since)),
+    }
+}
+
+/// Makes passes until the engine stops. `silence`: see [`compare_with_log`].
+pub(super) async fn run(shared: Arc<Shared>, silence: Option<SignedDuration>) {
     let mut passes = Passes {
         shared: Arc::clone(&shared),
         clocks: Clocks::default(),
         memory: Memory::default(),
         rounds: Rounds::default(),
+        sweep: Sweep::default(),
+        silence,
     };
     while !shared.is_stopping() {
         passes.one().await;
@@ -79,6 +101,9 @@ struct Passes {
     clocks: Clocks,
     memory: Memory,
     rounds: Rounds,
+    sweep: Sweep,
+    /// For how long the log was silent before this start, until the first due set was looked at.
+    silence: Option<SignedDuration>,
 }
 
 impl Passes {
@@ -104,16 +129,21 @@ impl Passes {
         let shared = Arc::clone(&self.shared);
         let tolerance = shared.settings.clock_tolerance;
         if let Some(jump) = self.clocks.look(report.at, Instant::now(), tolerance) {
-            freeze_after(&shared, jump, report.at).await?;
+            let reason = format!("the wall clock jumped by {:#} against the time that passed", jump.by);
+            freeze_for_clock(&shared, reason, report.at).await?;
         }
         report.frozen = shared.store.setting(FREEZE).await?.as_deref().map(Freeze::of_setting);
         report.breaker = match shared.store.setting(BREAKER).await? {
             Some(value) => Some(Tripped::of_setting(&value)),
-            None => ask_breaker(&shared, report.at).await?,
+            None => ask_breaker(&shared, self.silence, report.at).await?,
         };
+        self.silence = None;
         let standstill = standstill(report);
         if standstill.is_none() || is_time(&mut self.rounds.standstill, STANDSTILL_EVERY) {
-            schedule::open_due(&shared, &mut self.memory, standstill, report).await?;
+            schedule::open_due(&shared, &mut self.memory, standstill.is_some(), report).await?;
+        }
+        if is_time(&mut self.rounds.sweep, shared.settings.sweep_every) {
+            self.sweep.over(&shared, standstill.as_deref()).await?;
         }
         if is_time(&mut self.rounds.secrets, SECRETS_EVERY) {
             report.secrets_destroyed = housekeeping::destroy_secrets(&shared).await?;
@@ -138,11 +168,10 @@ fn standstill(report: &PassReport) -> Option<String> {
     })
 }
 
-/// A clock that jumped has made things due, or not due, that were not.
-async fn freeze_after(shared: &Shared, jump: Jump, at: Timestamp) -> Result<(), StoreError> {
+/// A clock that is wrong has made things due, or not due, that were not.
+async fn freeze_for_clock(shared: &Shared, reason: String, at: Timestamp) -> Result<(), StoreError> {
     let at = record::to_micros(at);
-    let reason = format!("the wall clock jumped by {:#} against the time that passed", jump.by);
-    tracing::error!(clock.jump = %jump.by, "{reason}; everything destructive is frozen");
+    tracing::error!("{reason}; everything destructive is frozen");
     let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze --reason …`");
     let wrong = Wrong {
         kind: findings::CLOCK_JUMP,
@@ -166,9 +195,17 @@ async fn freeze_after(shared: &Shared, jump: Jump, at: Timestamp) -> Result<(), 
     shared.store.commit(commit).await.map(drop)
 }
 
-/// Opens the breaker when more is due than can be right.
-async fn ask_breaker(shared: &Shared, at: Timestamp) -> Result<Option<Tripped>, StoreError> {
-    let settings = shared.settings.breaker;
+/// Opens the breaker when more is due than can be right. After a long silence the clock may be ahead, and a due set that would be small
+/// otherwise is looked at by a person first.
+async fn ask_breaker(
+    shared: &Shared,
+    silence: Option<SignedDuration>,
+    at: Timestamp,
+) -> Result<Option<Tripped>, StoreError> {
+    let settings = match silence {
+        Some(_) => shared.settings.breaker.after_silence(),
+        None => shared.settings.breaker,
+    };
     let small = settings.at_least;
     if shared.store.count_due(at, small.saturating_add(1)).await? <= small {
         return Ok(None);
@@ -191,11 +228,13 @@ async fn ask_breaker(shared: &Shared, at: Timestamp) -> Result<Option<Tripped>, 
         return Ok(None);
     }
     let at = record::to_micros(at);
-    let tripped = Tripped {
-        why: format!("more than {limit} of {active} active identities are due at once"),
-        due,
-        at,
-    };
+    let mut why = format!("more than {limit} of {active} active identities are due at once");
+    if let Some(silence) = silence {
+        why.push_str(&format!(
+            ", and nothing was recorded here for {silence:#}: the server was off, or its clock is ahead"
+        ));
+    }
+    let tripped = Tripped { why, due, at };
     tracing::error!(
         due,
         limit,

@@ -11,9 +11,12 @@ use super::facts::facts_of;
 use super::lease::renew;
 use super::outbox::{Extra, Flushed, Then};
 use super::register::Snapshot;
+use crate::domain::control::control_rotation;
 use crate::domain::identity::Identity;
 use crate::domain::resource::Budget;
-use crate::domain::workflow::{Event, EventBody, IllegalEvent, Outcome, Path, Run, RunKind, RunStatus, Trigger};
+use crate::domain::workflow::{
+    Event, EventBody, IllegalEvent, Outcome, Path, Run, RunKind, RunStatus, StuckBecause, Trigger,
+};
 use crate::store::{Fact, Page, RunFilter, StoreError};
 
 /// Why a driver stops in the middle.
@@ -108,19 +111,11 @@ impl Driver {
 
     /// Stores what is pending. The results of effects are not given up as long as the run is ours: a store that fails is asked again.
     pub(super) async fn flush(&mut self, then: Then) -> Result<Written, Stop> {
-        self.flush_with(then, Vec::new()).await
-    }
-
-    async fn flush_with(&mut self, then: Then, facts: Vec<Fact>) -> Result<Written, Stop> {
         let mut pause = FIRST_PAUSE;
         let mut offers: u32 = 0;
         loop {
             offers = offers.saturating_add(1);
-            let extra = Extra {
-                guards: Vec::new(),
-                facts: facts.clone(),
-            };
-            match self.outbox.flush(&self.shared, &self.run, then, extra).await {
+            match self.outbox.flush(&self.shared, &self.run, then, Extra::default()).await {
                 Ok(Flushed::Stored) => return Ok(Written::AsAsked),
                 Ok(Flushed::Lost) => return Err(Stop::Lost),
                 Ok(Flushed::Moved | Flushed::Held(_)) => {
@@ -159,17 +154,13 @@ impl Driver {
             "This is a defect of Keyfall. Compare what is downstream with `keyfall describe run {id}`, put right what differs, then run `keyfall retry {id} --reason …`, or `keyfall resume {id} --reason …` if the goal of {} is reached",
             step.name()
         );
-        self.ask_operator(step, reason, manual_step)?;
-        Ok(self.leave_with(None, Vec::new()).await?.unwrap_or(Left::Broken))
+        self.ask_operator(step, StuckBecause::Ourselves, reason, manual_step)?;
+        Ok(self.leave(None).await?.unwrap_or(Left::Broken))
     }
 
     /// Stores what is pending and gives the run up until then.
-    pub(super) async fn leave_with(
-        &mut self,
-        until: Option<Timestamp>,
-        facts: Vec<Fact>,
-    ) -> Result<Option<Left>, Stop> {
-        match self.flush_with(Then::Release(until), facts).await? {
+    pub(super) async fn leave(&mut self, until: Option<Timestamp>) -> Result<Option<Left>, Stop> {
+        match self.flush(Then::Release(until)).await? {
             Written::AsAsked => Ok(Some(Left::Waiting { until })),
             Written::Anew => Ok(None),
         }
@@ -212,7 +203,9 @@ impl Driver {
         let register = self.shared.register.current(&*self.shared.store).await?;
         let identity = self.shared.store.identity(self.run.plan().identity).await?;
         let holding = identity.as_ref().and_then(|identity| register.policy_of(identity));
-        self.schedule.rule = holding.map(|holding| holding.policy.rotation.clone());
+        let is_control = identity.as_ref().is_some_and(|identity| identity.is_control);
+        let rule = holding.map(|holding| holding.policy.rotation.clone());
+        self.schedule.rule = rule.or_else(|| is_control.then(control_rotation));
         self.subject = Some(Subject { identity, register });
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::domain::actor::Approval;
 use crate::domain::identity::Identity;
 use crate::domain::ids::ResourceId;
 use crate::domain::policy::policy_for;
-use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemLimits};
+use crate::domain::resource::{Budget, DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemLimits};
 use crate::store::{Store, StoreError};
 
 /// Limits that were changed are obeyed after at most this long.
@@ -47,6 +47,16 @@ impl Snapshot {
 
     pub(super) fn system(&self, name: &str) -> Option<&Resource> {
         self.systems.get(name)
+    }
+
+    pub(super) fn systems(&self) -> impl Iterator<Item = (&String, &Resource)> {
+        self.systems.iter()
+    }
+
+    /// The budget that is counted under a scope (`budget.rs`); the default where no policy of that name holds any more.
+    pub(super) fn budget_of(&self, scope: &str) -> Budget {
+        let policy = scope.split_once(':').and_then(|(_, policy)| self.policies.get(policy));
+        policy.map(|(policy, _)| policy.budget.clone()).unwrap_or_default()
     }
 
     pub(super) fn limits_of(&self, system: &str) -> SystemLimits {

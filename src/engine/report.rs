@@ -8,7 +8,7 @@ use crate::domain::digest::Digest;
 use crate::domain::ids::RunId;
 use crate::domain::planner::ConnectorFacts;
 use crate::domain::resource::Resource;
-use crate::domain::workflow::{Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput};
+use crate::domain::workflow::{Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput, StuckBecause};
 use crate::store::{Fact, SecretRow};
 
 /// What a step saw, in order, and how it ended.
@@ -31,6 +31,7 @@ pub enum StepEnd {
     AskOperator {
         reason: String,
         manual_step: String,
+        because: StuckBecause,
     },
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::findings::{self, Severity, about_identity};
@@ -15,7 +15,7 @@ use super::register::{Holding, Snapshot};
 use super::{Shared, housekeeping, measure, record};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::identity::{Credential, Identity};
-use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
+use crate::domain::ids::{CredentialId, IdentityId, PlanId, RunId, SecretId};
 use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Autonomy, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
@@ -24,8 +24,6 @@ use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
 const BATCH: u32 = 500;
 /// How long an identity that may not be opened is left alone before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// Due for longer than this is overdue.
-const GRACE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Why a due identity was not opened.
 struct Held {
@@ -50,16 +48,17 @@ pub(super) struct Scheduling<'a> {
     memory: &'a mut Memory,
     register: Arc<Snapshot>,
     systems: HashMap<String, SystemFacts>,
-    approvals: HashMap<String, Result<(), String>>,
-    /// Frozen, or the breaker is open: due identities are looked at, none is opened.
-    standstill: Option<String>,
+    /// By the plan that was approved: all standing approvals of one plan are the same.
+    approvals: HashMap<PlanId, Result<(), String>>,
+    /// Frozen, or the breaker is open: due identities are counted, none is opened.
+    is_standing_still: bool,
 }
 
 /// Opens what is due, page by page.
 pub(super) async fn open_due(
     shared: &Arc<Shared>,
     memory: &mut Memory,
-    standstill: Option<String>,
+    is_standing_still: bool,
     report: &mut PassReport,
 ) -> Result<(), StoreError> {
     let register = shared.register.current(&*shared.store).await?;
@@ -69,7 +68,7 @@ pub(super) async fn open_due(
         register,
         systems: HashMap::new(),
         approvals: HashMap::new(),
-        standstill,
+        is_standing_still,
     };
     let mut seen = HashSet::new();
     let mut after = None;
@@ -97,7 +96,12 @@ impl Scheduling<'_> {
             .filter(|due| !is_left_alone(due))
             .map(|due| (due.id, due))
             .collect();
-        report.due = report.due.saturating_add(u32::try_from(page.len()).unwrap_or(u32::MAX));
+        let count = u32::try_from(page.len()).unwrap_or(u32::MAX);
+        report.due = report.due.saturating_add(count);
+        if self.is_standing_still {
+            report.held = report.held.saturating_add(count);
+            return Ok(());
+        }
         let ids: Vec<IdentityId> = page
             .iter()
             .map(|due| due.id)
@@ -118,7 +122,7 @@ impl Scheduling<'_> {
             let credentials = credentials.get(&identity.id).map_or(&[][..], Vec::as_slice);
             match self.prepare(identity, due, credentials, now).await? {
                 Ok(commit) => commits.push(commit),
-                Err(held) => facts.extend(self.hold(identity, due, held, now, report)),
+                Err(held) => facts.extend(self.hold(identity, held, now, report)),
             }
         }
         housekeeping::commit_findings(self.shared, facts, now).await?;
@@ -142,33 +146,15 @@ impl Scheduling<'_> {
         Ok(())
     }
 
-    fn hold(
-        &mut self,
-        identity: &Identity,
-        due: &DueIdentity,
-        held: Held,
-        now: Timestamp,
-        report: &mut PassReport,
-    ) -> Vec<Fact> {
+    fn hold(&mut self, identity: &Identity, held: Held, now: Timestamp, report: &mut PassReport) -> Option<Fact> {
         report.held = report.held.saturating_add(1);
         let until = Instant::now() + LOOK_AGAIN;
         let before = self.memory.held.insert(identity.id, (until, held.kind));
-        let mut facts = Vec::new();
-        if before.is_none_or(|(_, kind)| kind != held.kind) {
-            let wrong = about_identity(identity, held.kind, held.severity, held.text);
-            facts.push(findings::raised(&self.shared.env, now, wrong));
-            if now.duration_since(due.due_at) > GRACE {
-                let text = format!(
-                    "`{}` has been due since {} ({})",
-                    identity.name,
-                    due.due_at,
-                    due.reason.name()
-                );
-                let wrong = about_identity(identity, findings::OVERDUE, Severity::High, text);
-                facts.push(findings::raised(&self.shared.env, now, wrong));
-            }
+        if before.is_some_and(|(_, kind)| kind == held.kind) {
+            return None;
         }
-        facts
+        let wrong = about_identity(identity, held.kind, held.severity, held.text);
+        Some(findings::raised(&self.shared.env, now, wrong))
     }
 
     async fn prepare(
@@ -178,26 +164,22 @@ impl Scheduling<'_> {
         credentials: &[Credential],
         now: Timestamp,
     ) -> Result<Result<Commit, Held>, StoreError> {
-        if let Some(why) = &self.standstill {
-            return Ok(Err(Held {
-                kind: findings::OVERDUE,
-                severity: Severity::Medium,
-                text: format!("`{}` is due and nothing is opened: {why}", identity.name),
-            }));
-        }
         let register = Arc::clone(&self.register);
         let holding = register.policy_of(identity);
-        let approval = match may_open(identity, holding, now) {
+        let approval = match may_open(identity, &register, now) {
             Ok(approval) => approval,
             Err(held) => return Ok(Err(held)),
         };
-        let policy = holding.map_or("", |holding| holding.name);
-        if let Err(why) = self.check_approval(policy, &approval).await {
+        if let Err(why) = self.check_approval(&approval).await {
+            let whose = match holding {
+                Some(holding) if !identity.is_control => format!("policy `{}`", holding.name),
+                _ => format!("system `{}`", identity.spec.system),
+            };
             return Ok(Err(Held {
                 kind: findings::APPROVAL_WANTED,
                 severity: Severity::High,
                 text: format!(
-                    "`{}` is due, and the approval of its policy `{policy}` does not hold: {why}. Apply the manifest of policy `{policy}` again and have the plan approved",
+                    "`{}` is due, and the approval of {whose} does not hold: {why}. Apply the manifest of {whose} again and have the plan approved",
                     identity.name
                 ),
             }));
@@ -231,7 +213,7 @@ impl Scheduling<'_> {
             identity,
             system_id: resource.id,
             system,
-            policy: holding.map(|holding| holding.policy),
+            policy: holding.map(|holding| (holding.name, holding.policy)),
             destinations: &self.register.destinations,
             credentials,
             connector: facts.connector.as_ref().map_err(Clone::clone)?,
@@ -265,12 +247,12 @@ impl Scheduling<'_> {
         opening(plan, secret).map_err(|error| error.to_string())
     }
 
-    async fn check_approval(&mut self, policy: &str, approval: &Approval) -> Result<(), String> {
-        if let Some(known) = self.approvals.get(policy) {
+    async fn check_approval(&mut self, approval: &Approval) -> Result<(), String> {
+        if let Some(known) = self.approvals.get(&approval.plan) {
             return known.clone();
         }
         let answer = self.shared.prepare.check_approval(approval).await;
-        self.approvals.insert(policy.to_owned(), answer.clone());
+        self.approvals.insert(approval.plan, answer.clone());
         answer
     }
 
@@ -290,8 +272,20 @@ impl Scheduling<'_> {
 }
 
 /// The standing approval under which the engine may rotate the identity by itself, or why it may not.
-fn may_open(identity: &Identity, holding: Option<Holding<'_>>, now: Timestamp) -> Result<Approval, Held> {
-    let Some(holding) = holding else {
+fn may_open(identity: &Identity, register: &Snapshot, now: Timestamp) -> Result<Approval, Held> {
+    let standing = |approved: &Approval| Approval {
+        standing: true,
+        ..approved.clone()
+    };
+    if identity.is_control {
+        // Powerless and Keyfall's own: what allowed its system allows its rotations, whatever policies say of the system's identities.
+        let system = register.system(&identity.spec.system);
+        let approved = system.and_then(|system| system.approved.as_ref());
+        return approved
+            .map(standing)
+            .ok_or_else(|| wanted(identity, "its system was not approved by anybody"));
+    }
+    let Some(holding) = register.policy_of(identity) else {
         return Err(wanted(identity, "no policy selects it"));
     };
     if identity.spec.expires <= now {
@@ -304,7 +298,6 @@ fn may_open(identity: &Identity, holding: Option<Holding<'_>>, now: Timestamp) -
             ),
         });
     }
-    // A control identity is Keyfall's own and powerless; its rotation takes nothing from anybody.
     if identity.spec.privileged {
         return Err(wanted(
             identity,
@@ -316,10 +309,7 @@ fn may_open(identity: &Identity, holding: Option<Holding<'_>>, now: Timestamp) -
         Autonomy::Propose => Err(wanted(identity, "its policy proposes and waits to be asked")),
         Autonomy::Approve => Err(wanted(identity, "its policy asks for approval of each run")),
         Autonomy::Automatic => match holding.approved {
-            Some(approved) => Ok(Approval {
-                standing: true,
-                ..approved.clone()
-            }),
+            Some(approved) => Ok(standing(approved)),
             None => Err(wanted(identity, "its policy was not approved by anybody")),
         },
     }

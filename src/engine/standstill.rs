@@ -12,7 +12,7 @@ use super::record::to_micros;
 use crate::clock::Environment;
 use crate::domain::actor::Actor;
 use crate::domain::audit::{Act, encode_act, encode_event};
-use crate::domain::workflow::{Event, EventBody, Run, RunStatus};
+use crate::domain::workflow::{Event, EventBody, Run, RunStatus, StuckBecause};
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, Page, RunFilter, Store, StoreError, StoredRun};
 
 /// The setting. Its value is the reason.
@@ -159,6 +159,7 @@ fn ask_about(
             step,
             reason: reason.to_owned(),
             manual_step: manual_step.clone(),
+            because: StuckBecause::Drift,
         },
     };
     run.apply(&event)?;

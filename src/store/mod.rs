@@ -146,6 +146,16 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> BoxFuture<'_, Result<Vec<(Timestamp, IdentityId)>>>;
 
+    /// Open runs that were opened before then, the oldest first, behind `after`; with the instant of their opening and whose they are.
+    fn runs_under_way_since(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, RunId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RunId, IdentityId)>>>;
+    /// The first owner behind `after`, in the order of names, that any identity names.
+    fn next_owner<'a>(&'a self, after: &'a str) -> BoxFuture<'a, Result<Option<String>>>;
+
     fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>>;
     fn runs<'a>(&'a self, filter: &'a RunFilter, page: Page) -> BoxFuture<'a, Result<Vec<RunRow>>>;
     fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>>;

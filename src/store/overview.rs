@@ -6,6 +6,7 @@ use super::driver::{Driver, first, only_number, only_text};
 use super::sql::{credential, finding, identity, ledger, run};
 use super::sql_store::SqlStore;
 use super::{LAST_BACKUP_AT, Overview, Result};
+use crate::domain::due::GRACE;
 
 /// Figures of the review are counted no further than this.
 const FAR_ENOUGH: u32 = 100_000;
@@ -25,7 +26,9 @@ impl<D: Driver> SqlStore<D> {
                 .await?,
             open_runs: self.some(run::COUNT_OPEN.with([]), ledger::read_count).await?,
             open_findings: self.some(finding::COUNT_OPEN.with([]), ledger::read_count).await?,
-            overdue: self.due_count(now, FAR_ENOUGH).await?,
+            overdue: self
+                .due_count(now.saturating_sub(GRACE).unwrap_or(now), FAR_ENOUGH)
+                .await?,
             expiring_in_30_days: first(self.some(expiring, only_number).await?).unwrap_or(0),
             last_backup_at: last_backup.and_then(|micros| Timestamp::from_microsecond(micros).ok()),
         })

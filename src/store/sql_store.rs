@@ -211,6 +211,19 @@ impl<D: Driver> Store for SqlStore<D> {
         Box::pin(self.some(identity::expiring(before, after, limit), identity::read_expiring))
     }
 
+    fn runs_under_way_since(
+        &self,
+        before: Timestamp,
+        after: Option<(Timestamp, RunId)>,
+        limit: u32,
+    ) -> BoxFuture<'_, Result<Vec<(Timestamp, RunId, IdentityId)>>> {
+        Box::pin(self.some(run::under_way(before, after, limit), run::read_under_way))
+    }
+
+    fn next_owner<'a>(&'a self, after: &'a str) -> BoxFuture<'a, Result<Option<String>>> {
+        Box::pin(self.one(identity::NEXT_OWNER.with([("after", after.into())]), only_text))
+    }
+
     fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>> {
         Box::pin(self.stored_run(id))
     }

@@ -10,4 +10,5 @@ mod plans;
 mod policies;
 mod secrets;
 mod stopping;
+mod watching;
 mod world;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::app::manifest::ManifestFile;
 use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, PlanView, Signed, first_people};
-use crate::clock::Environment;
+use crate::clock::{Environment, ShiftedClock};
 use crate::domain::audit::decode_event;
 use crate::domain::ids::PlanId;
 use crate::engine::prepare::{KnownSignatures, Preparation};
@@ -35,13 +35,15 @@ pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     pub(super) app: App,
     pub(super) env: Environment,
+    pub(super) clock: Arc<ShiftedClock>,
     keys: BTreeMap<String, SigningKey>,
 }
 
 impl World {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let env = Environment::of_this_machine();
+        let clock = Arc::new(ShiftedClock::default());
+        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
         let options = StoreOptions::new(decode_event);
         let store = open_sqlite(&folder.path().join("keyfall.db"), options, env.clone())
             .await
@@ -58,6 +60,7 @@ impl World {
             store,
             keys: BTreeMap::from(keys),
             env,
+            clock,
         };
         let (facts, _) = first_people(&world.env, &public).unwrap();
         world.put(facts).await;

@@ -34,8 +34,8 @@ pub struct Registered<'a> {
     pub identity: &'a Identity,
     pub system_id: ResourceId,
     pub system: &'a SystemManifest,
-    /// `None`: no policy selects the identity; the defaults hold.
-    pub policy: Option<&'a PolicySpec>,
+    /// With its name. `None`: no policy selects the identity; the defaults hold.
+    pub policy: Option<(&'a str, &'a PolicySpec)>,
     pub destinations: &'a BTreeMap<String, (ResourceId, DestinationSpec)>,
     /// All credentials that the identity ever had.
     pub credentials: &'a [Credential],
@@ -124,6 +124,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
     check_take_over(identity, registered.credentials, request.kind)?;
     let strategy = strategy(registered)?;
     let current = current_of(identity, registered.credentials);
+    let policy = registered.policy.map(|(_, policy)| policy);
     let old = ending(registered, &request, current)?;
     let new = begins(request.kind).then(|| new_credential(registered, strategy, current, drawn));
     let reach = registered.system.reach();
@@ -145,6 +146,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         reason: request.reason,
         initiator: request.initiator,
         approval: request.approval,
+        policy: registered.policy.map(|(name, _)| name.to_owned()),
         strategy,
         access: identity.spec.access.clone(),
         new,
@@ -152,8 +154,8 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         accounts: accounts(registered),
         deliveries: deliveries(registered)?,
         consumers: consumers(registered),
-        timing: timing(registered.policy, drawn.now),
-        proof: proof_terms(registered.system, registered.policy, registered.connector),
+        timing: timing(policy, drawn.now),
+        proof: proof_terms(registered.system, policy, registered.connector),
         exception: request.exception,
     })
 }

@@ -65,6 +65,8 @@ pub enum EventBody {
         step: Step,
         reason: String,
         manual_step: String,
+        #[serde(default)]
+        because: StuckBecause,
     },
     /// A person sent the run on: tries the step again.
     Retried {
@@ -119,6 +121,26 @@ impl EventBody {
             Self::Closed { .. } => "closed",
         }
     }
+}
+
+/// Whose the reason is for which a person is asked; the audit log's closed list of causes has a word for each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StuckBecause {
+    /// The system failed in a way of this kind.
+    System {
+        kind: ErrorKind,
+    },
+    /// The world downstream is not as recorded, or this store is not the newest one.
+    #[default]
+    Drift,
+    Consumer,
+    /// The approval does not hold any more.
+    Approval,
+    /// Something that the step needs is not there: a secret, a connector, a setting.
+    Data,
+    /// A defect of Keyfall.
+    Ourselves,
 }
 
 /// What a step leaves for the steps after it.

@@ -98,6 +98,9 @@ pub struct RunPlan {
     pub reason: DueReason,
     pub initiator: Actor,
     pub approval: Approval,
+    /// The policy whose rules this plan was made under, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     pub strategy: Strategy,
     pub access: serde_json::Value,
     pub new: Option<NewCredential>,

@@ -101,6 +101,7 @@ fn plan(kind: RunKind, strategy: Strategy) -> RunPlan {
             standing: true,
             solo: false,
         },
+        policy: None,
         strategy,
         access: serde_json::Value::Null,
         new: issues.then_some(new),

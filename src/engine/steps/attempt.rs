@@ -17,7 +17,7 @@ use super::{
 };
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::proof::Round;
-use crate::domain::workflow::{DeliveryPlan, Observation, Run, RunPlan, Step, StepError, StepOutput};
+use crate::domain::workflow::{DeliveryPlan, Observation, Run, RunPlan, Step, StepError, StepOutput, StuckBecause};
 
 /// Steps end early with `?`: every end but *done* is on the error side.
 pub(super) type Ended<T> = Result<T, StepEnd>;
@@ -149,7 +149,8 @@ impl<'a> Attempt<'a> {
         let opened = self.open(id).await;
         let secret = opened.map_err(|error| self.no_secret(&error))?;
         if secret.is_empty() {
-            return Err(self.ask(
+            return Err(self.ask_because(
+                StuckBecause::Data,
                 format!("the stored secret {id} is empty"),
                 &self.or_cancel("restore the store from a backup", "and rotate the identity"),
             ));
@@ -185,7 +186,11 @@ impl<'a> Attempt<'a> {
     fn no_secret(&self, error: &SecretError) -> StepEnd {
         match error {
             SecretError::Read(_) => fail(ErrorKind::Transient, chain(error)),
-            _ => self.ask(chain(error), &self.or_cancel("bring the secret back", "and plan anew")),
+            _ => self.ask_because(
+                StuckBecause::Data,
+                chain(error),
+                &self.or_cancel("bring the secret back", "and plan anew"),
+            ),
         }
     }
 
@@ -197,21 +202,35 @@ impl<'a> Attempt<'a> {
                 ..
             } => fail(ErrorKind::Transient, chain(error)),
             SystemError::Connect { source, .. } if source.kind().is_retryable() => fail(source.kind(), chain(error)),
-            SystemError::Unknown(_) => self.ask(chain(error), &self.or_cancel("apply its manifest", "and plan anew")),
-            SystemError::OtherEndpoints { .. } => self.ask(
+            SystemError::Unknown(_) => self.ask_because(
+                StuckBecause::Data,
+                chain(error),
+                &self.or_cancel("apply its manifest", "and plan anew"),
+            ),
+            SystemError::OtherEndpoints { .. } => self.ask_because(
+                StuckBecause::Approval,
                 chain(error),
                 &self.or_cancel("put the approved manifest back", "and plan anew"),
             ),
-            _ => self.ask(chain(error), "put right what it names"),
+            _ => self.ask_because(StuckBecause::Data, chain(error), "put right what it names"),
         }
     }
 
     /// Hands over to a person, who reads what to do and how the run goes on afterwards.
     pub(super) fn ask(&self, reason: impl Into<String>, manual_step: &str) -> StepEnd {
+        let because = match self.step {
+            Step::AwaitUptake | Step::AwaitReturn => StuckBecause::Consumer,
+            _ => StuckBecause::Drift,
+        };
+        self.ask_because(because, reason, manual_step)
+    }
+
+    fn ask_because(&self, because: StuckBecause, reason: impl Into<String>, manual_step: &str) -> StepEnd {
         let run = self.run.id();
         StepEnd::AskOperator {
             reason: reason.into(),
             manual_step: format!("{manual_step}; then `keyfall retry {run} --reason …`"),
+            because,
         }
     }
 
@@ -230,6 +249,7 @@ impl<'a> Attempt<'a> {
         StepEnd::AskOperator {
             reason: reason.into(),
             manual_step: format!("{manual_step}; then `keyfall resume {run} --reason …`"),
+            because: StuckBecause::Drift,
         }
     }
 
@@ -239,6 +259,7 @@ impl<'a> Attempt<'a> {
         StepEnd::AskOperator {
             reason: reason.into(),
             manual_step: format!("take this run back with `keyfall cancel {run} --reason …`; then {manual_step}"),
+            because: StuckBecause::Drift,
         }
     }
 

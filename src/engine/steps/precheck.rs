@@ -6,7 +6,7 @@ use keyfall_sdk::{PrincipalReading, PrincipalRef, PrincipalStatus, Strategy};
 use super::super::report::StepEnd;
 use super::accounts::{all_principals, is_another, merged, read_each};
 use super::attempt::{Attempt, Ended};
-use crate::domain::workflow::{Observation, RunKind, StepOutput};
+use crate::domain::workflow::{Observation, RunKind, StepOutput, StuckBecause};
 
 /// Credentials that an account of a dual-slot system holds at most.
 const SLOTS: usize = 2;
@@ -93,6 +93,7 @@ fn ask_who_changed_it(at: &Attempt<'_>, missing: String) -> StepEnd {
     StepEnd::AskOperator {
         reason: missing,
         manual_step,
+        because: StuckBecause::Drift,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::domain::workflow::{EventBody, Run, Step};
 use crate::engine::freeze::{Freeze, lifted};
 use crate::engine::standstill::{Cause, ended, stand_still};
 use crate::engine::{EngineHandle, opening};
+use crate::evidence::record::AuditRecord;
 use crate::store::{Committed, StoredRun};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -63,10 +64,11 @@ async fn nothing_scheduled_opens_under_a_freeze() {
     freeze(&world).await;
     let live = world.due("app", HOUR).await;
     let engine = world.start().await;
-    until("it is spoken about", || async {
-        (!world.open_findings().await.is_empty()).then_some(())
+    until("it is held", || async {
+        (engine.status().last_pass.held == 1).then_some(())
     })
     .await;
+    world.until_open("overdue", "app", true).await;
     assert!(world.run_of(&live).await.is_none());
     // The pass says so at its end, a moment after its findings.
     let by = until("the pass says who froze", || async {
@@ -118,6 +120,14 @@ async fn a_budget_is_never_exceeded_also_when_a_node_dies_between() {
     );
     let kinds: Vec<_> = world.open_findings().await.into_iter().map(|(kind, _)| kind).collect();
     assert_eq!(kinds, ["budget_spent"]);
+    let log = world.store.log(0, 1000).await.unwrap();
+    let records = log.iter().map(|entry| AuditRecord::decode(&entry.bytes).unwrap());
+    let told = records.filter(|record| record.action == "findings_raised" && record.details.contains("budget_spent"));
+    let told = told.count();
+    assert!(
+        (1..=3).contains(&told),
+        "no change without a record, and no record for meeting it again: {told}"
+    );
     second.shutdown().await;
 }
 

@@ -92,6 +92,8 @@ impl Store for DyingStore {
         fn due_identities<'a>(now: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Vec<DueIdentity>;
         fn count_due<'a>(now: Timestamp, up_to: u32) -> u32;
         fn expiring_identities<'a>(before: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Vec<(Timestamp, IdentityId)>;
+        fn runs_under_way_since<'a>(before: Timestamp, after: Option<(Timestamp, RunId)>, limit: u32) -> Vec<(Timestamp, RunId, IdentityId)>;
+        fn next_owner<'a>(after: &'a str) -> Option<String>;
         fn run<'a>(id: RunId) -> Option<StoredRun>;
         fn runs<'a>(filter: &'a RunFilter, page: Page) -> Vec<RunRow>;
         fn open_run_of<'a>(identity: IdentityId) -> Option<RunId>;

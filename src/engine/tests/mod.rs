@@ -2,9 +2,11 @@
 //! a destructive step back. Real connectors are tried in `steps` and in the tests of the whole binary.
 
 mod barriers;
+mod clocks;
 mod crash;
 mod dying;
 mod runs;
 mod schedule;
 mod script;
+mod sweeps;
 mod world;

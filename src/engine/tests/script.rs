@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{
-    BoxFuture, Confirmation, ErrorKind, Issued, KeyId, PrincipalReading, PrincipalRef, ProbeReading, Revoked,
-    SessionsEnded, Verdict,
+    BoxFuture, Confirmation, ErrorKind, Issued, KeyId, PlaceReading, PrincipalReading, PrincipalRef, PrincipalState,
+    PrincipalStatus, ProbeReading, Revoked, SessionsEnded, Verdict,
 };
 
 use crate::clock::Environment;
@@ -16,7 +16,9 @@ use crate::domain::ids::CredentialId;
 use crate::domain::planner::ConnectorFacts;
 use crate::domain::proof::{ControlPlane, Round, Standing, judge};
 use crate::domain::resource::Resource;
-use crate::domain::workflow::{Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput};
+use crate::domain::workflow::{
+    Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput, StuckBecause,
+};
 use crate::engine::report::{Closing, PerformSteps, PrepareRuns, StepEnd, StepReport};
 use crate::store::{SecretRow, Store};
 
@@ -46,6 +48,8 @@ struct Downstream {
     violations: Vec<String>,
     approval: Option<String>,
     obstacle: Option<String>,
+    /// On the account, by somebody else's hand.
+    foreign: Vec<KeyId>,
 }
 
 /// Steps that come to rest inside of their call until their gate is opened.
@@ -104,6 +108,33 @@ impl Script {
 
     pub(super) fn violations(&self) -> Vec<String> {
         self.downstream.lock().unwrap().violations.clone()
+    }
+
+    /// What the account shows besides what the runs made.
+    pub(super) fn plant(&self, keys: &[&str]) {
+        let keys = keys.iter().map(|key| KeyId((*key).to_owned()));
+        self.downstream.lock().unwrap().foreign = keys.collect();
+    }
+
+    fn reading(&self, plan: &RunPlan) -> PrincipalReading {
+        let mut key_ids = vec![issued(plan).key_id];
+        key_ids.extend(self.downstream.lock().unwrap().foreign.iter().cloned());
+        let state = PrincipalState {
+            name: "app".to_owned(),
+            immutable_id: "1".to_owned(),
+            status: PrincipalStatus::Enabled,
+            key_ids,
+            grants: Vec::new(),
+            privileged: false,
+            sessions: None,
+            expires_at: None,
+        };
+        PrincipalReading {
+            places: vec![PlaceReading {
+                vantage: "primary".to_owned(),
+                state: Some(state),
+            }],
+        }
     }
 
     /// From here on approvals do not hold, for this reason.
@@ -189,7 +220,7 @@ impl Script {
             Step::ProveDead => self.deaths(run, plan.old.iter().map(|old| old.id).collect(), now),
             Step::ProveNewDead => self.deaths(run, plan.new.iter().map(|new| new.id).collect(), now),
             Step::ReadBack => StepReport::done(StepOutput::Read {
-                reading: PrincipalReading { places: Vec::new() },
+                reading: self.reading(plan),
             }),
             _ => StepReport::done(StepOutput::Nothing),
         }
@@ -286,6 +317,7 @@ impl PerformSteps for Script {
             obstacle.map(|reason| StepEnd::AskOperator {
                 reason,
                 manual_step: "cancel this run".to_owned(),
+                because: StuckBecause::Drift,
             })
         })
     }
@@ -337,13 +369,17 @@ impl PerformSteps for Script {
 }
 
 impl PrepareRuns for Script {
-    fn connector_facts<'a>(&'a self, _system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>> {
+    fn connector_facts<'a>(&'a self, system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>> {
         Box::pin(async {
+            let samples = self.store.settling(&system.name, 9).await.unwrap();
             Ok(ConnectorFacts {
                 strategies: vec![keyfall_sdk::Strategy::DualSlot],
                 settling: SignedDuration::ZERO,
                 settling_source: "documented".to_owned(),
-                measured: None,
+                measured: samples
+                    .iter()
+                    .map(|sample| SignedDuration::from_micros(sample.micros))
+                    .max(),
             })
         })
     }

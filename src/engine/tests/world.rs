@@ -11,8 +11,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::script::{Script, approval};
-use crate::clock::Environment;
-use crate::domain::audit::decode_event;
+use crate::clock::{Environment, ShiftedClock};
+use crate::domain::actor::Actor;
+use crate::domain::audit::{Act, decode_event, encode_act};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
@@ -20,13 +21,16 @@ use crate::domain::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use crate::domain::resource::{PolicySpec, Resource, Spec};
 use crate::domain::workflow::{EventBody, Run};
 use crate::engine::{Engine, EngineHandle, EngineSettings};
-use crate::store::{Commit, Committed, Fact, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite};
+use crate::store::{
+    Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
+};
 
 pub(super) struct World {
     _folder: TempDir,
     pub(super) store: Arc<dyn Store>,
     pub(super) steps: Arc<Script>,
     pub(super) env: Environment,
+    pub(super) clock: Arc<ShiftedClock>,
 }
 
 /// An active identity with one live credential.
@@ -45,7 +49,8 @@ impl World {
     /// `policy` goes over the spec of the one policy, which rotates daily, automatically.
     pub(super) async fn with_policy(policy: serde_json::Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let env = Environment::of_this_machine();
+        let clock = Arc::new(ShiftedClock::default());
+        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
         let options = StoreOptions::new(decode_event);
         let store = open_sqlite(&folder.path().join("keyfall.db"), options, env.clone())
             .await
@@ -56,6 +61,7 @@ impl World {
             store,
             steps,
             env,
+            clock,
         };
         world.register(policy).await;
         world
@@ -76,10 +82,64 @@ impl World {
         });
         let destination = json!({ "connector": "script", "environment": "test", "owner": "team-a" });
         self.put(vec![
+            self.owner("team-a"),
             self.resource("sys", Spec::System(serde_json::from_value(system).unwrap())),
             self.resource("dst", Spec::Destination(serde_json::from_value(destination).unwrap())),
             self.resource("daily", Spec::Policy(policy)),
         ])
+        .await;
+    }
+
+    pub(super) fn owner(&self, name: &str) -> Fact {
+        let spec = json!({ "contact": "team@example.com" });
+        self.resource(name, Spec::Owner(serde_json::from_value(spec).unwrap()))
+    }
+
+    /// Stores a record as it was written `ago`.
+    pub(super) async fn record(&self, ago: SignedDuration) {
+        let at = self.env.now() - ago;
+        let act = Act {
+            id: format!("act_{}", self.env.draw_uuid().simple()),
+            at,
+            action: "secret_set",
+            by: &Actor::Engine,
+            trigger: "request",
+            identity: None,
+            system: None,
+            approval: None,
+            exception: None,
+            outcome: "done",
+            details: json!({}),
+        };
+        let commit = Commit {
+            log: vec![LogEntry {
+                run: None,
+                at,
+                bytes: encode_act(act),
+            }],
+            ..Commit::default()
+        };
+        self.store.commit(commit).await.unwrap();
+    }
+
+    /// Changes what is registered of an identity.
+    pub(super) async fn change(&self, live: &Live, change: impl FnOnce(&mut Identity)) {
+        let mut identity = self.store.identity(live.id).await.unwrap().unwrap();
+        change(&mut identity);
+        self.put(vec![Fact::Identity(identity)]).await;
+    }
+
+    pub(super) async fn is_open(&self, kind: &str, subject: &str) -> bool {
+        let open = self.open_findings().await;
+        open.contains(&(kind.to_owned(), subject.to_owned()))
+    }
+
+    /// Waits until the finding is open, or until it is not.
+    pub(super) async fn until_open(&self, kind: &str, subject: &str, is_open: bool) {
+        let what = format!("{kind} of {subject} is open: {is_open}");
+        until(&what, || async {
+            (self.is_open(kind, subject).await == is_open).then_some(())
+        })
         .await;
     }
 
@@ -203,6 +263,7 @@ pub(super) fn settings() -> EngineSettings {
     EngineSettings {
         take_over_at_start: true,
         recheck: SignedDuration::from_millis(50),
+        sweep_every: Duration::ZERO,
         ..EngineSettings::new("node-a")
     }
 }

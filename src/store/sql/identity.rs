@@ -51,6 +51,7 @@ statements! {
         order by expires_at, id limit $limit";
     EXPIRING_AFTER = "select id, expires_at from identities where state <> 'decommissioned' and expires_at < $before \
         and (expires_at, id) > ($after_at, $after_id) order by expires_at, id limit $limit";
+    NEXT_OWNER = "select owner from identities where owner > $after order by owner limit 1";
     COUNT_EXPIRING = "select count(*) from (select id from identities where state <> 'decommissioned' \
         and expires_at <= $until order by expires_at limit $limit) as expiring";
 }

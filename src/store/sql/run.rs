@@ -51,8 +51,30 @@ statements! {
     NEXT_LEASE_END = "select lease_until from runs where closed_at is null and lease_until is not null \
         and wake_at is not null order by lease_until, id limit 1";
     COUNT_OPEN = "select status, count(*) from runs where closed_at is null group by status order by status";
+    UNDER_WAY = "select id, identity, opened_at from runs where closed_at is null and opened_at < $before \
+        order by opened_at, id limit $limit";
+    UNDER_WAY_AFTER = "select id, identity, opened_at from runs where closed_at is null and opened_at < $before \
+        and (opened_at, id) > ($after_at, $after_id) order by opened_at, id limit $limit";
     /// For the deep check: all runs in id order.
     ALL_AFTER = concat!("select ", columns!(), " from runs where id > $after order by id limit $limit");
+}
+
+pub(crate) fn under_way(before: Timestamp, after: Option<(Timestamp, RunId)>, limit: u32) -> Result<Bound> {
+    match after {
+        None => UNDER_WAY.with([("before", before.into()), ("limit", limit.into())]),
+        Some((at, id)) => UNDER_WAY_AFTER.with([
+            ("before", before.into()),
+            ("after_at", at.into()),
+            ("after_id", Value::shown(&id)),
+            ("limit", limit.into()),
+        ]),
+    }
+}
+
+pub(crate) fn read_under_way(row: Row) -> Result<(Timestamp, RunId, IdentityId)> {
+    let mut columns = row.read("run under way");
+    let (id, identity) = (columns.shown()?, columns.shown()?);
+    Ok((columns.time()?, id, identity))
 }
 
 pub(crate) fn list(filter: &RunFilter, page: &Page) -> Result<Bound> {

@@ -199,7 +199,9 @@ async fn due_is_who_is_active_idle_and_past_its_time() {
     assert_eq!(behind, [expected(&second, 20)]);
     assert_eq!(test.store.count_due(at(20), 10).await.unwrap(), 2);
     assert_eq!(test.store.count_due(at(20), 1).await.unwrap(), 1);
-    assert_eq!(test.store.overview(at(20)).await.unwrap().overdue, 2);
+    // Overdue is what has been due for an hour.
+    assert_eq!(test.store.overview(at(20)).await.unwrap().overdue, 0);
+    assert_eq!(test.store.overview(at(20 + 3600)).await.unwrap().overdue, 2);
     // Its run is over: it is due again.
     test.put(vec![progress(&busy, 1, "unwound", false)]).await;
     let due_now = test.store.due_identities(at(20), None, 1).await.unwrap();

@@ -314,6 +314,7 @@ fn plan(row: &RunRow) -> RunPlan {
         reason: DueReason::MaxAge,
         initiator: Actor::Engine,
         approval: approval(),
+        policy: None,
         strategy: Strategy::AlternatingAccounts,
         access: serde_json::Value::Null,
         new: None,

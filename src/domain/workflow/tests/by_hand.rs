@@ -22,6 +22,7 @@ impl Told {
             step,
             reason: "test".to_owned(),
             manual_step: "test".to_owned(),
+            because: super::super::StuckBecause::Drift,
         };
         self.tell(asked).unwrap();
     }

@@ -5,7 +5,7 @@ use keyfall_sdk::{ErrorKind, Strategy};
 use super::{Told, at, plan};
 use crate::domain::actor::Actor;
 use crate::domain::workflow::{
-    Decision, Event, EventBody, Outcome, Run, RunKind, Step, StepError, Then, after_failure, decide,
+    Decision, Event, EventBody, Outcome, Run, RunKind, Step, StepError, StuckBecause, Then, after_failure, decide,
 };
 
 #[test]
@@ -95,6 +95,7 @@ fn a_retry_by_hand_does_not_forget_that_an_effect_was_begun() {
         step,
         reason,
         manual_step,
+        because: StuckBecause::Approval,
     })
     .unwrap();
     let (by, reason) = (Actor::Engine, "it does again".to_owned());

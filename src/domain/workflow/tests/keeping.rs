@@ -10,7 +10,7 @@ use crate::domain::identity::IdentityState;
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::proof::{Standing, judge};
 use crate::domain::workflow::{
-    Death, Decision, EventBody, Outcome, RegisterChange, RunKind, RunPlan, Step, StepOutput, decide,
+    Death, Decision, EventBody, Outcome, RegisterChange, RunKind, RunPlan, Step, StepOutput, StuckBecause, decide,
 };
 
 fn old() -> CredentialId {
@@ -150,6 +150,7 @@ fn a_proof_that_a_person_went_past_leaves_a_deadline() {
         step,
         reason,
         manual_step,
+        because: StuckBecause::Drift,
     };
     told.tell(asked).unwrap();
     let (by, reason) = (crate::domain::actor::Actor::Engine, String::new());

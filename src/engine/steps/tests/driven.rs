@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Live;
-use crate::domain::workflow::{Event, EventBody, Outcome, Run, RunStatus, Step, Then, after_failure};
+use crate::domain::workflow::{Event, EventBody, Outcome, Run, RunStatus, Step, StuckBecause, Then, after_failure};
 use crate::engine::report::{StepEnd, StepReport};
 use crate::evidence::receipt::ReceiptBody;
 
@@ -47,17 +47,22 @@ impl Driven {
         match report.end {
             StepEnd::Done(output) => self.push(at, EventBody::Succeeded { step, output }),
             StepEnd::Wait { until, why } => self.push(at, EventBody::Waiting { step, until, why }),
-            StepEnd::AskOperator { reason, manual_step } => self.push(
+            StepEnd::AskOperator {
+                reason,
+                manual_step,
+                because,
+            } => self.push(
                 at,
                 EventBody::NeedsOperator {
                     step,
                     reason,
                     manual_step,
+                    because,
                 },
             ),
             StepEnd::Failed(error) => {
                 let then = after_failure(&self.run, &error, 1.0, at);
-                let message = error.message.clone();
+                let (kind, message) = (error.kind, error.message.clone());
                 self.push(at, EventBody::Failed { step, error, then });
                 match then {
                     Then::RetryAt { .. } => {}
@@ -68,6 +73,7 @@ impl Driven {
                             step,
                             reason: message,
                             manual_step: "look".to_owned(),
+                            because: StuckBecause::System { kind },
                         },
                     ),
                 }

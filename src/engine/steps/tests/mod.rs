@@ -35,7 +35,7 @@ use crate::domain::actor::Actor;
 use crate::domain::digest::Digest;
 use crate::domain::ids::{CredentialId, IdentityId, SecretId};
 use crate::domain::resource::SystemManifest;
-use crate::domain::workflow::{Decision, EventBody, Outcome, Run, RunKind, RunPlan, Step, decide};
+use crate::domain::workflow::{Decision, EventBody, Outcome, Run, RunKind, RunPlan, Step, StuckBecause, decide};
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
 use crate::store::{Fact, StoreError};
@@ -362,6 +362,7 @@ impl Bench {
             step,
             reason: "test".to_owned(),
             manual_step: "test".to_owned(),
+            because: StuckBecause::Drift,
         };
         driven.push(self.now(), stuck);
         let resumed = EventBody::Resumed {

@@ -43,6 +43,7 @@ impl Bench {
             reason: DueReason::Requested,
             initiator: Actor::Engine,
             approval: standing(),
+            policy: None,
             strategy: self.strategy,
             access: json!({ "grants": ["read"] }),
             new: account.map(|principal| NewCredential {

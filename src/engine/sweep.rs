@@ -1,0 +1,283 @@
+//! What is wrong although nothing happens: identities that are overdue or without an owner, systems that settle later than they document. And
+//! what is right again: findings whose reason is gone are resolved here, whatever took it away.
+//!
+//! Everything is asked of a column that says so; no sweep reads the whole register.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::breaker::BREAKER;
+use super::findings::{self, Severity, Wrong, about_identity};
+use super::freeze::FREEZE;
+use super::housekeeping::{NOTICE, commit_findings, is_open, raise_once};
+use super::register::Snapshot;
+use super::{Shared, record};
+use crate::domain::due::GRACE;
+use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::ids::IdentityId;
+use crate::domain::resource::{Kind, Spec};
+use crate::store::{Fact, FindingFilter, FindingRow, IdentityFilter, Page, StoreError};
+
+const BATCH: u32 = 500;
+
+/// What is remembered between sweeps: losing it costs repeated questions, nothing else.
+#[derive(Default)]
+pub(super) struct Sweep {
+    /// Overdue, and said so.
+    overdue: HashSet<IdentityId>,
+}
+
+impl Sweep {
+    /// `standstill`: why nothing is opened at the moment.
+    pub(super) async fn over(&mut self, shared: &Arc<Shared>, standstill: Option<&str>) -> Result<(), StoreError> {
+        let now = record::to_micros(shared.env.now());
+        let register = shared.register.current(&*shared.store).await?;
+        self.overdue(shared, standstill, now).await?;
+        let owners = owners(shared).await?;
+        unowned(shared, &owners, now).await?;
+        settling(shared, &register, now).await?;
+        identities_right_again(shared, &owners, now).await?;
+        right_again(shared, &register, now).await
+    }
+
+    /// Due for longer than the grace: those that wait, and those whose run has been under way for as long.
+    async fn overdue(&mut self, shared: &Shared, why: Option<&str>, now: Timestamp) -> Result<(), StoreError> {
+        let late = now.saturating_sub(GRACE).unwrap_or(Timestamp::MIN);
+        let mut found = HashSet::new();
+        let mut after = None;
+        loop {
+            let page = shared.store.due_identities(late, after, BATCH).await?;
+            after = page.last().map(|due| (due.due_at, due.id));
+            let ids: Vec<_> = page.iter().map(|due| due.id).collect();
+            self.say_overdue(shared, &ids, why, now).await?;
+            found.extend(ids);
+            if page.len() < BATCH as usize {
+                break;
+            }
+        }
+        let mut after = None;
+        loop {
+            let page = shared.store.runs_under_way_since(late, after, BATCH).await?;
+            after = page.last().map(|(opened_at, run, _)| (*opened_at, *run));
+            let ids: Vec<_> = page.iter().map(|(_, _, identity)| *identity).collect();
+            self.say_overdue(shared, &ids, Some("its run does not end"), now)
+                .await?;
+            found.extend(ids);
+            if page.len() < BATCH as usize {
+                break;
+            }
+        }
+        self.overdue.retain(|id| found.contains(id));
+        Ok(())
+    }
+
+    async fn say_overdue(
+        &mut self,
+        shared: &Shared,
+        ids: &[IdentityId],
+        why: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let unsaid: Vec<_> = ids.iter().copied().filter(|id| !self.overdue.contains(id)).collect();
+        if unsaid.is_empty() {
+            return Ok(());
+        }
+        let mut facts = Vec::new();
+        for identity in shared.store.identities_with(&unsaid).await? {
+            if !is_overdue(&identity, now) {
+                continue;
+            }
+            self.overdue.insert(identity.id);
+            if is_open(shared, findings::OVERDUE, &identity.name).await? {
+                continue;
+            }
+            let wrong = about_identity(
+                &identity,
+                findings::OVERDUE,
+                Severity::High,
+                overdue_text(&identity, why),
+            );
+            facts.push(findings::raised(&shared.env, now, wrong));
+        }
+        commit_findings(shared, facts, now).await.map(drop)
+    }
+}
+
+/// One that has expired is not to be rotated any more, and is a finding of its own.
+fn is_overdue(identity: &Identity, now: Timestamp) -> bool {
+    let since = identity.due.map(|(at, _)| now.duration_since(at));
+    identity.state == IdentityState::Active && identity.spec.expires > now && since.is_some_and(|since| since > GRACE)
+}
+
+fn overdue_text(identity: &Identity, why: Option<&str>) -> String {
+    let (since, reason) = identity
+        .due
+        .map_or((String::new(), ""), |(at, reason)| (format!("{at:.0}"), reason.name()));
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    format!("`{}` has been due since {since} ({reason}){why}", identity.name)
+}
+
+async fn owners(shared: &Shared) -> Result<HashSet<String>, StoreError> {
+    let owners = shared.store.resources(Kind::Owner).await?;
+    Ok(owners.into_iter().map(|owner| owner.name).collect())
+}
+
+/// Owners are few, and each is asked for once; identities are read only where theirs is missing.
+async fn unowned(shared: &Shared, owners: &HashSet<String>, now: Timestamp) -> Result<(), StoreError> {
+    let mut last = String::new();
+    while let Some(owner) = shared.store.next_owner(&last).await? {
+        if !owners.contains(&owner) {
+            unowned_by(shared, &owner, now).await?;
+        }
+        last = owner;
+    }
+    Ok(())
+}
+
+async fn unowned_by(shared: &Shared, owner: &str, now: Timestamp) -> Result<(), StoreError> {
+    let filter = IdentityFilter {
+        owner: Some(owner.to_owned()),
+        with_control: true,
+        ..IdentityFilter::default()
+    };
+    let mut page = Page::first(BATCH);
+    loop {
+        let found = shared.store.identities(&filter, page.clone()).await?;
+        let mut facts = Vec::new();
+        for identity in found.iter().filter(|one| one.state != IdentityState::Decommissioned) {
+            if is_open(shared, findings::UNOWNED, &identity.name).await? {
+                continue;
+            }
+            let text = format!(
+                "`{}` names the owner `{owner}`, who is not registered: apply a manifest of kind Owner with this name, or give the identity another owner",
+                identity.name
+            );
+            let wrong = about_identity(identity, findings::UNOWNED, Severity::High, text);
+            facts.push(findings::raised(&shared.env, now, wrong));
+        }
+        commit_findings(shared, facts, now).await?;
+        match found.last() {
+            Some(last) if found.len() == BATCH as usize => page.after = Some(last.name.clone()),
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// Systems that were measured to honour what was revoked for longer than they, or their manifests, say.
+async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Result<(), StoreError> {
+    for (name, resource) in register.systems() {
+        let Spec::System(system) = &resource.spec else { continue };
+        // A connector that cannot be asked is told where it is needed.
+        let Ok(facts) = shared.prepare.connector_facts(resource).await else {
+            continue;
+        };
+        let documented = system.settling.map_or(facts.settling, |own| own.max(facts.settling));
+        match facts.measured.filter(|measured| *measured > documented) {
+            Some(measured) => {
+                let wrong = Wrong {
+                    kind: findings::SETTLING_OUTSIDE_WINDOW,
+                    subject: name.clone(),
+                    severity: Severity::Medium,
+                    owner: &system.owner,
+                    text: format!(
+                        "`{name}` went on accepting a revoked credential for {measured:#}, and {documented:#} is documented; proofs wait for as long as was measured. Find out why, or write `settling` in its manifest"
+                    ),
+                };
+                raise_once(shared, wrong, now).await?;
+            }
+            None => {
+                if is_open(shared, findings::SETTLING_OUTSIDE_WINDOW, name).await? {
+                    let fact = findings::resolved(findings::SETTLING_OUTSIDE_WINDOW, name.clone(), now);
+                    commit_findings(shared, vec![fact], now).await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Findings about identities that hold no more.
+async fn identities_right_again(shared: &Shared, owners: &HashSet<String>, now: Timestamp) -> Result<(), StoreError> {
+    let soon = now.saturating_add(NOTICE).unwrap_or(Timestamp::MAX);
+    let is_there = |identity: &Identity| identity.state != IdentityState::Decommissioned;
+    let is_due = |identity: &Identity| identity.due.is_some_and(|(at, _)| at <= now);
+    type StillWrong<'a> = &'a (dyn Fn(&Identity) -> bool + Sync);
+    let kinds: [(&'static str, StillWrong<'_>); 6] = [
+        (findings::OVERDUE, &|one| is_overdue(one, now)),
+        (findings::UNOWNED, &|one| {
+            is_there(one) && !owners.contains(&one.spec.owner)
+        }),
+        (findings::EXPIRED, &|one| is_there(one) && one.spec.expires <= now),
+        (findings::EXPIRING, &|one| {
+            is_there(one) && one.spec.expires > now && one.spec.expires < soon
+        }),
+        (findings::APPROVAL_WANTED, &|one| is_there(one) && is_due(one)),
+        (findings::CANNOT_PLAN, &|one| is_there(one) && is_due(one)),
+    ];
+    for (kind, is_still_wrong) in kinds {
+        let mut after = None;
+        while let Some(page) = open_findings(shared, kind, &mut after).await? {
+            let names: Vec<_> = page.iter().map(|row| row.subject.clone()).collect();
+            let found = shared.store.identities_named(&names).await?;
+            let by_name: HashMap<_, _> = found.iter().map(|one| (one.name.as_str(), one)).collect();
+            let over = names
+                .iter()
+                .filter(|name| !by_name.get(name.as_str()).is_some_and(|one| is_still_wrong(one)));
+            let facts = over.map(|name| findings::resolved(kind, name.clone(), now)).collect();
+            commit_findings(shared, facts, now).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Findings about the server itself that hold no more: what a person lifted, and a budget that has room again.
+async fn right_again(shared: &Shared, register: &Snapshot, now: Timestamp) -> Result<(), StoreError> {
+    let is_open_breaker = shared.store.setting(BREAKER).await?.is_some();
+    let is_frozen = shared.store.setting(FREEZE).await?.is_some();
+    for (kind, still) in [
+        (findings::BREAKER_OPEN, is_open_breaker),
+        (findings::CLOCK_JUMP, is_frozen),
+    ] {
+        let mut after = None;
+        while let Some(page) = open_findings(shared, kind, &mut after).await? {
+            let over = page.into_iter().filter(|_| !still);
+            let facts = over.map(|row| findings::resolved(kind, row.subject, now)).collect();
+            commit_findings(shared, facts, now).await?;
+        }
+    }
+    let mut after = None;
+    while let Some(page) = open_findings(shared, findings::BUDGET_SPENT, &mut after).await? {
+        let mut facts: Vec<Fact> = Vec::new();
+        for row in page {
+            let budget = register.budget_of(&row.subject);
+            let since = now.saturating_sub(budget.per).unwrap_or(Timestamp::MIN);
+            if shared.store.spent(&row.subject, since).await? < budget.destructive {
+                facts.push(findings::resolved(findings::BUDGET_SPENT, row.subject, now));
+            }
+        }
+        commit_findings(shared, facts, now).await?;
+    }
+    Ok(())
+}
+
+/// The next page of open findings of a kind; `None` behind the last one.
+async fn open_findings(
+    shared: &Shared,
+    kind: &str,
+    after: &mut Option<String>,
+) -> Result<Option<Vec<FindingRow>>, StoreError> {
+    let filter = FindingFilter {
+        kind: Some(kind.to_owned()),
+        subject: None,
+        open_only: true,
+    };
+    let page = Page {
+        after: after.take(),
+        limit: BATCH,
+    };
+    let rows = shared.store.findings(&filter, page).await?;
+    *after = rows.last().map(FindingRow::page_key);
+    Ok(Some(rows).filter(|rows| !rows.is_empty()))
+}

@@ -1,0 +1,92 @@
+//! P9: a wrong clock makes nothing due. While running by the time that passed, at a start by the newest record of the log.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+
+use super::world::{World, settings, until};
+use crate::engine::breaker::BREAKER;
+use crate::engine::freeze::lifted;
+use crate::store::{Page, RunFilter};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+const YEAR: SignedDuration = SignedDuration::from_hours(24 * 365);
+
+async fn runs(world: &World) -> usize {
+    let runs = world.store.runs(&RunFilter::default(), Page::first(10)).await.unwrap();
+    runs.len()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_in_either_direction_freezes_and_a_small_correction_does_not() {
+    let world = World::new().await;
+    let engine = world.start().await;
+    let pass = || async { (engine.status().last_pass.took.as_nanos() > 0).then(|| engine.status().last_pass) };
+    until("a first pass was made", pass).await;
+
+    world.clock.shift(MINUTE);
+    let corrected = world.env.now();
+    let seen = until("a pass saw the correction", || async {
+        pass().await.filter(|pass| pass.at > corrected)
+    })
+    .await;
+    assert_eq!(seen.frozen, None, "a minute is within the tolerance");
+
+    for by in [HOUR, -(HOUR + HOUR)] {
+        world.clock.shift(by);
+        let frozen = until("it froze itself", || async { engine.status().last_pass.frozen }).await;
+        assert_eq!(frozen.by, "keyfall");
+        world.until_open("clock_jump", "node-a", true).await;
+        world.put(vec![lifted()]).await;
+        until("it goes on", || async {
+            engine.status().last_pass.frozen.is_none().then_some(())
+        })
+        .await;
+        world.until_open("clock_jump", "node-a", false).await;
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_before_the_newest_record_is_frozen() {
+    let world = World::new().await;
+    world.record(-YEAR).await;
+    world.due("app", HOUR).await;
+    let engine = world.start().await;
+    let frozen = until("it froze itself", || async { engine.status().last_pass.frozen }).await;
+    assert!(frozen.reason.contains("before the newest record"), "{}", frozen.reason);
+    engine.shutdown().await;
+    assert_eq!(runs(&world).await, 0);
+    assert!(world.is_open("clock_jump", "node-a").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_a_year_ahead_rotates_no_small_installation_whole() {
+    let world = World::new().await;
+    for name in ["one", "two", "three"] {
+        world.due(name, -HOUR).await;
+    }
+    world.record(MINUTE).await;
+    world.clock.shift(YEAR);
+    let engine = world.start_with(Arc::clone(&world.store), settings()).await;
+    let tripped = until("the breaker is open", || async { engine.status().last_pass.breaker }).await;
+    assert!(tripped.why.contains("nothing was recorded"), "{}", tripped.why);
+    engine.shutdown().await;
+    assert_eq!(runs(&world).await, 0);
+    assert!(world.store.setting(BREAKER).await.unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_after_a_night_goes_on_with_what_is_due() {
+    let world = World::new().await;
+    for name in ["one", "two", "three"] {
+        world.due(name, -HOUR).await;
+    }
+    world.record(MINUTE).await;
+    world.clock.shift(SignedDuration::from_hours(12));
+    let engine = world.start().await;
+    until("all are opened", || async { (runs(&world).await == 3).then_some(()) }).await;
+    assert_eq!(engine.status().last_pass.frozen, None);
+    engine.shutdown().await;
+}

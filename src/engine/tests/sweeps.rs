@@ -1,0 +1,169 @@
+//! What is wrong although nothing happens is found, and what is right again is resolved.
+
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::world::{World, settings, until};
+use crate::domain::workflow::Step;
+use crate::engine::EngineSettings;
+use crate::engine::standstill::{Cause, stand_still};
+use crate::evidence::record::AuditRecord;
+use crate::store::{Fact, SettlingSample};
+
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+/// The tests move the clock on; that is no jump to them.
+fn calm() -> EngineSettings {
+    EngineSettings {
+        clock_tolerance: SignedDuration::from_hours(1000),
+        ..settings()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_person_becomes_overdue_with_time() {
+    let world = World::with_policy(json!({ "autonomy": "approve" })).await;
+    let live = world.due("app", MINUTE).await;
+    let engine = world.start_with(world.store.clone(), calm()).await;
+    world.until_open("approval_wanted", "app", true).await;
+    assert!(!world.is_open("overdue", "app").await);
+    world.clock.shift(HOUR);
+    world.until_open("overdue", "app", true).await;
+
+    let later = world.env.now() + HOUR;
+    let due = Some((later, crate::domain::due::DueReason::MaxAge));
+    world.put(vec![Fact::IdentityDue { id: live.id, due }]).await;
+    world.until_open("overdue", "app", false).await;
+    world.until_open("approval_wanted", "app", false).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_run_does_not_end_becomes_overdue_as_well() {
+    let world = World::new().await;
+    let live = world.due("app", MINUTE).await;
+    world.steps.close_gate(Step::Precheck);
+    let engine = world.start_with(world.store.clone(), calm()).await;
+    until("a run is open", || async { world.run_of(&live).await }).await;
+    let cause = Cause {
+        reason: "restored".to_owned(),
+        action: "restored",
+        trigger: "request",
+        details: json!({}),
+    };
+    stand_still(&*world.store, &world.env, cause).await.unwrap();
+    world.steps.open_gate(Step::Precheck);
+    world.until_status(&live, "needs_operator").await;
+    assert!(!world.is_open("overdue", "app").await);
+    world.clock.shift(HOUR + MINUTE);
+    world.until_open("overdue", "app", true).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_whose_owner_is_not_registered_is_unowned_until_somebody_is() {
+    let world = World::new().await;
+    let orphan = world.due("orphan", -HOUR).await;
+    world.due("owned", -HOUR).await;
+    world.change(&orphan, |one| one.spec.owner = "gone".to_owned()).await;
+    let engine = world.start().await;
+    world.until_open("unowned", "orphan", true).await;
+    assert!(!world.is_open("unowned", "owned").await);
+    world.put(vec![world.owner("gone")]).await;
+    world.until_open("unowned", "orphan", false).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expiry_that_was_moved_ends_its_finding() {
+    let world = World::new().await;
+    let live = world.due("app", -HOUR).await;
+    let soon = world.env.now() + HOUR;
+    world.change(&live, |one| one.spec.expires = soon).await;
+    let engine = world.start().await;
+    world.until_open("expiring", "app", true).await;
+    let much_later = soon + SignedDuration::from_hours(24 * 365);
+    world.change(&live, |one| one.spec.expires = much_later).await;
+    world.until_open("expiring", "app", false).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_with_room_again_ends_its_finding() {
+    let world = World::with_policy(json!({ "budget": { "destructive": 1, "per": "3s" } })).await;
+    let lives = [world.due("one", HOUR).await, world.due("two", HOUR).await];
+    let engine = world.start().await;
+    world.until_open("budget_spent", "destructive:daily", true).await;
+    for live in &lives {
+        world.until_status(live, "completed").await;
+    }
+    world.until_open("budget_spent", "destructive:daily", false).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_settles_later_than_documented_is_told() {
+    let world = World::new().await;
+    let sample = SettlingSample {
+        system: "sys".to_owned(),
+        vantage: "primary".to_owned(),
+        micros: 3_000_000,
+        at: world.env.now(),
+    };
+    world.put(vec![Fact::Settling(sample)]).await;
+    let engine = world.start().await;
+    world.until_open("settling_outside_window", "sys", true).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_nobody_recorded_is_a_finding_until_it_is_gone() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.plant(&["made-by-hand"]);
+    let engine = world.start().await;
+    world.until_status(&live, "completed").await;
+    assert!(world.is_open("foreign", "app").await);
+    engine.shutdown().await;
+
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let engine = world.start().await;
+    world.until_status(&live, "completed").await;
+    assert!(
+        !world.is_open("foreign", "app").await,
+        "the account shows what the run made"
+    );
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_control_identity_is_renewed_and_rotated_by_the_engine_itself() {
+    let world = World::with_policy(json!({ "autonomy": "observe" })).await;
+    let live = world.due("keyfall-control.sys", HOUR).await;
+    let over = world.env.now() - MINUTE;
+    world
+        .change(&live, |one| {
+            one.is_control = true;
+            one.spec.expires = over;
+        })
+        .await;
+    let engine = world.start().await;
+    world.until_status(&live, "completed").await;
+    let renewed = until("it is renewed", || async {
+        let identity = world.store.identity(live.id).await.unwrap().unwrap();
+        (identity.version == 2).then_some(identity)
+    })
+    .await;
+    engine.shutdown().await;
+    assert!(renewed.spec.expires > over + SignedDuration::from_hours(24 * 300));
+    assert!(renewed.due.unwrap().0 > over, "its next rotation is known");
+    assert_eq!(world.open_findings().await, vec![]);
+    let log = world.store.log(0, 1000).await.unwrap();
+    let records = log.iter().map(|entry| AuditRecord::decode(&entry.bytes).unwrap());
+    assert_eq!(
+        records.filter(|one| one.action == "control_identity_renewed").count(),
+        1
+    );
+}
