@@ -63,9 +63,9 @@ pub use views::{
 
 use crate::clock::Environment;
 use crate::domain::actor::Approval;
-use crate::domain::audit::{Act, encode_act};
 use crate::engine::report::PrepareRuns;
 use crate::engine::systems::Systems;
+use crate::evidence::audit::{Act, encode_act};
 use crate::evidence::keys::SigningKey;
 use crate::sealing::Keyring;
 use crate::store::{Commit, Committed, LogEntry, Store};

@@ -6,10 +6,10 @@ use serde::Deserialize;
 use super::register::{PageQuery, page};
 use super::wording::{event_line, status_note};
 use super::{App, AppError, Caller, EventView, RunView, Verb, allow};
-use crate::domain::audit::encode_event;
 use crate::domain::ids::RunId;
 use crate::domain::workflow::{Event, EventBody, Run, RunKind, RunStatus, StepState};
 use crate::engine::facts_by_hand;
+use crate::evidence::audit::encode_event;
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, ReceiptFilter, RunFilter, RunRow, StoredRun};
 
 /// How often a cancel is put behind what the run itself wrote in between. A run writes a few events a second.

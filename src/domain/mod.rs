@@ -3,7 +3,6 @@
 //! The domain knows the connector's vocabulary (`keyfall_sdk`) and nothing of stores, engines or interfaces.
 
 pub mod actor;
-pub mod audit;
 pub mod control;
 pub mod digest;
 pub mod due;

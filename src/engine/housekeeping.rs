@@ -8,10 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::{Shared, measure, record};
 use crate::domain::actor::Actor;
-use crate::domain::audit::{Act, encode_act};
 use crate::domain::control::CONTROL_LIFE;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
+use crate::evidence::audit::{Act, encode_act};
 use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page, StoreError};
 
 const BATCH: u32 = 200;

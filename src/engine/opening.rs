@@ -1,8 +1,8 @@
 //! How a run appears: its row, its first event, what that event changes, and the sealed secret of its new credential, in one transaction.
 //! A schedule and a person open a run in the same way.
 
-use crate::domain::audit;
 use crate::domain::workflow::{Event, EventBody, IllegalEvent, Run, RunPlan};
+use crate::evidence::audit;
 use crate::store::{Commit, Fact, Guard, LogEntry, RunRow, SecretRow};
 
 use super::facts::{Schedule, facts_of};

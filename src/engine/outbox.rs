@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::Shared;
 use super::lease::Lease;
-use crate::domain::audit;
 use crate::domain::workflow::{Event, EventBody, Run};
+use crate::evidence::audit;
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, StoreError};
 
 /// One event that is folded and not stored.

@@ -11,8 +11,8 @@ use super::freeze::{FREEZE, Freeze};
 use super::record::to_micros;
 use crate::clock::Environment;
 use crate::domain::actor::Actor;
-use crate::domain::audit::{Act, encode_act, encode_event};
 use crate::domain::workflow::{Event, EventBody, Run, RunStatus, StuckBecause};
+use crate::evidence::audit::{Act, encode_act, encode_event};
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, Page, RunFilter, Store, StoreError, StoredRun};
 
 /// The setting. Its value is the reason.

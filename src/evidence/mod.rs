@@ -5,6 +5,7 @@
 //! The one exception is `keys.rs`, which reads and creates key files.
 
 pub mod approval;
+pub mod audit;
 pub mod checkpoint;
 pub mod keys;
 pub mod merkle;

@@ -13,7 +13,7 @@ use keyfall::cli::{InitArgs, Output};
 use keyfall::clock::Environment;
 use keyfall::config::{Config, FILE_NAME};
 use keyfall::domain::actor::Actor;
-use keyfall::domain::audit::{Act, encode_act};
+use keyfall::evidence::audit::{Act, encode_act};
 use keyfall::evidence::keys::{SigningKey, VerifierKey};
 use keyfall::sealing::{Kek, Keyring};
 use keyfall::store::{Commit, Creation, Fact, LogEntry};

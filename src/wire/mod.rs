@@ -16,8 +16,8 @@ use anyhow::Context as _;
 use keyfall::cli::{ConfigCommand, ConfigFlag, Output, ServeFlags};
 use keyfall::clock::Environment as World;
 use keyfall::config::{Config, Environment, load};
-use keyfall::domain::audit::event_of;
 use keyfall::domain::workflow::Event;
+use keyfall::evidence::audit::event_of;
 use keyfall::store::{Creation, Store, StoreOptions, open_sqlite};
 use serde_json::json;
 

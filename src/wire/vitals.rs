@@ -89,7 +89,7 @@ impl ServerVitals {
                 metrics::gauge!(name, label => value.clone()).set(as_gauge(*count));
             }
         }
-        metrics::gauge!("keyfall_identities_overdue").set(as_gauge(overview.overdue));
+        metrics::gauge!("keyfall_identities_due").set(as_gauge(overview.overdue));
         metrics::gauge!("keyfall_identities_expiring_in_30_days").set(as_gauge(overview.expiring_in_30_days));
         metrics::gauge!("keyfall_anchor_follows").set(f64::from(u8::from(self.anchor.follows().is_ok())));
         metrics::gauge!("keyfall_log_size").set(as_gauge(self.store.log_state().await?.size));

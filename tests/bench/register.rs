@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 use jiff::SignedDuration;
 use keyfall::clock::Environment;
 use keyfall::domain::actor::{Approval, Approver};
-use keyfall::domain::audit::decode_event;
 use keyfall::domain::digest::Digest;
 use keyfall::domain::due::DueReason;
 use keyfall::domain::identity::{Credential, CredentialState, Identity, IdentityState};
@@ -25,6 +24,7 @@ use keyfall::engine::steps::{StepSettings, Steps};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::evidence::approval::{ApprovalStatement, Decision};
+use keyfall::evidence::audit::decode_event;
 use keyfall::evidence::keys::SigningKey;
 use keyfall::sealing::{Kek, Keyring, SecretGenerator};
 use keyfall::store::{

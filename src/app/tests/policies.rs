@@ -8,13 +8,13 @@ use keyfall_sdk::{ProbeReading, Verdict};
 use super::identities::MANIFESTS;
 use super::world::World;
 use crate::app::{AdoptAsk, AppError, Asked, RotateAsk, world};
-use crate::domain::audit::encode_event;
 use crate::domain::digest::Digest;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, RunId};
 use crate::domain::resource::IdentityKind;
 use crate::domain::workflow::{Event, EventBody, Observation, OldCredential, Run, RunKind, RunPlan, Step, StepOutput};
 use crate::engine::opening;
+use crate::evidence::audit::encode_event;
 use crate::store::{Commit, Committed, Fact, LogEntry, Page, RunFilter};
 
 const POLICY: &str = "\

@@ -9,9 +9,9 @@ use super::dying::{Cut, DyingStore};
 use super::script::Ask;
 use super::world::{World, new_of, run_id, starts_of, until};
 use crate::domain::actor::Actor;
-use crate::domain::audit::encode_event;
 use crate::domain::identity::CredentialState;
 use crate::domain::workflow::{Event, EventBody, Run, Step};
+use crate::evidence::audit::encode_event;
 use crate::store::{Commit, Fact, Guard, LogEntry};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);

@@ -13,7 +13,6 @@ use tempfile::TempDir;
 use super::script::{Script, approval};
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::actor::Actor;
-use crate::domain::audit::{Act, decode_event, encode_act};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
@@ -21,6 +20,7 @@ use crate::domain::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use crate::domain::resource::{PolicySpec, Resource, Spec};
 use crate::domain::workflow::{EventBody, Run};
 use crate::engine::{Engine, EngineHandle, EngineSettings};
+use crate::evidence::audit::{Act, decode_event, encode_act};
 use crate::store::{
     Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
 };

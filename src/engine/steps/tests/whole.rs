@@ -12,7 +12,6 @@ use tempfile::TempDir;
 use super::{Bench, Live, VANTAGES, fresh};
 use crate::clock::Environment;
 use crate::domain::actor::Approval;
-use crate::domain::audit::decode_event;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::planner::ConnectorFacts;
@@ -24,6 +23,7 @@ use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
 use crate::engine::steps::{StepSettings, Steps};
 use crate::engine::systems::{Catalog, Systems};
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
+use crate::evidence::audit::decode_event;
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::{Kek, Keyring};
 use crate::store::{

@@ -3,10 +3,12 @@
 
 use serde::Deserialize;
 
-use super::actor::{Actor, Approval};
-use super::ids::RunId;
-use super::workflow::{Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger};
-use crate::evidence::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
+use super::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
+use crate::domain::actor::{Actor, Approval};
+use crate::domain::ids::RunId;
+use crate::domain::workflow::{
+    Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger,
+};
 
 /// A stored record that should be an event and cannot be read as one.
 #[derive(Debug, thiserror::Error)]
