@@ -108,11 +108,6 @@ impl Destination {
         held(&self.slots).get(slot).map(|held| held.secret.clone())
     }
 
-    /// Changes when consumers that are not named take up a delivery.
-    pub fn set_uptake(&self, uptake: Uptake) {
-        held(&self.behaviour).uptake = uptake;
-    }
-
     /// Changes when one consumer takes up a delivery.
     pub fn set_consumer(&self, consumer: &str, uptake: Uptake) {
         held(&self.behaviour).consumers.insert(consumer.to_owned(), uptake);

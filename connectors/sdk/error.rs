@@ -31,12 +31,6 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// True when the effect may have happened, so that the next act must be to observe.
-    #[must_use]
-    pub fn may_have_happened(self) -> bool {
-        matches!(self, Self::Ambiguous | Self::Protocol)
-    }
-
     /// True when the engine may try again by itself.
     #[must_use]
     pub fn is_retryable(self) -> bool {

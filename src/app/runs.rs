@@ -188,17 +188,14 @@ impl App {
             why: format!("{id} is {}: {}", run.status().name(), forbidden.unwrap_or(refused)),
         })?;
         let mut facts = facts_by_hand(&run, &event);
-        facts.extend([
-            Fact::RunProgress {
-                run: run.id(),
-                status: run.status().name().to_owned(),
-                step: run.step().map(crate::domain::workflow::Step::name),
-                next_seq: run.next_seq(),
-                wake_at: Some(now),
-                release: false,
-            },
-            Fact::RunWake { run: run.id(), at: now },
-        ]);
+        facts.extend([Fact::RunProgress {
+            run: run.id(),
+            status: run.status().name().to_owned(),
+            step: run.step().map(crate::domain::workflow::Step::name),
+            next_seq: run.next_seq(),
+            wake_at: Some(now),
+            release: false,
+        }]);
         Ok(Commit {
             guards: vec![Guard::RunAt {
                 run: run.id(),

@@ -5,7 +5,6 @@ use serde::Deserialize;
 
 use super::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
 use crate::domain::actor::{Actor, Approval};
-use crate::domain::ids::RunId;
 use crate::domain::workflow::{
     Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger,
 };
@@ -156,12 +155,6 @@ pub fn encode_act(act: Act<'_>) -> Vec<u8> {
 
 fn event_id(run: &str, seq: u32) -> String {
     format!("{run}/{seq}")
-}
-
-/// The number of the event that follows `run` under its id, for those who refer to a record before it is written.
-#[must_use]
-pub fn record_id(run: RunId, seq: u32) -> String {
-    event_id(&run.to_string(), seq)
 }
 
 fn party(actor: &Actor) -> Party {

@@ -1,6 +1,5 @@
 //! Secrets of our own choosing: drawn without bias from the alphabet that a connector names, and a wrong one of the same shape.
 
-use ring::hmac;
 use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
@@ -65,15 +64,4 @@ impl SecretGenerator {
             }
         }
     }
-}
-
-/// Recognises a secret again without keeping it: HMAC-SHA-256 under a key that is itself kept sealed.
-#[must_use]
-pub fn keyed_fingerprint(key: &[u8; 32], secret: &SecretValue) -> [u8; 32] {
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
-    context.update(b"keyfall-fingerprint/v1\0");
-    context.update(secret.expose_secret());
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(context.sign().as_ref());
-    fingerprint
 }

@@ -83,14 +83,6 @@ impl Kek {
         Self::from_bytes(&bytes).ok_or_else(|| KekError::Malformed { path: path.to_owned() })
     }
 
-    /// Reads `kek` from the directory that systemd names in `$CREDENTIALS_DIRECTORY` (`LoadCredential=kek:/path`).
-    ///
-    /// # Errors
-    /// As [`Kek::load`].
-    pub fn load_credential(credentials_directory: &Path) -> Result<Self, KekError> {
-        Self::load(&credentials_directory.join("kek"))
-    }
-
     /// Draws a key and writes it to a file that did not exist, for its owner only (0600), as hexadecimal digits.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ mod generate;
 mod kek;
 mod keyring;
 
-pub use generate::{GenerateError, SecretGenerator, keyed_fingerprint};
+pub use generate::{GenerateError, SecretGenerator};
 pub use kek::{Kek, KekError, KekId};
 pub use keyring::{ALGORITHM, Keyring, SealContext, SealError, Sealed};
 

@@ -88,7 +88,6 @@ fn check(guard: &Guard) -> Result<Check> {
 fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Result<()> {
     match fact {
         Fact::Resource(one) => ops.push(resource::put(one)?),
-        Fact::ResourceGone { id } => ops.push(resource::gone(*id)?),
         Fact::Identity(one) => ops.push(identity::put(one)?),
         Fact::IdentityState { id, to } => ops.push(identity::move_to(*id, *to)?),
         Fact::IdentityCurrent { id, credential } => ops.push(identity::set_current(*id, *credential)?),
@@ -109,7 +108,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
             wrapped_key,
             wrap_nonce,
         } => ops.push(secret::rewrap(*id, kek_id, wrapped_key, wrap_nonce)?),
-        Fact::RunOpened(_) | Fact::RunProgress { .. } | Fact::RunWake { .. } => add_run(ops, fact, commit, now)?,
+        Fact::RunOpened(_) | Fact::RunProgress { .. } => add_run(ops, fact, commit, now)?,
         Fact::Plan(one) => ops.push(plan::insert(one)?),
         Fact::PlanStatus { plan, to, at } => ops.push(plan::set_status(*plan, *to, *at)?),
         Fact::Approval(one) => ops.push(plan::approve(one)?),
@@ -154,7 +153,6 @@ fn add_run(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> R
                 ops.push(identity::run_closed(*run)?);
             }
         }
-        Fact::RunWake { run, at } => ops.push(run::wake(*run, *at)?),
         _ => {}
     }
     Ok(())

@@ -9,7 +9,7 @@ use super::row::{
 };
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
-use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId, TokenId};
+use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, RunId, SecretId, TokenId};
 use crate::domain::resource::Resource;
 
 /// One transaction.
@@ -77,9 +77,6 @@ pub enum Guard {
 pub enum Fact {
     /// Inserted, or replaced by id.
     Resource(Resource),
-    ResourceGone {
-        id: ResourceId,
-    },
     /// Inserted, or replaced by id. Keeps `state`, `current` and `due` of an existing row: those change by the facts below only.
     Identity(Identity),
     /// A state that holds already is kept. One that the life does not allow refuses the whole commit.
@@ -151,11 +148,6 @@ pub enum Fact {
         next_seq: u32,
         wake_at: Option<Timestamp>,
         release: bool,
-    },
-    /// Wakes a run at once (a person acted): sets its wake time, whoever holds it.
-    RunWake {
-        run: RunId,
-        at: Timestamp,
     },
     Plan(PlanRow),
     PlanStatus {

@@ -233,17 +233,14 @@ pub(super) async fn append(world: &World, events: &[Event], body: EventBody) {
             run: run.id(),
             next_seq: event.seq,
         }],
-        facts: vec![
-            Fact::RunProgress {
-                run: run.id(),
-                status: run.status().name().to_owned(),
-                step: run.step().map(Step::name),
-                next_seq: run.next_seq(),
-                wake_at: Some(at),
-                release: false,
-            },
-            Fact::RunWake { run: run.id(), at },
-        ],
+        facts: vec![Fact::RunProgress {
+            run: run.id(),
+            status: run.status().name().to_owned(),
+            step: run.step().map(Step::name),
+            next_seq: run.next_seq(),
+            wake_at: Some(at),
+            release: false,
+        }],
         log: vec![LogEntry {
             run: Some((run.id(), event.seq)),
             at,

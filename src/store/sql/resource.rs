@@ -2,7 +2,6 @@
 
 use super::super::Result;
 use super::{Op, Row, Value, statements};
-use crate::domain::ids::ResourceId;
 use crate::domain::resource::Resource;
 
 statements! {
@@ -13,7 +12,6 @@ statements! {
         values ($id, $kind, $name, $version, $labels, $spec, $approved) \
         on conflict (id) do update set name = excluded.name, version = excluded.version, labels = excluded.labels, \
         spec = excluded.spec, approved = excluded.approved";
-    DELETE = "delete from resources where id = $id";
 }
 
 pub(crate) fn put(resource: &Resource) -> Result<Op> {
@@ -30,14 +28,6 @@ pub(crate) fn put(resource: &Resource) -> Result<Op> {
         ("spec", Value::json("writing a resource's spec", &resource.spec)?),
         ("approved", approved),
     ])?))
-}
-
-pub(crate) fn gone(id: ResourceId) -> Result<Op> {
-    Ok(Op::Must {
-        bound: DELETE.with([("id", Value::shown(&id))])?,
-        what: "resource",
-        id: id.to_string(),
-    })
 }
 
 pub(crate) fn read(row: Row) -> Result<Resource> {

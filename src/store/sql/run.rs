@@ -33,7 +33,6 @@ statements! {
         and wake_at <= $wake_at";
     PROGRESS_AND_RELEASE = "update runs set status = $status, step = $step, next_seq = $next_seq, wake_at = $wake_at, \
         closed_at = $closed_at, node = null, lease_until = null where id = $id";
-    WAKE = "update runs set wake_at = $at where id = $id and closed_at is null";
     /// The lease condition stands outside the subquery too: where several sessions claim at once, the one that waited for the row must
     /// look again.
     CLAIM = concat!(
@@ -170,11 +169,6 @@ pub(crate) fn progress(progress: &Progress<'_>) -> Result<Op> {
         what: OPEN_RUN,
         id: progress.run.to_string(),
     })
-}
-
-pub(crate) fn wake(run: RunId, at: Timestamp) -> Result<Op> {
-    let bound = WAKE.with([("id", Value::shown(&run)), ("at", at.into())])?;
-    Ok(must(run, bound))
 }
 
 fn must(run: RunId, bound: Bound) -> Op {

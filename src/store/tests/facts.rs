@@ -20,7 +20,7 @@ use crate::store::{
 #[expect(dead_code, reason = "its match is the check, made by the compiler")]
 fn tested_by(fact: &Fact) -> &'static str {
     match fact {
-        Fact::Resource(_) | Fact::ResourceGone { .. } => "resources_come_back_and_go",
+        Fact::Resource(_) => "resources_come_back",
         Fact::Identity(_) | Fact::IdentityState { .. } | Fact::IdentityCurrent { .. } | Fact::IdentityDue { .. } => {
             "an_identity_comes_back_and_keeps_what_only_its_own_facts_change"
         }
@@ -35,7 +35,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         | Fact::SecretDestroyed { .. }
         | Fact::SecretResealed(_)
         | Fact::SecretRewrapped { .. } => "secrets::*",
-        Fact::RunOpened(_) | Fact::RunProgress { .. } | Fact::RunWake { .. } => "a_run_comes_back",
+        Fact::RunOpened(_) | Fact::RunProgress { .. } => "a_run_comes_back",
         Fact::Plan(_) | Fact::PlanStatus { .. } | Fact::Approval(_) => "plans_and_approvals_come_back",
         Fact::Finding(_) | Fact::FindingResolved { .. } => "a_finding_is_raised_once_while_it_is_open",
         Fact::Receipt(_) => "a_receipt_knows_its_place_in_the_log",
@@ -60,7 +60,7 @@ fn person(test: &Opened) -> PersonRow {
 }
 
 #[tokio::test]
-async fn resources_come_back_and_go() {
+async fn resources_come_back() {
     let test = opened().await;
     let mut owner = Resource {
         id: ResourceId::from_uuid(test.uuid()),
@@ -81,8 +81,6 @@ async fn resources_come_back_and_go() {
     assert_eq!(found.as_ref(), Some(&owner));
     assert_eq!(test.store.resources(Kind::Owner).await.unwrap(), [owner.clone()]);
     assert_eq!(test.store.resources(Kind::System).await.unwrap(), []);
-    test.put(vec![Fact::ResourceGone { id: owner.id }]).await;
-    assert_eq!(test.store.resource(Kind::Owner, "team-orders").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -233,17 +231,10 @@ async fn an_account_has_one_open_intent() {
 async fn a_run_comes_back() {
     let test = opened().await;
     let mut row = test.run("billing", 0).await;
-    test.put(vec![
-        progress(&row, 4, "needs_operator", false),
-        Fact::RunWake {
-            run: row.id,
-            at: at(99),
-        },
-    ])
-    .await;
+    row.wake_at = Some(at(99));
+    test.put(vec![progress(&row, 4, "needs_operator", false)]).await;
     row.status = "needs_operator".to_owned();
     row.next_seq = 4;
-    row.wake_at = Some(at(99));
     assert_eq!(test.store.run(row.id).await.unwrap().unwrap().row, row);
 
     test.put(vec![progress(&row, 5, "completed", false)]).await;
