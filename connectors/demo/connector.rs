@@ -177,6 +177,10 @@ impl DemoConnector {
                 None => answer,
                 Some(AfterEffect::Answer(error)) => Err(error),
                 Some(AfterEffect::Silence) => std::future::pending().await,
+                Some(AfterEffect::Late(by)) => {
+                    tokio::time::sleep(by).await;
+                    answer
+                }
             }
         })
     }
@@ -186,6 +190,7 @@ impl DemoConnector {
 pub(super) enum AfterEffect {
     Answer(ConnectorError),
     Silence,
+    Late(Duration),
 }
 
 /// Fails a call that is to have no effect; otherwise says what becomes of its reply.
@@ -213,5 +218,6 @@ pub(super) fn before_effect(fault: Option<Fault>) -> Result<Option<AfterEffect>>
             "the demo provider answered what cannot be read; observe before repeating",
         )))),
         Fault::Hang => Ok(Some(AfterEffect::Silence)),
+        Fault::LateReply(by_ms) => Ok(Some(AfterEffect::Late(Duration::from_millis(by_ms)))),
     }
 }

@@ -250,6 +250,10 @@ impl DestinationConnector {
                 None => Ok(answer),
                 Some(AfterEffect::Answer(error)) => Err(error),
                 Some(AfterEffect::Silence) => std::future::pending().await,
+                Some(AfterEffect::Late(by)) => {
+                    tokio::time::sleep(by).await;
+                    Ok(answer)
+                }
             }
         })
     }

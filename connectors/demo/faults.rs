@@ -155,6 +155,8 @@ pub enum Fault {
     Garbage,
     /// Has its effect, and never answers.
     Hang,
+    /// Has its effect, and answers this many milliseconds later: whoever asked may have died meanwhile.
+    LateReply(u64),
 }
 
 /// For how long a revoked key is still honoured.

@@ -1,5 +1,7 @@
 //! How a credential of the demo provider begins and how it is tried: issue, observe, probe.
 
+use std::time::Duration;
+
 use keyfall_sdk::{
     BoxFuture, CallContext, ConnectorError, InconclusiveWhy, Issue, IssueCall, IssueClass, IssueObservation, Issued,
     KeyId, Placement, PrincipalRef, PrincipalState, PrincipalStatus, Probe, ProbeCall, ProbeReading, Result, Verdict,
@@ -177,8 +179,12 @@ impl Probe for DemoConnector {
             if let Some(latency) = faults.latency(Operation::Probe) {
                 tokio::time::sleep(latency).await;
             }
-            if let Some(fault) = fault {
-                return reading(failed_probe(fault).await);
+            let failed = match fault {
+                Some(fault) => failed_probe(fault).await,
+                None => None,
+            };
+            if let Some(verdict) = failed {
+                return reading(verdict);
             }
             let login = provider.login(name, &hash_of(&call.secret), &call.vantage, number);
             reading(match login {
@@ -202,8 +208,9 @@ fn inconclusive(why: InconclusiveWhy, detail: &str) -> Verdict {
     }
 }
 
-async fn failed_probe(fault: Fault) -> Verdict {
-    match fault {
+/// `None`: late, and nothing worse.
+async fn failed_probe(fault: Fault) -> Option<Verdict> {
+    Some(match fault {
         Fault::Transient => inconclusive(
             InconclusiveWhy::Unreachable,
             "the demo provider did not answer the connection",
@@ -216,5 +223,9 @@ async fn failed_probe(fault: Fault) -> Verdict {
             "the demo provider answered what cannot be read",
         ),
         Fault::Hang => std::future::pending().await,
-    }
+        Fault::LateReply(by_ms) => {
+            tokio::time::sleep(Duration::from_millis(by_ms)).await;
+            return None;
+        }
+    })
 }

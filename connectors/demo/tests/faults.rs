@@ -222,6 +222,30 @@ async fn what_hangs_has_had_its_effect() {
     assert!(provider("hanging").accepts("app", &call.secret, "primary"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_late_reply_follows_its_effect() {
+    let connector = connect(json!({ "provider": "late-reply" }));
+    let late = |operation| FaultRule::always(operation, Fault::LateReply(500));
+    provider("late-reply").set_faults(Faults {
+        rules: vec![late(Operation::Issue), late(Operation::Probe)],
+        ..Faults::default()
+    });
+    let call = issue_call("app", "late-secret");
+    let context = ctx();
+    let mut issue = connector.issue().unwrap().issue(&context, &call);
+    let early = tokio::time::timeout(Duration::from_millis(499), &mut issue).await;
+    assert!(early.is_err(), "answered early");
+    assert!(provider("late-reply").accepts("app", &call.secret, "primary"));
+    issue.await.unwrap();
+    let began = tokio::time::Instant::now();
+    assert!(
+        verdict(&*connector, "app", "late-secret", "primary")
+            .await
+            .is_accepted()
+    );
+    assert_eq!(began.elapsed(), Duration::from_millis(500));
+}
+
 #[test]
 fn the_same_seed_draws_the_same_faults() {
     let faults = |seed| Faults {

@@ -4,19 +4,21 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::ROOTS;
 use super::manifests::Names;
 use super::script::Script;
 use super::seed::Seed;
 use crate::harness::{Consumer, Keyfall, Servers, Service, http, token};
 
-const SETTINGS: &str = "[file_roots]\napps = \"DIR/apps\"\n[log]\nfilter = \"trace\"";
+const LOG: &str = "[log]\nfilter = \"trace\"";
 
 #[test]
 fn no_secret_is_anywhere_else() {
     let names = Names {
         prefix: format!("l{}", Seed::get().below(1 << 24)),
     };
-    let kf = Keyfall::start_with(SETTINGS);
+    let kf = Keyfall::start_with(&format!("{ROOTS}\n{LOG}"));
+    fs::create_dir(kf.dir().join("state")).unwrap();
     let secrets = play(&kf, &names);
     assert!(secrets.len() >= 8, "only {} secrets ever existed", secrets.len());
 

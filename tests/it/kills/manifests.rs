@@ -1,8 +1,11 @@
-//! What a replay registers: two systems, four identities, two policies. Every account carries the replay's prefix, because the servers are shared.
+//! What a replay registers: three systems, five identities, two policies. Every account carries the replay's prefix, because the servers are shared.
 
 use serde_json::{Value, json};
 
 use crate::harness::Servers;
+
+/// The file, under the root `state`, in which the demo provider keeps what is true.
+pub(super) const SHOP: &str = "shop.json";
 
 /// A replay's names.
 pub(super) struct Names {
@@ -20,6 +23,7 @@ impl Names {
             owner(),
             self.postgres(servers),
             self.redis(servers),
+            self.shop(),
             destination(),
             fast(every),
             policy("standard", json!({ "environments": ["test"] }), "30d"),
@@ -27,6 +31,7 @@ impl Names {
             self.database_user("batch", true),
             self.database_user("legacy", false),
             self.cache(),
+            self.till(),
         ];
         all.map(|one| format!("{one}\n")).join("---\n")
     }
@@ -65,6 +70,22 @@ impl Names {
         manifest("System", "redis", spec)
     }
 
+    /// A provider that mints a second key when it is asked again, unlike the servers, on which a repeated change is no change. It has done what
+    /// it was asked well before it says so, and a death in between leaves a key of which only looking tells.
+    fn shop(&self) -> Value {
+        let vantage = |name: &str, role: &str| json!({ "name": name, "role": role, "host": "127.0.0.1", "port": 1 });
+        let late = json!({ "operation": "issue", "then": { "lateReply": 600 } });
+        let spec = json!({
+            "connector": "demo", "environment": "test", "owner": "team", "controlAccount": self.account("control"),
+            "vantages": [vantage("primary", "control"), vantage("replica", "probe")],
+            "options": {
+                "provider": "shop", "issueClass": "check_first", "stateFile": { "root": "state", "file": SHOP },
+                "faults": { "slots": 4, "rules": [late] },
+            },
+        });
+        manifest("System", "shop", spec)
+    }
+
     fn database_user(&self, short: &str, consumed: bool) -> Value {
         let access = json!({ "owner": self.account(&format!("{short}_owner")) });
         self.identity(short, "pg", "alternating_accounts", access, consumed)
@@ -73,6 +94,14 @@ impl Names {
     fn cache(&self) -> Value {
         let access = json!({ "rules": ["~session:*", "+@read", "+@write", "-@dangerous"] });
         self.identity("cache", "redis", "dual_slot", access, true)
+    }
+
+    fn till(&self) -> Value {
+        let spec = json!({
+            "kind": "api_key", "system": "shop", "environment": "test", "owner": "team", "expires": "2099-01-01T00:00:00Z",
+            "account": self.account("till"), "strategy": "dual_slot",
+        });
+        manifest("Identity", "till", spec)
     }
 
     fn identity(&self, short: &str, system: &str, strategy: &str, access: Value, consumed: bool) -> Value {
@@ -112,7 +141,7 @@ fn destination() -> Value {
 
 /// What rotates by schedule.
 pub(super) fn fast(every: &str) -> Value {
-    policy("fast", json!({ "identities": ["orders", "cache"] }), every)
+    policy("fast", json!({ "identities": ["orders", "cache", "till"] }), every)
 }
 
 fn policy(name: &str, selector: Value, every: &str) -> Value {

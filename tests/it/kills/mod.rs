@@ -22,14 +22,18 @@ use crate::harness::{Consumer, Keyfall, Seen, Servers, Service, wait_for};
 const DEATHS: usize = 20;
 /// How long the schedule goes on, whatever else has ended.
 const REPLAY: Duration = Duration::from_secs(15);
-const IDENTITIES: [&str; 6] = [
+const IDENTITIES: [&str; 8] = [
     "batch",
     "cache",
     "keyfall-control.pg",
     "keyfall-control.redis",
+    "keyfall-control.shop",
     "legacy",
     "orders",
+    "till",
 ];
+/// Where the servers may write.
+const ROOTS: &str = "[file_roots]\napps = \"DIR/apps\"\nstate = \"DIR/state\"";
 
 /// What both replays must agree on: everything but how often the clock struck.
 #[derive(Debug, PartialEq)]
@@ -64,7 +68,8 @@ fn replay(prefix: &str, deaths: Option<&mut Seed>) -> Projection {
     let names = Names {
         prefix: prefix.to_owned(),
     };
-    let kf = Keyfall::start_with("[file_roots]\napps = \"DIR/apps\"");
+    let kf = Keyfall::start_with(ROOTS);
+    fs::create_dir(kf.dir().join("state")).unwrap();
     let apps = kf.dir().join("apps");
     for short in ["orders", "batch", "legacy", "cache"] {
         fs::create_dir_all(apps.join(short)).unwrap();
@@ -157,7 +162,7 @@ fn judge(kf: &Keyfall, names: &Names, seen: &[(&str, Seen)]) -> Projection {
     }
     let alice = kf.alice();
     let described = IDENTITIES.map(|name| alice.json(&["describe", "identity", name]));
-    let live = truth::live(names);
+    let live = truth::live(names, &kf.dir().join("state").join(manifests::SHOP));
     let wrong = truth::differences(&live, &truth::ledger(&described));
     assert!(
         wrong.is_empty(),

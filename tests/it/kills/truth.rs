@@ -1,7 +1,9 @@
 //! What the servers themselves say lives there, read as their administrator behind Keyfall's back, against what Keyfall's ledger says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::num::NonZeroU32;
+use std::path::Path;
 
 use ring::{digest, pbkdf2};
 use serde_json::Value;
@@ -13,8 +15,9 @@ use crate::harness::Servers;
 pub(super) type Live = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
 
 /// Every account of this replay that is there, with its live key ids; empty for an account that cannot be logged in to.
-pub(super) fn live(names: &Names) -> Live {
+pub(super) fn live(names: &Names, shop: &Path) -> Live {
     let mut all = postgres(names);
+    all.extend(demo(shop));
     for (server, port) in [("one", "KEYFALL_REDIS_PORT"), ("two", "KEYFALL_REDIS2_PORT")] {
         for (account, keys) in redis(names, port) {
             all.entry(format!("redis/{account}")).or_default().insert(server, keys);
@@ -85,6 +88,23 @@ fn redis(names: &Names, port: &str) -> BTreeMap<String, BTreeSet<String>> {
         name.starts_with(&names.account("")).then_some((name, keys))
     });
     users.collect()
+}
+
+/// The provider's state file (`connectors/demo/state_file.rs`). It is this replay's alone.
+fn demo(file: &Path) -> Live {
+    let saved: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let accounts = saved["accounts"].as_array().unwrap().iter();
+    let there = accounts.filter(|account| account["deleted_at"].is_null());
+    let entry = |account: &Value| {
+        let keys = account["keys"].as_array().unwrap().iter();
+        let live = keys.filter(|key| key["removed_at"].is_null());
+        (
+            format!("shop/{}", text(&account["name"])),
+            BTreeMap::from([("provider", live.map(|key| text(&key["id"])).collect())]),
+        )
+    };
+    there.map(entry).collect()
 }
 
 /// As `connectors/redis/README.md` defines it.
