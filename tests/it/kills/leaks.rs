@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::ROOTS;
 use super::manifests::Names;
 use super::script::Script;
-use super::seed::Seed;
+use super::seed;
 use crate::harness::{Consumer, Keyfall, Servers, Service, http, token};
 
 const LOG: &str = "[log]\nfilter = \"trace\"";
@@ -15,7 +15,7 @@ const LOG: &str = "[log]\nfilter = \"trace\"";
 #[test]
 fn no_secret_is_anywhere_else() {
     let names = Names {
-        prefix: format!("l{}", Seed::get().below(1 << 24)),
+        prefix: format!("l{}", seed::prefix()),
     };
     let kf = Keyfall::start_with(&format!("{ROOTS}\n{LOG}"));
     fs::create_dir(kf.dir().join("state")).unwrap();

@@ -54,7 +54,7 @@ fn twenty_deaths_leave_no_trace() {
     // Started before the clock of the replays runs.
     Servers::get();
     let mut seed = Seed::get();
-    let prefix = format!("k{}", seed.below(1 << 24));
+    let prefix = format!("k{}", seed::prefix());
     let (undisturbed, disturbed) = std::thread::scope(|scope| {
         let calm = scope.spawn(|| replay(&format!("{prefix}c"), None));
         let disturbed = replay(&format!("{prefix}d"), Some(&mut seed));

@@ -3,6 +3,11 @@
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
+/// Names accounts. Not from the seed: the servers may be those of an earlier replay of it, and keep its accounts.
+pub(super) fn prefix() -> u64 {
+    RandomState::new().build_hasher().finish() % (1 << 32)
+}
+
 /// SplitMix64.
 pub(super) struct Seed(u64);
 
