@@ -161,6 +161,17 @@ impl Run {
         self.progress.get(&credential)
     }
 
+    /// When this run saw logins of this credential refused: when it was tried, and twice in each round of its proof, with the random one.
+    pub fn refused_at(&self, credential: CredentialId) -> impl Iterator<Item = Timestamp> {
+        let tried = self.refused.iter().filter(move |(of, _)| *of == credential);
+        let rounds = self.progress(credential).map(|progress| progress.rounds.as_slice());
+        let in_rounds = rounds
+            .into_iter()
+            .flatten()
+            .flat_map(|round| [round.began_at, round.began_at]);
+        tried.map(|(_, at)| *at).chain(in_rounds)
+    }
+
     /// Where and when this run saw exactly these bytes accepted, also behind a revocation that did not take.
     #[must_use]
     pub fn life_of(&self, credential: CredentialId, secret: SecretId) -> BTreeMap<String, Timestamp> {

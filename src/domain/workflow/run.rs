@@ -107,6 +107,8 @@ pub struct Run {
     pub(super) sessions_ended: Option<SessionsEnded>,
     pub(super) stripped: Vec<String>,
     pub(super) progress: BTreeMap<CredentialId, ProofProgress>,
+    /// Refused logins outside of the rounds of a proof.
+    pub(super) refused: Vec<(CredentialId, Timestamp)>,
     pub(super) deaths: BTreeMap<CredentialId, Death>,
     pub(super) skipped: Vec<Skipped>,
 }
@@ -146,6 +148,7 @@ impl Run {
             cursor: 0,
             step_state: StepState::NotStarted,
             status: RunStatus::Open,
+            refused: Vec::new(),
             begun: Vec::new(),
             cancel: None,
             unwind_cause: None,
@@ -373,6 +376,9 @@ impl Run {
                 vantage,
                 reading,
             } => {
+                if reading.verdict.is_refused() {
+                    self.refused.push((*credential, at));
+                }
                 if reading.verdict.is_accepted() {
                     let progress = self.progress.entry(*credential).or_default();
                     if progress.revoked_at.is_none() {

@@ -127,6 +127,14 @@ impl RefusalBudget {
 }
 
 #[cfg(test)]
+impl RefusalBudget {
+    /// As a restart does.
+    pub(super) fn forget(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::{Allowance, RefusalBudget};
     use jiff::{SignedDuration, Timestamp};

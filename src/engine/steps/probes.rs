@@ -1,13 +1,15 @@
 //! Trying credentials, many vantages side by side, and what is made of the answers before a revocation.
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use keyfall_sdk::{InconclusiveWhy, PrincipalRef, ProbeCall, ProbePurpose, ProbeReading, SecretValue, Verdict};
 
 use super::super::guard::GuardedConnector;
+use super::accounts::new_principal;
 use super::attempt::Attempt;
 use super::budget::{Room, allowances};
 use crate::domain::ids::CredentialId;
-use crate::domain::workflow::Observation;
+use crate::domain::workflow::{Observation, Run};
 
 /// A credential to be tried.
 #[derive(Clone)]
@@ -86,11 +88,24 @@ async fn try_at(
     verdicts
 }
 
+/// How many refused logins the account may still see.
 pub(super) fn room(at: &Attempt<'_>, connector: &GuardedConnector, principal: &str) -> Room {
     let allowances = allowances(connector.limits(), connector.descriptor());
+    let recorded = recorded_refusals(at.run, principal);
     at.steps
         .refusals
-        .room(connector.system(), principal, &allowances, &[], at.now())
+        .room(connector.system(), principal, &allowances, &recorded, at.now())
+}
+
+/// Every refused login of one account that the run's log tells of, whichever credential it was tried with.
+fn recorded_refusals(run: &Run, principal: &str) -> Vec<Timestamp> {
+    let new = new_principal(run).filter(|new| new.name == principal);
+    let new = new.and_then(|_| run.plan().new.as_ref().map(|new| new.id));
+    let old = run.plan().old.iter().filter(|old| old.principal.name == principal);
+    old.map(|old| old.id)
+        .chain(new)
+        .flat_map(|credential| run.refused_at(credential))
+        .collect()
 }
 
 /// Vantages at which this credential has not been accepted in this run.

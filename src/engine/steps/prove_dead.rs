@@ -8,7 +8,8 @@ use super::super::guard::GuardedConnector;
 use super::super::report::StepEnd;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
-use super::budget::{REFUSED_PER_VANTAGE, Room, allowances};
+use super::budget::{REFUSED_PER_VANTAGE, Room};
+use super::probes;
 use super::rounds::{self, Condemned, Positive};
 use super::sessions;
 use crate::domain::ids::{CredentialId, SecretId};
@@ -138,7 +139,7 @@ async fn one(
     if let Standing::Probe { at: when } = judge(terms, &progress, now)
         && when <= now
     {
-        let budget = room(at, connector, &condemned, &progress, now);
+        let budget = probes::room(at, connector, &condemned.principal.name);
         let vantages = affordable(&terms.vantages, &progress, budget);
         if vantages.is_empty() {
             let gives_up_at = progress.revoked_at.map(|at| terms.gives_up_at(at));
@@ -226,28 +227,6 @@ async fn probe(
         });
     }
     Ok(rounds)
-}
-
-fn room(
-    at: &Attempt<'_>,
-    connector: &GuardedConnector,
-    condemned: &Condemned,
-    progress: &ProofProgress,
-    now: Timestamp,
-) -> Room {
-    let allowances = allowances(connector.limits(), connector.descriptor());
-    let recorded: Vec<Timestamp> = progress
-        .rounds
-        .iter()
-        .flat_map(|round| [round.began_at, round.began_at])
-        .collect();
-    at.steps.refusals.room(
-        connector.system(),
-        &condemned.principal.name,
-        &allowances,
-        &recorded,
-        now,
-    )
 }
 
 /// As many vantages as there is room for, those that were tried the longest ago first.

@@ -5,7 +5,7 @@ use keyfall_connectors::demo::{Faults, Flapping, Lie, LockoutFault, VantageFault
 use keyfall_sdk::{PrincipalStatus, Strategy};
 use serde_json::json;
 
-use super::{Bench, Driven, Live};
+use super::{Bench, Driven, Live, VANTAGES};
 use crate::domain::proof::Grade;
 use crate::domain::workflow::{Death, Outcome, RunKind, Step};
 
@@ -101,6 +101,33 @@ async fn proving_spends_at_most_half_of_what_locks_the_account() {
         })
         .await;
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+}
+
+#[tokio::test]
+async fn a_restart_forgets_no_refused_login_of_the_new_credential() {
+    let lockout = json!({ "lockout": { "failures": 4, "windowMs": 60_000 } });
+    let bench = Bench::new(Strategy::DualSlot, json!({ "faults": lockout })).await;
+    let old = bench.provision("app").await;
+    bench.advance(SignedDuration::from_mins(10));
+    let late = || VantageFaults {
+        lag_ms: 150_000,
+        ..VantageFaults::default()
+    };
+    let vantages = VANTAGES.map(|name| (name.to_owned(), late())).into();
+    bench.provider.change_faults(|faults| faults.vantages = vantages);
+    let mut plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(old.principal.clone()));
+    plan.proof.settling = SignedDuration::from_mins(5);
+    plan.proof.give_up_after = SignedDuration::from_mins(30);
+    let mut most = 0;
+    bench
+        .drive_with(plan, |_, _| {
+            bench.steps.refusals.forget();
+            let account = bench.provider.account("app").unwrap();
+            assert_eq!(account.status(), PrincipalStatus::Enabled);
+            most = most.max(account.failures.len());
+        })
+        .await;
+    assert_eq!(most, 2, "half of the threshold is used, and no more");
 }
 
 #[tokio::test]

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, Issue, IssueCall, IssueClass,
-    IssueObservation, Issued, Placement, PrincipalRef, PrincipalState, Probe, ProbeCall, ProbePurpose, ProbeReading,
-    Result, SecretShape, SecretValue, SettlingWindow, Verdict,
+    BoxFuture, CallContext, Connector, ConnectorError, Descriptor, ErrorKind, InconclusiveWhy, Issue, IssueCall,
+    IssueClass, IssueObservation, Issued, Placement, PrincipalRef, PrincipalState, Probe, ProbeCall, ProbePurpose,
+    ProbeReading, Result, SecretShape, SecretValue, SettlingWindow, Verdict,
 };
 use tokio::sync::Notify;
 
@@ -96,6 +96,35 @@ fn guarded() -> (Arc<Chatty>, GuardedConnector) {
     let inner = Arc::clone(&chatty) as Arc<dyn Connector>;
     let guard = GuardedConnector::new(inner, "sys", SystemLimits::default(), Some(admin));
     (chatty, guard)
+}
+
+#[tokio::test]
+async fn a_call_that_is_one_too_many_this_second_is_not_sent() {
+    let limits = SystemLimits {
+        calls_per_second: 1,
+        ..SystemLimits::default()
+    };
+    let guard = GuardedConnector::new(Arc::new(Chatty::default()), "sys", limits, None);
+    let call = || ProbeCall {
+        principal: principal(),
+        secret: SecretValue::from("hunter2-hunter2".to_owned()),
+        vantage: "primary".to_owned(),
+        purpose: ProbePurpose::Baseline,
+    };
+    let first = guard.probe(ctx(Duration::from_secs(1)), call()).await;
+    assert!(matches!(first.verdict, Verdict::Untestable { .. }), "{first:?}");
+    // A clone is the same system.
+    let second = guard.clone().probe(ctx(Duration::from_millis(100)), call()).await;
+    let why = InconclusiveWhy::RateLimited;
+    assert!(
+        matches!(&second.verdict, Verdict::Inconclusive { why: said, .. } if *said == why),
+        "{second:?}"
+    );
+    let error = guard
+        .issue(ctx(Duration::from_millis(100)), issue_call())
+        .await
+        .unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::RateLimited { .. }), "{error:?}");
 }
 
 fn ctx(time_left: Duration) -> CallContext {
