@@ -1,5 +1,5 @@
-//! The three things that hold for every connector call, whatever the connector: it has a deadline, it is traced, and what it says is free of
-//! the secrets that it was given. [`GuardedConnector`] is the only form in which steps see a connector.
+//! The four things that hold for every connector call, whatever the connector: it keeps the pace that its system allows, it has a deadline, it
+//! is traced, and what it says is free of the secrets that it was given. [`GuardedConnector`] is the only form in which steps see a connector.
 //!
 //! A call has owned inputs, and becomes a task of its own unless it answers at once. When its time is up the engine stops waiting and the task
 //! goes on: a call that is dropped half-way leaves a state that nobody chose. What the caller is told then depends on what the call was: an effect may have happened
@@ -17,14 +17,16 @@ use keyfall_sdk::{
 };
 use tracing::Instrument;
 
+use super::limits::Pace;
 use crate::domain::resource::SystemLimits;
 
-/// A connector behind deadline, trace and redaction. Cheap to clone.
+/// A connector behind pace, deadline, trace and redaction. Cheap to clone; clones share their pace.
 #[derive(Clone)]
 pub struct GuardedConnector {
     inner: Arc<dyn Connector>,
     system: Arc<str>,
     limits: SystemLimits,
+    pace: Option<Arc<Pace>>,
     /// Never shown, whatever a connector writes into its errors.
     admin_secret: Option<SecretValue>,
 }
@@ -72,6 +74,7 @@ impl GuardedConnector {
         Self {
             inner,
             system: Arc::from(system),
+            pace: Pace::new(limits.calls_per_second).map(Arc::new),
             limits,
             admin_secret,
         }
@@ -114,7 +117,7 @@ impl GuardedConnector {
         &self,
         operation: &'static str,
         nature: Nature,
-        ctx: CallContext,
+        mut ctx: CallContext,
         input: C,
         secrets: Vec<SecretValue>,
         ask: Ask<C, Result<T>>,
@@ -132,6 +135,7 @@ impl GuardedConnector {
             run.step = %ctx.step,
             attempt = ctx.attempt,
         );
+        self.keep_pace(&mut ctx, operation).await?;
         let time_left = ctx.time_left;
         let inner = Arc::clone(&self.inner);
         let began = tokio::time::Instant::now();
@@ -151,6 +155,23 @@ impl GuardedConnector {
             span.in_scope(|| tracing::debug!(error.kind = label, error.message = error.message(), "the call failed"));
         }
         outcome
+    }
+
+    /// Waits for the call's turn, out of the call's own time, and leaves at least half of that for the call itself.
+    async fn keep_pace(&self, ctx: &mut CallContext, operation: &str) -> Result<()> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        let began = tokio::time::Instant::now();
+        if let Err(wait) = pace.take(ctx.time_left / 2).await {
+            let system = &self.system;
+            return Err(ConnectorError::rate_limited(
+                wait,
+                format!(
+                    "{system} has had the calls of this second; `{operation}` was not sent. Its `limits.callsPerSecond` says how many it gets"
+                ),
+            ));
+        }
+        ctx.time_left = ctx.time_left.saturating_sub(began.elapsed());
+        Ok(())
     }
 
     fn redact(&self, error: ConnectorError, secrets: &[SecretValue]) -> ConnectorError {
@@ -209,6 +230,10 @@ pub(super) fn verdict_of(error: &ConnectorError) -> Verdict {
     let detail = error.message().to_owned();
     match error.kind() {
         ErrorKind::Unsupported => Verdict::Untestable { why: detail },
+        ErrorKind::RateLimited { .. } => Verdict::Inconclusive {
+            why: InconclusiveWhy::RateLimited,
+            detail,
+        },
         _ => Verdict::Inconclusive {
             why: InconclusiveWhy::Timeout,
             detail,

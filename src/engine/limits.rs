@@ -1,4 +1,4 @@
-//! How hard this node leans on each system: how many steps at once, how many a second, and a pause while the system does not answer.
+//! How hard this node leans on each system: how many steps at once, how many calls a second, and a pause while the system does not answer.
 //!
 //! Kept in memory: it protects the system from this process, and every run's own waits are stored. A system that fails for everybody is left
 //! alone for a while, so that its return is not met by a storm.
@@ -8,10 +8,14 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::ErrorKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::domain::resource::SystemLimits;
 
@@ -23,7 +27,6 @@ const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
 struct Gauge {
     limits: SystemLimits,
     slots: Arc<Semaphore>,
-    rate: Option<DefaultDirectRateLimiter>,
     health: Mutex<Health>,
 }
 
@@ -38,7 +41,6 @@ impl Gauge {
         let slots = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
-            rate: NonZeroU32::new(limits.calls_per_second).map(|rate| RateLimiter::direct(Quota::per_second(rate))),
             health: Mutex::default(),
             limits,
         }
@@ -68,16 +70,11 @@ impl Limits {
         if let Some(until) = gauge.health().left_alone_until.filter(|until| now < *until) {
             return Slot::Later(until);
         }
-        let later = || Slot::Later(now.saturating_add(SignedDuration::from_millis(500)).unwrap_or(now));
         let wait = tokio::time::timeout(patience, Arc::clone(&gauge.slots).acquire_owned());
-        let Ok(Ok(permit)) = wait.await else { return later() };
-        if let Some(rate) = &gauge.rate
-            && rate.check().is_err()
-            && tokio::time::timeout(patience, rate.until_ready()).await.is_err()
-        {
-            return later();
+        match wait.await {
+            Ok(Ok(permit)) => Slot::Free(permit),
+            _ => Slot::Later(now.saturating_add(SignedDuration::from_millis(500)).unwrap_or(now)),
         }
-        Slot::Free(permit)
     }
 
     /// Keeps in mind how the system answered.
@@ -115,14 +112,65 @@ impl Limits {
     }
 }
 
+/// Tokio's clock, so that a limit waits and is tested by the same one.
+#[derive(Clone)]
+struct Beat(Instant);
+
+impl Clock for Beat {
+    type Instant = Duration;
+
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// How many calls a second one system gets. A second's worth may come at once.
+pub(super) struct Pace {
+    limiter: RateLimiter<NotKeyed, InMemoryState, Beat, NoOpMiddleware<Duration>>,
+    beat: Beat,
+}
+
+impl Pace {
+    /// `None`: as many as there are.
+    pub(super) fn new(calls_per_second: u32) -> Option<Self> {
+        let rate = NonZeroU32::new(calls_per_second)?;
+        let beat = Beat(Instant::now());
+        Some(Self {
+            limiter: RateLimiter::direct_with_clock(Quota::per_second(rate), beat.clone()),
+            beat,
+        })
+    }
+
+    /// Waits until one more call may be made.
+    ///
+    /// # Errors
+    /// How long there would still be to wait, when `patience` does not suffice for it. The call is not counted then.
+    pub(super) async fn take(&self, patience: Duration) -> Result<(), Duration> {
+        let began = self.beat.now();
+        loop {
+            let Err(not_yet) = self.limiter.check() else {
+                return Ok(());
+            };
+            let now = self.beat.now();
+            // The clock below counts whole milliseconds; a wait of none would go round without letting time pass.
+            let wait = not_yet.wait_time_from(now).max(Duration::from_millis(1));
+            if now.saturating_sub(began) + wait > patience {
+                return Err(wait);
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use jiff::{SignedDuration, Timestamp};
     use keyfall_sdk::ErrorKind;
+    use tokio::time::Instant;
 
-    use super::{FAILURES, Limits, Slot};
+    use super::{FAILURES, Limits, Pace, Slot};
     use crate::domain::resource::SystemLimits;
 
     const IMPATIENT: Duration = Duration::from_millis(20);
@@ -196,5 +244,24 @@ mod tests {
         all.answered("db", Some(ErrorKind::Denied), later);
         fails();
         drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+    }
+
+    #[tokio::test]
+    async fn a_second_holds_so_many_calls_and_no_more() {
+        let pace = Pace::new(100).unwrap();
+        let began = Instant::now();
+        for _ in 0..150 {
+            pace.take(Duration::from_secs(60)).await.unwrap();
+        }
+        assert!(began.elapsed() >= Duration::from_millis(490), "{:?}", began.elapsed());
+        assert!(Pace::new(0).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_is_too_long_is_not_begun() {
+        let pace = Pace::new(1).unwrap();
+        pace.take(Duration::ZERO).await.unwrap();
+        let wait = pace.take(Duration::from_millis(10)).await.unwrap_err();
+        assert!(wait > Duration::from_millis(10), "{wait:?}");
     }
 }

@@ -79,6 +79,7 @@ pub struct AdminReference {
 pub struct SystemLimits {
     /// Runs that may act on the system at once.
     pub concurrency: u32,
+    /// Calls of every kind: reads, changes, and logins to try a credential.
     pub calls_per_second: u32,
     /// Refused logins of one principal across all vantages per minute: old and random attempts together.
     pub refused_logins_per_minute: u32,
