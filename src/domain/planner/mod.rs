@@ -17,16 +17,13 @@ use super::identity::{Credential, CredentialState, Identity, IdentityState};
 use super::ids::{CredentialId, ResourceId, RunId, SecretId};
 use super::resource::{DestinationSpec, PolicySpec, SystemManifest};
 use super::revoking::CannotRevoke;
-use super::workflow::{RunKind, RunPlan, Trigger};
+use super::workflow::{RunKind, RunPlan, Trigger, WORKFLOW_VERSION};
 use credentials::{accounts, ending, new_credential};
 use deliveries::{consumers, deliveries};
 use terms::timing;
 
 pub use deliveries::{delivery_fields, merged};
 pub use terms::proof_terms;
-
-/// Which list of steps runs are opened with.
-pub const WORKFLOW_VERSION: u32 = 1;
 
 /// What is registered, as far as one run needs it.
 #[derive(Debug, Clone, Copy)]

@@ -25,4 +25,4 @@ pub use decide::{Decision, Then, after_failure, decide};
 pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput, StuckBecause};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 pub use run::{IllegalEvent, Path, Run, RunStatus, Skipped, StepState};
-pub use steps::{Step, forward_steps, unwind_steps};
+pub use steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};

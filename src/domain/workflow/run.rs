@@ -11,7 +11,7 @@ use super::super::proof::ProofProgress;
 use super::decide::Then;
 use super::event::{Death, Event, EventBody, Observation, Outcome, StepOutput};
 use super::plan::RunPlan;
-use super::steps::{Step, forward_steps, unwind_steps};
+use super::steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
@@ -127,6 +127,17 @@ impl Run {
                 state: "a run that is not open yet".to_owned(),
             });
         };
+        if plan.workflow_version != WORKFLOW_VERSION {
+            return Err(IllegalEvent {
+                run: plan.run.to_string(),
+                seq: event.seq,
+                event: event.body.name(),
+                state: format!(
+                    "the workflow of this server, which is number {WORKFLOW_VERSION} and not {}: let the server that opened it end it first",
+                    plan.workflow_version
+                ),
+            });
+        }
         let plan = (**plan).clone();
         let lived = plan.old.iter().filter(|old| !old.accepted.is_empty());
         let progress = lived.map(|old| {

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::plan::{RunKind, RunPlan};
 use super::run::Run;
 
+/// Which lists of steps this file holds. A run is taken on by a server that knows the list with which it was opened, and by no other.
+pub const WORKFLOW_VERSION: u32 = 1;
+
 /// One unit of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

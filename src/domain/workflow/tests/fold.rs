@@ -34,6 +34,20 @@ fn every_kind_of_run_ends_when_every_step_succeeds_and_its_log_replays_to_the_sa
 }
 
 #[test]
+fn a_run_of_another_list_of_steps_is_not_taken_on() {
+    let mut plan = plan(RunKind::Rotate, Strategy::DualSlot);
+    plan.workflow_version += 1;
+    let opened = Event {
+        seq: 0,
+        at: at(0),
+        epoch: 1,
+        body: EventBody::Opened { plan: Box::new(plan) },
+    };
+    let refused = Run::replay([&opened]).unwrap_err().to_string();
+    assert!(refused.contains("number 1 and not 2"), "{refused}");
+}
+
+#[test]
 fn an_effect_without_an_intent_does_not_follow() {
     let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
     told.until(Step::IssueNew);
