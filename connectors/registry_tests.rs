@@ -4,6 +4,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use keyfall_sdk::{ErrorKind, ServerGrants, SystemSpec};
+use serde_json::json;
+
 use crate::registry;
 
 /// Folders that hold no connector of their own.
@@ -72,6 +75,22 @@ fn every_connector_explains_itself_and_its_answers() {
                 descriptor.kind
             );
         }
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_alike_by_every_connector() {
+    for kind in registry() {
+        let name = kind.descriptor().kind;
+        let spec = json!({ "connector": name, "options": { "nonsense": true } });
+        let spec: SystemSpec = serde_json::from_value(spec).unwrap();
+        let grants = ServerGrants::default();
+        let problem = kind.check(&spec, &grants).into_iter().next();
+        let problem = problem.unwrap_or_else(|| panic!("{name} takes an option that nobody knows"));
+        let refused = kind.connect(&spec, None, &grants).err();
+        let refused = refused.unwrap_or_else(|| panic!("{name} connects what it complains of"));
+        assert_eq!(refused.kind(), ErrorKind::Conflict, "{name}");
+        assert!(refused.message().contains(&problem.message), "{refused}");
     }
 }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyfall_sdk::{
-    AdminCredential, BoxFuture, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, Entitle,
-    ErrorKind, Inventory, Issue, IssueClass, Lockout, Probe, RefusalCode, Result, Revoke, SecretShape, ServerGrants,
-    Sessions, SettlingWindow, Strategy, Suspend, SystemSpec, VantageRole,
+    AdminCredential, BoxFuture, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, ErrorKind,
+    IssueClass, Lockout, RefusalCode, Result, SecretShape, ServerGrants, SettlingWindow, Strategy, SystemSpec,
+    VantageRole,
 };
 
 use super::faults::{Fault, Operation};
@@ -87,8 +87,10 @@ impl ConnectorKind for DemoKind {
         _admin: Option<AdminCredential>,
         grants: &ServerGrants,
     ) -> Result<Arc<dyn Connector>> {
-        let options = Options::parse(&spec.options)
-            .map_err(|problem| ConnectorError::conflict(format!("{}: {}", problem.at, problem.message)))?;
+        if let Some(problem) = self.check(spec, grants).into_iter().next() {
+            return Err(problem.refused(&DESCRIPTOR));
+        }
+        let options = Options::parse(&spec.options).map_err(|problem| problem.refused(&DESCRIPTOR))?;
         let provider = provider(&options.provider);
         if let Some(path) = options.state_path(grants).map_err(ConnectorError::conflict)? {
             provider.keep_in(path)?;
@@ -129,27 +131,16 @@ impl Connector for DemoConnector {
     fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
-    fn inventory(&self) -> Option<&dyn Inventory> {
-        Some(self)
-    }
-    fn issue(&self) -> Option<&dyn Issue> {
-        Some(self)
-    }
-    fn suspend(&self) -> Option<&dyn Suspend> {
-        Some(self)
-    }
-    fn entitle(&self) -> Option<&dyn Entitle> {
-        Some(self)
-    }
-    fn revoke(&self) -> Option<&dyn Revoke> {
-        Some(self)
-    }
-    fn sessions(&self) -> Option<&dyn Sessions> {
-        Some(self)
-    }
-    fn probe(&self) -> Option<&dyn Probe> {
-        Some(self)
-    }
+
+    keyfall_sdk::abilities!(
+        inventory: Inventory,
+        issue: Issue,
+        suspend: Suspend,
+        entitle: Entitle,
+        revoke: Revoke,
+        sessions: Sessions,
+        probe: Probe,
+    );
 }
 
 impl DemoConnector {

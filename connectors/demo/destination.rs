@@ -180,8 +180,7 @@ impl ConnectorKind for DestinationKind {
         _admin: Option<AdminCredential>,
         _grants: &ServerGrants,
     ) -> Result<Arc<dyn Connector>> {
-        let options =
-            parse(spec).map_err(|problem| ConnectorError::conflict(format!("{}: {}", problem.at, problem.message)))?;
+        let options = parse(spec).map_err(|problem| problem.refused(&DESCRIPTOR))?;
         let destination = destination(options.destination.as_deref().unwrap_or("demo"));
         let mut behaviour = held(&destination.behaviour);
         if let Some(uptake) = options.uptake {

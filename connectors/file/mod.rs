@@ -64,10 +64,7 @@ impl ConnectorKind for FileKind {
         grants: &ServerGrants,
     ) -> Result<Arc<dyn Connector>> {
         if let Some(problem) = config::check(spec, grants).into_iter().next() {
-            return Err(ConnectorError::unsupported(format!(
-                "The file destination's `{}` is wrong: {}",
-                problem.at, problem.message
-            )));
+            return Err(problem.refused(&DESCRIPTOR));
         }
         Ok(Arc::new(FileConnector { grants: grants.clone() }))
     }
@@ -106,13 +103,15 @@ impl Deliver for FileConnector {
         Box::pin(async move {
             let target = self.target(&call.target)?;
             let wanted = Wanted::of(&target, call)?;
-            blocking(limit_of(ctx), "reading the file back", move || {
-                match Place::open(&target.root, &target.path) {
+            blocking(
+                ctx.answer_within(),
+                "reading the file back",
+                move || match Place::open(&target.root, &target.path) {
                     Ok(place) => wanted.compare(&place),
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(Confirmation::Absent),
                     Err(error) => Err(error),
-                }
-            })
+                },
+            )
             .await
         })
     }
@@ -126,7 +125,7 @@ impl Deliver for FileConnector {
         Box::pin(async move {
             let target = self.target(target)?;
             let name = consumer.to_owned();
-            let version = blocking(limit_of(ctx), "reading acknowledgements", move || {
+            let version = blocking(ctx.answer_within(), "reading acknowledgements", move || {
                 Ok(acknowledge::version_of(&target, &name))
             })
             .await?;
@@ -140,7 +139,7 @@ impl Deliver for FileConnector {
     fn withdraw<'a>(&'a self, ctx: &'a CallContext, target: &'a Value) -> BoxFuture<'a, Result<Revoked>> {
         Box::pin(async move {
             let target = self.target(target)?;
-            blocking(limit_of(ctx), "removing the file", move || {
+            blocking(ctx.answer_within(), "removing the file", move || {
                 match Place::open(&target.root, &target.path) {
                     Ok(place) => replace::remove(&place),
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(Revoked::AlreadyGone),
@@ -160,11 +159,11 @@ impl FileConnector {
     /// Replaces the file if it differs. The command or signal follows a change, and it follows every repeated attempt too: a
     /// crash may have fallen between the replacement and what was to come after it.
     async fn put(&self, ctx: &CallContext, call: &DeliverCall) -> Result<Delivered> {
-        let deadline = tokio::time::Instant::now() + limit_of(ctx);
+        let deadline = tokio::time::Instant::now() + ctx.answer_within();
         let target = self.target(&call.target)?;
         let wanted = Wanted::of(&target, call)?;
         let (root, path) = (target.root.clone(), target.path.clone());
-        let changed = blocking(limit_of(ctx), "replacing the file", move || {
+        let changed = blocking(ctx.answer_within(), "replacing the file", move || {
             let place = Place::open(&root, &path)?;
             wanted.put(&place)
         })
@@ -177,11 +176,6 @@ impl FileConnector {
             place: target.shown(),
         })
     }
-}
-
-/// A little less than the engine waits, and bounded so that adding it to an instant cannot overflow.
-fn limit_of(ctx: &CallContext) -> Duration {
-    ctx.time_left.mul_f64(0.9).min(Duration::from_secs(86_400))
 }
 
 /// Runs file work off the async threads. A disk that hangs is an unknown outcome.

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use keyfall_sdk::{AdminCredential, CallContext, ConnectorError, Result};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Duration, Instant, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::handshake::{Login, Target, open};
 use super::link::{Link, LinkError, Rows};
@@ -49,8 +49,7 @@ pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn of(ctx: &CallContext) -> Self {
-        let margin = (ctx.time_left / 10).min(Duration::from_millis(200));
-        Self(Instant::now() + ctx.time_left.saturating_sub(margin))
+        Self(Instant::now() + ctx.answer_within())
     }
 
     pub(super) fn is_past(self) -> bool {

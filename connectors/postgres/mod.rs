@@ -15,9 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyfall_sdk::{
-    AdminCredential, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, Entitle, Inventory, Issue,
-    IssueClass, Probe, Result, Revoke, SecretShape, ServerGrants, Sessions, SettlingWindow, Strategy, Suspend,
-    SystemSpec, TlsMode, VantageRole,
+    AdminCredential, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, IssueClass, Result,
+    SecretShape, ServerGrants, SettlingWindow, Strategy, SystemSpec, TlsMode, VantageRole,
 };
 
 use self::admin::{Admin, Lane};
@@ -100,7 +99,7 @@ impl Postgres {
     /// A configuration with problems is refused here, too: a secret must not travel because a caller forgot to check.
     fn new(spec: &SystemSpec, credential: Option<AdminCredential>, grants: &ServerGrants) -> Result<Self> {
         if let Some(problem) = config::problems(spec, grants).into_iter().next() {
-            return Err(ConnectorError::conflict(format!("{}: {}", problem.at, problem.message)));
+            return Err(problem.refused(&DESCRIPTOR));
         }
         let options = Options::parse(&spec.options).map_err(ConnectorError::conflict)?;
         let keys = Arc::new(SaltedKeys::default());
@@ -136,31 +135,13 @@ impl Connector for Postgres {
         &DESCRIPTOR
     }
 
-    fn inventory(&self) -> Option<&dyn Inventory> {
-        Some(self)
-    }
-
-    fn issue(&self) -> Option<&dyn Issue> {
-        Some(self)
-    }
-
-    fn suspend(&self) -> Option<&dyn Suspend> {
-        Some(self)
-    }
-
-    fn entitle(&self) -> Option<&dyn Entitle> {
-        Some(self)
-    }
-
-    fn revoke(&self) -> Option<&dyn Revoke> {
-        Some(self)
-    }
-
-    fn sessions(&self) -> Option<&dyn Sessions> {
-        Some(self)
-    }
-
-    fn probe(&self) -> Option<&dyn Probe> {
-        Some(self)
-    }
+    keyfall_sdk::abilities!(
+        inventory: Inventory,
+        issue: Issue,
+        suspend: Suspend,
+        entitle: Entitle,
+        revoke: Revoke,
+        sessions: Sessions,
+        probe: Probe,
+    );
 }

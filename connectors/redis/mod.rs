@@ -22,9 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyfall_sdk::{
-    AdminCredential, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, Entitle, Inventory, Issue,
-    IssueClass, PrincipalRef, Probe, RefusalCode, Result, Revoke, SecretShape, ServerGrants, Sessions, SettlingWindow,
-    Strategy, Suspend, SystemSpec, VantageRole,
+    AdminCredential, ConfigProblem, Connector, ConnectorError, ConnectorKind, Descriptor, IssueClass, PrincipalRef,
+    RefusalCode, Result, SecretShape, ServerGrants, SettlingWindow, Strategy, SystemSpec, VantageRole,
 };
 
 use key::KeyIds;
@@ -108,10 +107,7 @@ impl ConnectorKind for RedisKind {
         grants: &ServerGrants,
     ) -> Result<Arc<dyn Connector>> {
         if let Some(problem) = config::check(spec, grants).into_iter().next() {
-            return Err(ConnectorError::unsupported(format!(
-                "The Redis system's `{}` is wrong: {}",
-                problem.at, problem.message
-            )));
+            return Err(problem.refused(&DESCRIPTOR));
         }
         let nodes = spec
             .vantages
@@ -188,25 +184,14 @@ impl Connector for RedisConnector {
     fn descriptor(&self) -> &Descriptor {
         &DESCRIPTOR
     }
-    fn inventory(&self) -> Option<&dyn Inventory> {
-        Some(self)
-    }
-    fn issue(&self) -> Option<&dyn Issue> {
-        Some(self)
-    }
-    fn suspend(&self) -> Option<&dyn Suspend> {
-        Some(self)
-    }
-    fn entitle(&self) -> Option<&dyn Entitle> {
-        Some(self)
-    }
-    fn revoke(&self) -> Option<&dyn Revoke> {
-        Some(self)
-    }
-    fn sessions(&self) -> Option<&dyn Sessions> {
-        Some(self)
-    }
-    fn probe(&self) -> Option<&dyn Probe> {
-        Some(self)
-    }
+
+    keyfall_sdk::abilities!(
+        inventory: Inventory,
+        issue: Issue,
+        suspend: Suspend,
+        entitle: Entitle,
+        revoke: Revoke,
+        sessions: Sessions,
+        probe: Probe,
+    );
 }

@@ -46,6 +46,16 @@ pub trait Connector: Send + Sync {
     }
 }
 
+/// Inside `impl Connector for …`: the accessors of the abilities that the type implements, `abilities!(issue: Issue, probe: Probe)`.
+#[macro_export]
+macro_rules! abilities {
+    ($($accessor:ident: $ability:ident),+ $(,)?) => {
+        $(fn $accessor(&self) -> Option<&dyn $crate::$ability> {
+            Some(self)
+        })+
+    };
+}
+
 /// Reading the control plane. Never changes anything.
 pub trait Inventory: Send + Sync {
     /// Every account that can hold a credential, sorted by name.

@@ -8,6 +8,7 @@
 
 pub mod ability;
 pub mod call;
+mod deadline;
 pub mod descriptor;
 pub mod error;
 pub mod principal;

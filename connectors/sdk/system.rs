@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ability::Connector;
 use crate::descriptor::Descriptor;
-use crate::error::Result;
+use crate::error::{ConnectorError, Result};
 use crate::secret::SecretValue;
 
 /// A system as its approved manifest describes it. Everything that decides where a secret travels is here, so that one
@@ -90,6 +90,17 @@ pub struct ConfigProblem {
     pub message: String,
 }
 
+impl ConfigProblem {
+    /// What `connect` answers to a configuration that `check` refuses. No call was made, and none can be before the manifest is corrected.
+    #[must_use]
+    pub fn refused(&self, descriptor: &Descriptor) -> ConnectorError {
+        ConnectorError::conflict(format!(
+            "the configuration for `{}` is wrong at `{}`: {}",
+            descriptor.kind, self.at, self.message
+        ))
+    }
+}
+
 /// A kind of connector: checks a configuration, then builds a connector for it.
 pub trait ConnectorKind: Send + Sync {
     fn descriptor(&self) -> &Descriptor;
@@ -97,7 +108,8 @@ pub trait ConnectorKind: Send + Sync {
     /// Pure. An empty answer means that `connect` can only fail for reasons outside the configuration.
     fn check(&self, spec: &SystemSpec, grants: &ServerGrants) -> Vec<ConfigProblem>;
 
-    /// Builds the connector. No I/O: the first call connects.
+    /// Builds the connector. No I/O: the first call connects. A configuration that [`Self::check`] complains of is refused, with the first
+    /// problem ([`ConfigProblem::refused`]): a secret must not travel because a caller forgot to check.
     fn connect(
         &self,
         spec: &SystemSpec,
