@@ -48,8 +48,15 @@ impl RedisConnector {
         let mut done = Vec::new();
         for (session, user) in sessions.iter_mut().zip(&found) {
             let cmd = set_user(call, &access, &hash, user.as_ref());
+            let cuts = call.placement == Placement::Replace;
+            if cuts {
+                session.forget_cut(&call.principal.name);
+            }
             let outcome = apply(session, &cmd).await;
             outcome.map_err(|error| partial(&done, session.vantage_name(), error))?;
+            if cuts {
+                session.keep_cut(&call.principal.name).await;
+            }
             done.push(session.vantage_name());
         }
         Ok(self.issued(call, &hash, created_principal))

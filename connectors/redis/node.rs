@@ -12,6 +12,8 @@ use redis::{
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::sessions::Cuts;
+
 /// A connection that is not there after this long is not there.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
@@ -21,12 +23,7 @@ pub(super) struct Deadline(Instant);
 
 impl Deadline {
     pub(super) fn of(ctx: &CallContext) -> Self {
-        Self::after(ctx.time_left.mul_f64(0.9))
-    }
-
-    fn after(length: Duration) -> Self {
-        // A day bounds the sum: an absurd time limit must not overflow the clock.
-        Self(Instant::now() + length.min(Duration::from_secs(86_400)))
+        Self(Instant::now() + ctx.answer_within())
     }
 
     pub(super) fn left(self) -> Duration {
@@ -48,6 +45,7 @@ pub(super) struct Node {
     tls_ca: Option<String>,
     admin: Option<AdminCredential>,
     idle: Mutex<Option<MultiplexedConnection>>,
+    pub(super) cuts: Cuts,
 }
 
 impl Node {
@@ -58,6 +56,7 @@ impl Node {
             tls_ca,
             admin,
             idle: Mutex::new(None),
+            cuts: Cuts::default(),
         }
     }
 
@@ -119,6 +118,13 @@ impl Node {
                 return Ok(session);
             }
         }
+        let session = self.enter(deadline).await?;
+        *idle = Some(session.connection.clone());
+        Ok(session)
+    }
+
+    /// An admin session on a connection of its own, made at this moment.
+    pub(super) async fn enter(&self, deadline: Deadline) -> Result<Session<'_>> {
         let Some(admin) = &self.admin else {
             return Err(ConnectorError::denied(
                 "A Redis system needs an admin credential; store one with `keyfall secret set NAME`.",
@@ -132,7 +138,6 @@ impl Node {
         session
             .read::<()>(&login(&admin.username, &admin.secret), "logging in as admin")
             .await?;
-        *idle = Some(session.connection.clone());
         Ok(session)
     }
 
@@ -199,9 +204,9 @@ fn harmless(detail: &str) -> &str {
 
 /// Admin commands on one node, each with the time that the call has left.
 pub(super) struct Session<'a> {
-    node: &'a Node,
+    pub(super) node: &'a Node,
     connection: MultiplexedConnection,
-    deadline: Deadline,
+    pub(super) deadline: Deadline,
 }
 
 impl<'a> Session<'a> {

@@ -38,8 +38,10 @@ impl RedisConnector {
         }
         let mut done = Vec::new();
         for (session, target) in sessions.iter_mut().zip(&targets) {
+            session.forget_cut(&call.principal.name);
             let outcome = remove(session, &call.principal.name, target.as_ref()).await;
             outcome.map_err(|error| partial(&done, session.vantage_name(), error))?;
+            session.keep_cut(&call.principal.name).await;
             done.push(session.vantage_name());
         }
         Ok(outcome_of(targets.iter().any(Option::is_some)))

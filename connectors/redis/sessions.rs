@@ -1,5 +1,7 @@
 //! Connections that outlive the password they were opened with: removing a password or switching a user off closes none.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use keyfall_sdk::{BoxFuture, CallContext, EndSessionsCall, PrincipalRef, Result, Sessions, SessionsEnded};
@@ -7,6 +9,13 @@ use keyfall_sdk::{BoxFuture, CallContext, EndSessionsCall, PrincipalRef, Result,
 use super::RedisConnector;
 use super::node::{Deadline, Session};
 use super::probe::CLIENT_NAME;
+
+/// By user, the id of a connection that this node accepted behind our last removal of a password of that user.
+///
+/// A node counts its connections up, and gives the number when it accepts one. What has a greater number than that connection cannot have
+/// logged in before the removal, so it is on a password that is left, however young it is. Only this process knows the number: after a
+/// restart, and for a removal that somebody else made, the ages in whole seconds are all there is.
+pub(super) type Cuts = Mutex<HashMap<String, u64>>;
 
 /// One line of `CLIENT LIST`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,11 +55,12 @@ impl Sessions for RedisConnector {
 }
 
 async fn end_on(session: &mut Session<'_>, call: &EndSessionsCall) -> Result<SessionsEnded> {
+    let cut = session.cut(&call.principal.name);
     let doomed: Vec<u64> = session
         .clients_of(&call.principal.name)
         .await?
         .into_iter()
-        .filter(|client| !is_spared(client, call.spare_younger_than))
+        .filter(|client| !is_spared(client, cut, call.spare_younger_than))
         .map(|client| client.id)
         .collect();
     for id in &doomed {
@@ -72,13 +82,38 @@ async fn end_on(session: &mut Session<'_>, call: &EndSessionsCall) -> Result<Ses
     })
 }
 
-/// An age is rounded down to whole seconds, so a connection may be almost a second older than it looks. One that might be
-/// too old is not spared.
-fn is_spared(client: &Client, spare_younger_than: Option<Duration>) -> bool {
-    spare_younger_than.is_some_and(|limit| Duration::from_secs(client.age_s.saturating_add(1)) <= limit)
+/// A connection that was accepted behind the cut is spared. Of the others, and where the cut is not known, the age tells: it is rounded down
+/// to whole seconds, so a connection may be almost a second older than it looks, and one that might be too old is not spared.
+fn is_spared(client: &Client, cut: Option<u64>, spare_younger_than: Option<Duration>) -> bool {
+    spare_younger_than.is_some_and(|limit| {
+        cut.is_some_and(|cut| client.id > cut) || Duration::from_secs(client.age_s.saturating_add(1)) <= limit
+    })
 }
 
 impl Session<'_> {
+    fn cuts(&self) -> std::sync::MutexGuard<'_, HashMap<String, u64>> {
+        self.node.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Before a password is removed: who came behind an earlier removal may be on this one.
+    pub(super) fn forget_cut(&self, user: &str) {
+        self.cuts().remove(user);
+    }
+
+    /// Behind a removal. Without the number the ages decide, so a failure here fails nothing.
+    pub(super) async fn keep_cut(&self, user: &str) {
+        let Ok(mut fresh) = self.node.enter(self.deadline).await else {
+            return;
+        };
+        if let Ok(id) = fresh.read(redis::cmd("CLIENT").arg("ID"), "CLIENT ID").await {
+            self.cuts().insert(user.to_owned(), id);
+        }
+    }
+
+    fn cut(&self, user: &str) -> Option<u64> {
+        self.cuts().get(user).copied()
+    }
+
     /// Every connection to this node but our own.
     pub(super) async fn clients(&mut self) -> Result<Vec<Client>> {
         let own: u64 = self.read(redis::cmd("CLIENT").arg("ID"), "CLIENT ID").await?;
@@ -134,14 +169,17 @@ mod tests {
     #[test]
     fn a_connection_that_may_be_too_old_is_not_spared() {
         let client = |age_s| Client {
-            id: 1,
+            id: 7,
             age_s,
             user: "app".to_owned(),
             name: String::new(),
         };
         let limit = Some(Duration::from_secs(3));
-        assert!(is_spared(&client(2), limit));
-        assert!(!is_spared(&client(3), limit));
-        assert!(!is_spared(&client(0), None));
+        assert!(is_spared(&client(2), None, limit));
+        assert!(!is_spared(&client(3), None, limit));
+        assert!(!is_spared(&client(0), None, None));
+        assert!(is_spared(&client(3), Some(6), limit));
+        assert!(!is_spared(&client(3), Some(7), limit));
+        assert!(!is_spared(&client(0), Some(6), None));
     }
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use keyfall_sdk::{EndSessionsCall, SessionsEnded};
+use keyfall_sdk::{EndSessionsCall, Issued, KeyId, SessionsEnded};
 
-use super::server::{Server, connector, context, issue, recorded, revoke, unrecorded};
+use super::server::{Server, connector, context, issue, read, recorded, revoke, unrecorded};
 
 const ONE: &str = "first-password-0123456789abcdef";
+const TWO: &str = "second-password-0123456789abcdef";
 
 async fn works(connection: &mut redis::aio::MultiplexedConnection) -> bool {
     let answer: redis::RedisResult<Option<String>> = redis::cmd("GET").arg("cache:1").query_async(connection).await;
@@ -57,6 +58,39 @@ async fn sessions_survive_a_revocation_and_are_ended() {
     for connection in &mut open {
         assert!(!works(connection).await, "the session goes on");
     }
+}
+
+#[tokio::test]
+async fn who_came_behind_the_cut_is_spared_in_the_same_second() {
+    let server = Server::start().await;
+    let connector = connector(&[("primary", server.port)]);
+    let issued = issue(&connector, unrecorded(), ONE).await;
+    issue(&connector, recorded(), TWO).await;
+    let mut on_the_old = server.connection(Some(("app", ONE))).await;
+    let mut early = server.connection(Some(("app", TWO))).await;
+    revoke(&connector, &issued).await.unwrap();
+    let mut behind = server.connection(Some(("app", TWO))).await;
+    let at_once = end_call(Some(Duration::ZERO));
+    let sessions = connector.sessions().unwrap();
+    assert_eq!(
+        sessions.end(&context(), &at_once).await.unwrap(),
+        SessionsEnded { ended: 2, left: 0 }
+    );
+    assert!(works(&mut behind).await);
+    assert!(!works(&mut on_the_old).await);
+    assert!(!works(&mut early).await, "it may as well be on the old password");
+    // A second cut may be the password of those who came behind the first one.
+    let two = KeyId(
+        read(&connector).await.places[0].state.as_ref().unwrap().key_ids[0]
+            .0
+            .clone(),
+    );
+    revoke(&connector, &Issued { key_id: two, ..issued }).await.unwrap();
+    assert_eq!(
+        sessions.end(&context(), &at_once).await.unwrap(),
+        SessionsEnded { ended: 1, left: 0 }
+    );
+    assert!(!works(&mut behind).await);
 }
 
 #[tokio::test]
