@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::meter::{Meter, metered_registry};
-use super::register::{Account, Member, Register, Wanted};
+use super::register::{ADMIN_SECRET, Account, Member, Register, Wanted};
 use super::servers::Servers;
 
 pub(crate) const VANTAGES: [&str; 2] = ["primary", "replica"];
@@ -37,7 +37,7 @@ fn system(servers: &Servers, vantages: usize) -> Result<Value> {
     Ok(json!({
         "environment": "bench", "owner": "bench", "connector": "postgres", "tls": "off", "vantages": places,
         "options": { "database": "postgres" },
-        "admin": { "username": servers.text("KEYFALL_PG_ADMIN_USER")?, "secretRef": "bench-admin" },
+        "admin": { "username": servers.text("KEYFALL_PG_ADMIN_USER")?, "secretRef": ADMIN_SECRET },
         "limits": { "concurrency": 64, "callsPerSecond": 0, "refusedLoginsPerMinute": 1_000_000 },
     }))
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use keyfall::clock::Environment;
 use keyfall::domain::actor::{Approval, Approver};
@@ -19,7 +19,7 @@ use keyfall::engine::breaker::BreakerSettings;
 use keyfall::engine::controls::RegisteredControls;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::report::PerformSteps;
-use keyfall::engine::secrets::{SealAs, StoredSecrets, seal};
+use keyfall::engine::secrets::{Reach, SealAs, StoredSecrets, seal};
 use keyfall::engine::steps::{StepSettings, Steps};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
@@ -39,6 +39,9 @@ use tempfile::TempDir;
 const BATCH: usize = 1_000;
 /// No figure takes longer; one that does is broken, not slow.
 const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Under which name the systems of the bench find their admin credential.
+pub(crate) const ADMIN_SECRET: &str = "bench-admin";
 
 pub(crate) struct Register {
     folder: TempDir,
@@ -112,6 +115,7 @@ impl Register {
         let systems = Systems::new(wanted.kinds, grants, catalog, Arc::clone(&secrets) as _)
             .believing_the_catalog_for(Duration::from_secs(1));
         let manifest: SystemManifest = serde_json::from_value(wanted.system)?;
+        let reach = Reach::of(ADMIN_SECRET, [&manifest])?.digest()?;
         let register = Self {
             approval: approve(folder.path(), &env, &store).await?,
             endpoints: manifest.endpoint_digest()?,
@@ -136,7 +140,7 @@ impl Register {
             register.resource("pol", Spec::Policy(serde_json::from_value(policy)?)),
         ];
         if let Some(password) = wanted.admin_password {
-            let sealed = register.sealed(SecretValue::from(password), Some("bench-admin"))?;
+            let sealed = register.sealed(SecretValue::from(password), Some(ADMIN_SECRET), reach)?;
             facts.push(Fact::Secret(sealed));
         }
         register.put(facts).await?;
@@ -162,13 +166,13 @@ impl Register {
         })
     }
 
-    fn sealed(&self, secret: SecretValue, name: Option<&str>) -> Result<SecretRow> {
+    fn sealed(&self, secret: SecretValue, name: Option<&str>, endpoints: Digest) -> Result<SecretRow> {
         let seal_as = SealAs {
             id: SecretId::from_uuid(self.env.draw_uuid()),
             name: name.map(str::to_owned),
             kind: if name.is_some() { "admin" } else { "credential" }.to_owned(),
             version: 1,
-            endpoints: self.endpoints,
+            endpoints,
             at: self.env.now(),
         };
         Ok(seal(&self.keys, seal_as, &secret, &*self.env.random)?)
@@ -193,7 +197,7 @@ impl Register {
     fn member(&self, member: Member) -> Result<Vec<Fact>> {
         let now = self.env.now();
         let id = IdentityId::from_uuid(self.env.draw_uuid());
-        let secret = self.sealed(member.current.secret, None)?;
+        let secret = self.sealed(member.current.secret, None, self.endpoints)?;
         let current = CredentialId::from_uuid(self.env.draw_uuid());
         let deliver = json!([{ "destination": "dst", "target": member.target }]);
         let spec = json!({
@@ -303,13 +307,26 @@ impl Register {
             if engine.status().runs_in_hands == 0 && self.store.count_due(now, 1).await? == 0 {
                 let overview = self.store.overview(now).await?;
                 let stuck = overview.open_runs.iter().find(|(status, _)| status == "needs_operator");
-                ensure!(stuck.is_none_or(|(_, count)| *count == 0), "a run needs an operator");
+                if stuck.is_some_and(|(_, count)| *count > 0) {
+                    bail!("a run needs an operator: {}", self.why_stuck().await?);
+                }
                 if overview.open_runs.iter().all(|(_, count)| *count == 0) {
                     return Ok(());
                 }
             }
             ensure!(began.elapsed() < PATIENCE, "the runs do not end");
         }
+    }
+
+    async fn why_stuck(&self) -> Result<String> {
+        let filter = RunFilter {
+            status: Some("needs_operator".to_owned()),
+            ..RunFilter::default()
+        };
+        let rows = self.store.runs(&filter, Page::first(1)).await?;
+        let stuck = rows.first().context("the stuck run is listed")?;
+        let stored = self.store.run(stuck.id).await?.context("the stuck run is stored")?;
+        Ok(format!("{:?}", stored.events.last().map(|event| &event.body)))
     }
 
     /// How many runs are closed as completed, and how many there are.
