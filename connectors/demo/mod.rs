@@ -13,6 +13,7 @@ mod life;
 mod options;
 mod provider;
 mod state_file;
+mod strangers;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,8 @@ use super::super::proof::measured_settling;
 use super::event::{Death, Event, EventBody, StepOutput};
 use super::keeping;
 use super::plan::{RunKind, RunPlan};
-use super::run::{Path, Run};
+use super::run::Run;
+use super::state::Path;
 use super::steps::Step;
 
 #[derive(Debug, Clone, PartialEq)]

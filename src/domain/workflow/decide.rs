@@ -5,7 +5,8 @@ use keyfall_sdk::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use super::event::{Death, Outcome, StepError};
-use super::run::{Path, Run, RunStatus, StepState};
+use super::run::Run;
+use super::state::{Path, RunStatus, StepState};
 use super::steps::Step;
 
 /// What the engine is to do with a run at this instant.

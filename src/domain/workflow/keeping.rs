@@ -8,7 +8,8 @@ use super::super::ids::SecretId;
 use super::changes::RegisterChange;
 use super::event::Death;
 use super::plan::RunPlan;
-use super::run::{Path, Run};
+use super::run::Run;
+use super::state::Path;
 use super::steps::Step;
 
 /// How long the secret of a credential whose death could not be proven is kept for another try, when its policy does not keep dead ones longer.

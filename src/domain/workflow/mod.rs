@@ -16,6 +16,7 @@ mod keeping;
 mod plan;
 mod reading;
 mod run;
+mod state;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -24,5 +25,6 @@ pub use changes::{RegisterChange, register_changes};
 pub use decide::{Decision, Then, after_failure, decide};
 pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput, StuckBecause};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
-pub use run::{IllegalEvent, Path, Run, RunStatus, Skipped, StepState};
+pub use run::{IllegalEvent, Run};
+pub use state::{Path, RunStatus, Skipped, StepState};
 pub use steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};

@@ -10,7 +10,8 @@ use super::super::ids::{CredentialId, RunId, SecretId};
 use super::super::proof::ProofProgress;
 use super::event::Death;
 use super::plan::RunPlan;
-use super::run::{Path, Run, RunStatus, Skipped, StepState};
+use super::run::Run;
+use super::state::{Path, RunStatus, Skipped, StepState};
 use super::steps::{Step, pivot};
 
 const BY_NOBODY: &str =

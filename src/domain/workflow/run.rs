@@ -9,62 +9,10 @@ use super::super::actor::Actor;
 use super::super::ids::CredentialId;
 use super::super::proof::ProofProgress;
 use super::decide::Then;
-use super::event::{Death, Event, EventBody, Observation, Outcome, StepOutput};
+use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::plan::RunPlan;
+use super::state::{Path, RunStatus, Skipped, StepState};
 use super::steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Path {
-    Forward,
-    Unwinding,
-}
-
-/// Where the step under the cursor stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StepState {
-    NotStarted,
-    /// Begun, and its end is not recorded: the effect may have happened.
-    Started {
-        attempt: u32,
-    },
-    Retrying {
-        attempts: u32,
-        at: Timestamp,
-    },
-    Waiting {
-        until: Timestamp,
-    },
-}
-
-impl StepState {
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotStarted => "not started",
-            Self::Started { .. } => "started",
-            Self::Retrying { .. } => "to be tried again",
-            Self::Waiting { .. } => "waiting",
-        }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum RunStatus {
-    Open,
-    NeedsOperator { reason: String, manual_step: String },
-    Closed { outcome: Outcome },
-}
-
-impl RunStatus {
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::NeedsOperator { .. } => "needs_operator",
-            Self::Closed { outcome } => outcome.name(),
-        }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("run {run}: event {seq} ({event}) does not follow from {state}")]
@@ -73,14 +21,6 @@ pub struct IllegalEvent {
     pub seq: u32,
     pub event: &'static str,
     pub state: String,
-}
-
-/// A step that a person declared done.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Skipped {
-    pub step: Step,
-    pub by: Actor,
-    pub reason: String,
 }
 
 /// A run as its log tells it.
