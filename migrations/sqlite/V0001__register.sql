@@ -71,7 +71,9 @@ create table credentials (
     -- The state with all that it carries.
     life         text not null,
     created_at   integer not null,
-    proven_at    integer
+    proven_at    integer,
+    -- The end of its own validity downstream.
+    expires_at   integer
 ) strict;
 create index credentials_identity on credentials (identity, created_at, id);
 -- One open intent per slot: a second mutation of an account never begins while the first one's outcome is unknown.

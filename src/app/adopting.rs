@@ -105,8 +105,13 @@ impl App {
                 ask.system, system.environment
             ));
         }
-        if self.store.resource(Kind::Owner, &ask.owner).await?.is_none() {
-            problems.push(format!("owner: `{}` is not registered", ask.owner));
+        let owner = self.store.resource(Kind::Owner, &ask.owner).await?;
+        match owner.map(|owner| owner.spec) {
+            None => problems.push(format!("owner: `{}` is not registered", ask.owner)),
+            Some(Spec::Owner(owner)) if owner.retired => {
+                problems.push(format!("owner: `{}` has retired; name another", ask.owner));
+            }
+            Some(_) => {}
         }
         let holder = self.accounts_registered(&ask.system).await?.remove(&ask.account);
         if let Some(holder) = holder.filter(|holder| *holder != ask.name) {

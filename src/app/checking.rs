@@ -96,10 +96,32 @@ impl Checks<'_> {
     }
 
     fn check_owner(&mut self, manifest: &Manifest, owner: &str, given: &Given) {
-        if spec_of(Kind::Owner, owner, given, self.present).is_none() {
-            let text = format!("owner `{owner}` is not registered; add a manifest of kind Owner with this name");
-            self.problem(manifest, "owner", &text);
+        match spec_of(Kind::Owner, owner, given, self.present) {
+            None => {
+                let text = format!("owner `{owner}` is not registered; add a manifest of kind Owner with this name");
+                self.problem(manifest, "owner", &text);
+            }
+            Some(Spec::Owner(spec)) if spec.retired && !self.is_owned_by(manifest, owner) => {
+                self.problem(manifest, "owner", &format!("owner `{owner}` has retired; name another"));
+            }
+            Some(_) => {}
         }
+    }
+
+    /// What named an owner before the owner retired may be applied again; that it is unowned is a finding.
+    fn is_owned_by(&self, manifest: &Manifest, owner: &str) -> bool {
+        let key = (manifest.spec.kind(), manifest.name.clone());
+        let identity = self.present.identities.get(&manifest.name);
+        let before = match manifest.spec {
+            Spec::Identity(_) => identity.map(|one| one.spec.owner.as_str()),
+            _ => match self.present.resources.get(&key).map(|one| &one.spec) {
+                Some(Spec::System(spec)) => Some(spec.owner.as_str()),
+                Some(Spec::Destination(spec)) => Some(spec.owner.as_str()),
+                Some(Spec::Policy(spec)) => Some(spec.owner.as_str()),
+                _ => None,
+            },
+        };
+        before == Some(owner)
     }
 
     fn unknown_connector(&mut self, manifest: &Manifest, name: &str) {

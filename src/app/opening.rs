@@ -98,6 +98,7 @@ impl App {
                     state: CredentialState::Foreign,
                     created_at: work.now,
                     proven_at: None,
+                    expires_at: None,
                 };
                 work.commit.facts.push(Fact::Credential(credential.clone()));
                 vec![credential]

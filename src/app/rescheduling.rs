@@ -3,17 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::SignedDuration;
-
 use super::applying::Application;
 use super::world::World;
 use super::{App, AppError};
-use crate::domain::due::{DueFacts, DueReason, next_due};
+use crate::domain::due::{DueFacts, DueTerms, rescheduled};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::CredentialId;
 use crate::domain::plan::ChangeTarget;
 use crate::domain::planner::{ConnectorFacts, proof_terms};
-use crate::domain::resource::{Kind, PolicySpec, Spec, SystemManifest};
+use crate::domain::resource::{Kind, Spec, SystemManifest};
 use crate::store::{Fact, IdentityFilter, Page};
 
 const AT_ONCE: u32 = 1000;
@@ -22,10 +20,13 @@ impl App {
     pub(super) async fn reschedule(&self, work: &mut Application<'_>) -> Result<(), AppError> {
         let policies = work.plan.changes.iter().filter(|change| change.kind == Kind::Policy);
         let changed: BTreeSet<&str> = policies.map(|change| change.name.as_str()).collect();
-        if changed.is_empty() {
-            return self.reschedule_changed(work).await;
-        }
         let before = World::read(&*self.store).await?;
+        let own = self.changed_identities(work).await?;
+        self.reschedule_these(work, &before, &own).await?;
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let own: BTreeSet<_> = own.iter().map(|(identity, _)| identity.id).collect();
         let mut page = Page::first(AT_ONCE);
         loop {
             let found = self.store.identities(&IdentityFilter::default(), page.clone()).await?;
@@ -37,52 +38,64 @@ impl App {
                         .policy_of(identity)
                         .is_some_and(|(name, ..)| changed.contains(name))
                 };
-                under(&work.world) || under(&before)
+                !own.contains(&identity.id) && (under(&work.world) || under(&before))
             };
-            let touched: Vec<_> = found.iter().filter(touched).cloned().collect();
-            self.reschedule_these(work, &touched).await?;
+            let touched: Vec<_> = found
+                .iter()
+                .filter(touched)
+                .map(|one| (one.clone(), one.clone()))
+                .collect();
+            self.reschedule_these(work, &before, &touched).await?;
         }
     }
 
-    /// The identities that the plan itself changes, as they will be.
-    async fn reschedule_changed(&self, work: &mut Application<'_>) -> Result<(), AppError> {
+    /// The identities that the plan itself changes, as they are and as they will be.
+    async fn changed_identities(&self, work: &Application<'_>) -> Result<Vec<(Identity, Identity)>, AppError> {
         let mut identities = Vec::new();
         for change in &work.plan.changes {
             if let (ChangeTarget::Identity(id), Spec::Identity(spec)) = (change.target, &change.after)
                 && let Some(identity) = self.store.identity(id).await?
             {
-                identities.push(Identity {
+                let changed = Identity {
                     spec: spec.clone(),
                     labels: change.labels.clone(),
-                    ..identity
-                });
+                    ..identity.clone()
+                };
+                identities.push((identity, changed));
             }
         }
-        self.reschedule_these(work, &identities).await
+        Ok(identities)
     }
 
-    async fn reschedule_these(&self, work: &mut Application<'_>, identities: &[Identity]) -> Result<(), AppError> {
-        let ids: Vec<_> = identities.iter().map(|identity| identity.id).collect();
+    async fn reschedule_these(
+        &self,
+        work: &mut Application<'_>,
+        before: &World,
+        identities: &[(Identity, Identity)],
+    ) -> Result<(), AppError> {
+        let ids: Vec<_> = identities.iter().map(|(identity, _)| identity.id).collect();
         let credentials = self.store.credentials_of_many(&ids).await?;
         let credentials: BTreeMap<CredentialId, &Credential> = credentials.iter().map(|one| (one.id, one)).collect();
-        let mut systems = BTreeMap::new();
-        for identity in identities {
-            let current = identity.current.and_then(|id| credentials.get(&id));
+        let mut systems = Systems::new();
+        for (was, is) in identities {
+            let current = is.current.and_then(|id| credentials.get(&id));
             let Some(current) = current else { continue };
-            let system = &identity.spec.system;
-            let policy = work.world.policy_of(identity).map(|(_, policy, _)| policy);
-            if policy.is_some() && !systems.contains_key(system) {
+            let system = &is.spec.system;
+            let has_policy = [before, &work.world]
+                .into_iter()
+                .zip([was, is])
+                .any(|(world, identity)| world.policy_of(identity).is_some());
+            if has_policy && !systems.contains_key(system) {
                 systems.insert(system.clone(), self.facts_of(&work.world, system).await?);
             }
-            // As a run under this policy would pin it.
-            let holding = match (policy, systems.get(system)) {
-                (Some(policy), Some((manifest, facts))) => {
-                    Some((policy, proof_terms(manifest, Some(policy), facts).takes(policy.overlap)))
-                }
-                _ => None,
-            };
-            let fact = due_fact(identity, current, holding)?;
-            work.commit.facts.push(fact);
+            let due = rescheduled(
+                was.due,
+                (terms(before, was, &systems), &DueFacts::standing(was, current)),
+                (terms(&work.world, is, &systems), &DueFacts::standing(is, current)),
+                work.now,
+            );
+            let due = due.map_err(|bad| AppError::invalid(format!("rotation: {bad}")))?;
+            work.commit.facts.push(Fact::IdentityDue { id: is.id, due });
         }
         Ok(())
     }
@@ -98,26 +111,12 @@ impl App {
     }
 }
 
-fn due_fact(
-    identity: &Identity,
-    current: &Credential,
-    holding: Option<(&PolicySpec, SignedDuration)>,
-) -> Result<Fact, AppError> {
-    let due = holding.map(|(policy, takes)| {
-        let facts = DueFacts {
-            identity: identity.id,
-            current_since: current.proven_at.unwrap_or(current.created_at),
-            compromised_at: None,
-            owner_left_at: None,
-            policy_changed_at: None,
-            requested_at: None,
-            credential_expires: None,
-            takes,
-        };
-        next_due(&policy.rotation, &facts)
-    });
-    let due: Option<(jiff::Timestamp, DueReason)> = due
-        .transpose()
-        .map_err(|bad| AppError::invalid(format!("rotation: {bad}")))?;
-    Ok(Fact::IdentityDue { id: identity.id, due })
+type Systems = BTreeMap<String, (SystemManifest, ConnectorFacts)>;
+
+/// The terms of the policy that holds in this world, as a run under it would pin them.
+fn terms<'a>(world: &'a World, identity: &Identity, systems: &Systems) -> Option<DueTerms<'a>> {
+    let (_, policy, _) = world.policy_of(identity)?;
+    let (manifest, facts) = systems.get(&identity.spec.system)?;
+    let proof = proof_terms(manifest, Some(policy), facts);
+    Some(DueTerms::new(&policy.rotation, policy.overlap, &proof))
 }

@@ -1,7 +1,8 @@
 //! When a credential is due, and why: a chain of pure rules over facts, the first of which that holds gives the reason.
 //!
-//! The due time is computed once, when a credential becomes current or a policy changes, and stored. Nothing is drawn at evaluation: the
-//! spread comes from the identity's id, so that the same facts always give the same instant.
+//! The due time is computed once, when a credential becomes current or a policy changes, and stored with its reason. Both are also the memory of
+//! what a person asked for, of a compromise and of an owner who left: they stand until a rotation gives the identity a fresh due time. Nothing
+//! is drawn at evaluation: the spread comes from the identity's id, so that the same facts always give the same instant.
 
 use std::str::FromStr;
 
@@ -11,7 +12,9 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
+use super::identity::{Credential, Identity};
 use super::ids::IdentityId;
+use super::proof::ProofTerms;
 use super::resource::RotationRule;
 
 /// Why an identity's credential is to be replaced or taken away, strongest first.
@@ -69,6 +72,27 @@ pub enum BadRule {
     ZoneWithoutCron,
 }
 
+/// When, and why.
+pub type Due = (Timestamp, DueReason);
+
+/// A policy's rule with the length of what it sets off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueTerms<'a> {
+    pub rotation: &'a RotationRule,
+    /// Overlap, settling and probing: how long a rotation takes until the old credential is proven dead.
+    pub takes: SignedDuration,
+}
+
+impl<'a> DueTerms<'a> {
+    #[must_use]
+    pub fn new(rotation: &'a RotationRule, overlap: SignedDuration, proof: &ProofTerms) -> Self {
+        Self {
+            rotation,
+            takes: proof.takes(overlap),
+        }
+    }
+}
+
 /// What the rules look at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueFacts {
@@ -77,12 +101,54 @@ pub struct DueFacts {
     pub current_since: Timestamp,
     pub compromised_at: Option<Timestamp>,
     pub owner_left_at: Option<Timestamp>,
+    /// A change of policy brought the age's due time forward; it is not due before the change.
     pub policy_changed_at: Option<Timestamp>,
     pub requested_at: Option<Timestamp>,
     /// The end of the credential's own validity downstream, if it has one.
     pub credential_expires: Option<Timestamp>,
-    /// Overlap, settling and probing: how long a rotation takes until the old credential is proven dead.
-    pub takes: SignedDuration,
+    /// The end of the identity's registration; a rotation does not move it.
+    pub identity_expires: Option<Timestamp>,
+}
+
+impl DueFacts {
+    /// Of a credential that has just become current: whatever was to be done about the one before it is done.
+    #[must_use]
+    pub fn fresh(identity: IdentityId, current_since: Timestamp) -> Self {
+        Self {
+            identity,
+            current_since,
+            compromised_at: None,
+            owner_left_at: None,
+            policy_changed_at: None,
+            requested_at: None,
+            credential_expires: None,
+            identity_expires: None,
+        }
+    }
+
+    /// Of an identity as it is registered, with what still stands of the due time that is stored.
+    #[must_use]
+    pub fn standing(identity: &Identity, current: &Credential) -> Self {
+        let mut facts = Self::fresh(identity.id, current.proven_at.unwrap_or(current.created_at));
+        facts.credential_expires = current.expires_at;
+        facts.identity_expires = own_end(identity);
+        if let Some((at, reason)) = identity.due {
+            match reason {
+                DueReason::Compromised => facts.compromised_at = Some(at),
+                DueReason::OwnerLeft => facts.owner_left_at = Some(at),
+                DueReason::Requested => facts.requested_at = Some(at),
+                // These follow from the rule and from what is known of the credential, whatever was stored.
+                DueReason::Expiring | DueReason::MaxAge | DueReason::PolicyChanged => {}
+            }
+        }
+        facts
+    }
+}
+
+/// When the identity's registration ends; the engine itself renews Keyfall's own control identities.
+#[must_use]
+pub fn own_end(identity: &Identity) -> Option<Timestamp> {
+    (!identity.is_control).then_some(identity.spec.expires)
 }
 
 /// Checks a rule without any facts.
@@ -110,38 +176,112 @@ pub fn check_rule(rule: &RotationRule) -> Result<(), BadRule> {
     }
 }
 
-/// When and why, the first rule that gives an instant not later than the period's. The strongest reason wins a tie.
+/// When and why. Without terms no policy rotates the identity, and only what a person asked for stands.
 ///
 /// # Errors
 /// When the rule cannot be followed.
-pub fn next_due(rule: &RotationRule, facts: &DueFacts) -> Result<(Timestamp, DueReason), BadRule> {
-    let periodic = periodic_due(rule, facts)?;
-    let oldest = rule.max_effective_age.map(|age| {
-        let until = facts.current_since.saturating_add(age).unwrap_or(Timestamp::MAX);
-        until
-            .saturating_sub(facts.takes)
-            .unwrap_or(facts.current_since)
-            .max(facts.current_since)
-    });
-    let expiring = facts
-        .credential_expires
-        .map(|at| at.saturating_sub(facts.takes).unwrap_or(facts.current_since));
-    let chain = [
+pub fn due_of(terms: Option<DueTerms<'_>>, facts: &DueFacts) -> Result<Option<Due>, BadRule> {
+    match terms {
+        Some(terms) => next_due(terms, facts).map(Some),
+        None => Ok(earliest(&[
+            (facts.compromised_at, DueReason::Compromised),
+            (facts.requested_at, DueReason::Requested),
+        ])),
+    }
+}
+
+/// The earliest instant of all rules, and whose it is; the strongest reason wins a tie. A compromise is never hidden behind a rule that happens
+/// to come earlier.
+fn next_due(terms: DueTerms<'_>, facts: &DueFacts) -> Result<Due, BadRule> {
+    let age = age_due(terms, facts)?;
+    let by_age = match facts.policy_changed_at {
+        Some(changed_at) => (age.max(changed_at), DueReason::PolicyChanged),
+        None => (age, DueReason::MaxAge),
+    };
+    let others = earliest(&[
         (facts.compromised_at, DueReason::Compromised),
-        (expiring, DueReason::Expiring),
-        (
-            Some(oldest.map_or(periodic, |oldest| oldest.min(periodic))),
-            DueReason::MaxAge,
-        ),
+        (expiring_due(terms.takes, facts), DueReason::Expiring),
+        (facts.identity_expires, DueReason::Expiring),
         (facts.owner_left_at, DueReason::OwnerLeft),
-        (facts.policy_changed_at, DueReason::PolicyChanged),
         (facts.requested_at, DueReason::Requested),
-    ];
-    let first = chain
-        .into_iter()
-        .filter_map(|(at, reason)| at.map(|at| (at, reason)))
-        .min();
-    Ok(first.unwrap_or((periodic, DueReason::MaxAge)))
+    ]);
+    let (at, reason) = others.map_or(by_age, |other| other.min(by_age));
+    let is_compromised = facts.compromised_at.is_some();
+    Ok((at, if is_compromised { DueReason::Compromised } else { reason }))
+}
+
+fn earliest(chain: &[(Option<Timestamp>, DueReason)]) -> Option<Due> {
+    chain.iter().filter_map(|(at, reason)| at.map(|at| (at, *reason))).min()
+}
+
+fn age_due(terms: DueTerms<'_>, facts: &DueFacts) -> Result<Timestamp, BadRule> {
+    let periodic = periodic_due(terms.rotation, facts)?;
+    let Some(age) = terms.rotation.max_effective_age else {
+        return Ok(periodic);
+    };
+    let until = facts.current_since.saturating_add(age).unwrap_or(Timestamp::MAX);
+    let oldest = until.saturating_sub(terms.takes).unwrap_or(facts.current_since);
+    Ok(oldest.max(facts.current_since).min(periodic))
+}
+
+/// Early enough for the rotation to end before the credential does. A life too short for that is left to its end: where a rotation does not
+/// move the end, trying again and again would not either.
+fn expiring_due(takes: SignedDuration, facts: &DueFacts) -> Option<Timestamp> {
+    let end = facts.credential_expires.filter(|end| *end > facts.current_since)?;
+    let early = end.saturating_sub(takes).unwrap_or(facts.current_since);
+    let first = facts.current_since.saturating_add(takes).unwrap_or(Timestamp::MAX);
+    Some(if early >= first { early } else { end })
+}
+
+/// The due time under the rule that holds from `now` on, given the rule that held before. What did not change keeps the stored time, and with
+/// it the back-off after a rotation that was taken back.
+///
+/// # Errors
+/// When the rule cannot be followed.
+pub fn rescheduled(
+    stored: Option<Due>,
+    before: (Option<DueTerms<'_>>, &DueFacts),
+    after: (Option<DueTerms<'_>>, &DueFacts),
+    now: Timestamp,
+) -> Result<Option<Due>, BadRule> {
+    // A rule that could not be followed made nothing due.
+    let old = due_of(before.0, before.1).unwrap_or(None);
+    let new = due_of(after.0, after.1)?;
+    if old == new && stored.is_some() {
+        return Ok(stored);
+    }
+    let Some((at, DueReason::MaxAge)) = new else {
+        return Ok(new);
+    };
+    let brought_forward = stored.filter(|(_, reason)| *reason == DueReason::PolicyChanged);
+    let is_earlier = old.map_or(at <= now, |(old, _)| at < old);
+    if is_earlier || brought_forward.is_some_and(|(stored, _)| at <= stored) {
+        let changed_at = brought_forward.map_or(now, |(stored, _)| stored.min(now));
+        let facts = DueFacts {
+            policy_changed_at: Some(changed_at),
+            ..*after.1
+        };
+        return due_of(after.0, &facts);
+    }
+    Ok(new)
+}
+
+/// Due by `at` for another reason. What is due earlier stays so, and a compromise keeps its name.
+#[must_use]
+pub fn sooner(stored: Option<Due>, at: Timestamp, reason: DueReason) -> Due {
+    let Some((stored_at, stored_reason)) = stored else {
+        return (at, reason);
+    };
+    let is_compromised = stored_reason == DueReason::Compromised;
+    let (at, reason) = (stored_at, stored_reason).min((at, reason));
+    (at, if is_compromised { DueReason::Compromised } else { reason })
+}
+
+/// When a rotation that was taken back comes again, and why: at `at`, and with the stronger reason where it was due for another one as well.
+#[must_use]
+pub fn returning(stored: Option<Due>, at: Timestamp, reason: DueReason) -> Due {
+    let stronger = stored.filter(|(stored, why)| *stored <= at || *why == DueReason::Compromised);
+    (at, stronger.map_or(reason, |(_, why)| why.min(reason)))
 }
 
 fn periodic_due(rule: &RotationRule, facts: &DueFacts) -> Result<Timestamp, BadRule> {
@@ -209,133 +349,5 @@ fn share_of(length: SignedDuration, percent: u8, identity: IdentityId) -> Signed
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{BadRule, DueFacts, DueReason, check_rule, next_due};
-    use crate::domain::ids::IdentityId;
-    use crate::domain::resource::RotationRule;
-    use jiff::{SignedDuration, Timestamp};
-    use uuid::Uuid;
-
-    fn rule(every: Option<&str>, cron: Option<&str>) -> RotationRule {
-        RotationRule {
-            every: every.map(|text| text.parse().unwrap()),
-            cron: cron.map(str::to_owned),
-            zone: None,
-            spread_percent: 0,
-            max_effective_age: None,
-        }
-    }
-
-    fn facts(since: &str) -> DueFacts {
-        DueFacts {
-            identity: IdentityId::from_uuid(Uuid::from_u128(1)),
-            current_since: since.parse().unwrap(),
-            compromised_at: None,
-            owner_left_at: None,
-            policy_changed_at: None,
-            requested_at: None,
-            credential_expires: None,
-            takes: SignedDuration::from_mins(10),
-        }
-    }
-
-    #[track_caller]
-    fn check(rule: &RotationRule, facts: &DueFacts, at: &str, reason: DueReason) {
-        assert_eq!(next_due(rule, facts), Ok((at.parse().unwrap(), reason)));
-    }
-
-    #[test]
-    fn a_period_counts_from_when_the_credential_became_current() {
-        check(
-            &rule(Some("24h"), None),
-            &facts("2026-01-01T00:00:00Z"),
-            "2026-01-02T00:00:00Z",
-            DueReason::MaxAge,
-        );
-    }
-
-    #[test]
-    fn a_cron_rule_is_read_in_its_zone() {
-        let mut berlin = rule(None, Some("10 3 * * *"));
-        berlin.zone = Some("Europe/Berlin".to_owned());
-        check(
-            &berlin,
-            &facts("2026-07-01T00:00:00Z"),
-            "2026-07-01T01:10:00Z",
-            DueReason::MaxAge,
-        );
-        check(
-            &berlin,
-            &facts("2026-12-01T00:00:00Z"),
-            "2026-12-01T02:10:00Z",
-            DueReason::MaxAge,
-        );
-    }
-
-    #[test]
-    fn the_effective_age_bound_leaves_time_for_the_proof() {
-        let mut bounded = rule(Some("24h"), None);
-        bounded.max_effective_age = Some(SignedDuration::from_hours(12));
-        check(
-            &bounded,
-            &facts("2026-01-01T00:00:00Z"),
-            "2026-01-01T11:50:00Z",
-            DueReason::MaxAge,
-        );
-    }
-
-    #[test]
-    fn the_earliest_rule_wins_and_names_itself() {
-        let mut leaked = facts("2026-01-01T00:00:00Z");
-        leaked.requested_at = Some("2026-01-01T02:00:00Z".parse().unwrap());
-        leaked.compromised_at = Some("2026-01-01T01:00:00Z".parse().unwrap());
-        check(
-            &rule(Some("24h"), None),
-            &leaked,
-            "2026-01-01T01:00:00Z",
-            DueReason::Compromised,
-        );
-    }
-
-    #[test]
-    fn a_spread_is_earlier_never_later_and_the_same_each_time() {
-        let mut spread = rule(Some("100h"), None);
-        spread.spread_percent = 50;
-        let since: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let mut seen = std::collections::BTreeSet::new();
-        for number in 0..64 {
-            let mut one = facts("2026-01-01T00:00:00Z");
-            one.identity = IdentityId::from_uuid(Uuid::from_u128(number));
-            let (at, _) = next_due(&spread, &one).unwrap();
-            assert_eq!(next_due(&spread, &one).unwrap().0, at);
-            let age = at.duration_since(since);
-            assert!(
-                age >= SignedDuration::from_hours(50) && age <= SignedDuration::from_hours(100),
-                "{age}"
-            );
-            seen.insert(at);
-        }
-        assert!(seen.len() > 60);
-    }
-
-    #[test]
-    fn rules_that_cannot_be_followed_are_refused() {
-        assert_eq!(check_rule(&rule(None, None)), Err(BadRule::PeriodAndCron));
-        assert_eq!(
-            check_rule(&rule(Some("1h"), Some("* * * * *"))),
-            Err(BadRule::PeriodAndCron)
-        );
-        assert_eq!(check_rule(&rule(Some("0s"), None)), Err(BadRule::NotPositive));
-        assert!(matches!(
-            check_rule(&rule(None, Some("61 * * * *"))),
-            Err(BadRule::Cron { .. })
-        ));
-        assert!(matches!(
-            check_rule(&rule(None, Some("0 0 30 2 *"))),
-            Err(BadRule::Cron { .. })
-        ));
-        let mut nowhere = rule(None, Some("0 3 * * *"));
-        nowhere.zone = Some("Mars/Olympus".to_owned());
-        assert!(matches!(check_rule(&nowhere), Err(BadRule::Zone { .. })));
-    }
-}
+#[path = "due_tests.rs"]
+mod tests;

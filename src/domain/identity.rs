@@ -92,6 +92,8 @@ pub struct Credential {
     pub created_at: Timestamp,
     /// When it was first accepted downstream.
     pub proven_at: Option<Timestamp>,
+    /// The end of its own validity downstream (PostgreSQL: `VALID UNTIL`), as last read; `None` when none was seen.
+    pub expires_at: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

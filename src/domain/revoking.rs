@@ -76,6 +76,7 @@ mod tests {
             state,
             created_at: Timestamp::UNIX_EPOCH,
             proven_at: Some(Timestamp::UNIX_EPOCH),
+            expires_at: None,
         }
     }
 

@@ -148,7 +148,7 @@ impl Driver {
             Slot::Free(slot) => slot,
             Slot::Later(at) => return self.leave(Some(at)).await,
         };
-        if matches!(step, Step::Promote | Step::Record) {
+        if matches!(step, Step::Promote | Step::Record | Step::ReadBack) {
             self.learn().await?;
         }
         if self.run.is_before_pivot()
@@ -388,7 +388,7 @@ impl Driver {
         let closing = self.shared.steps.closing(&self.run, &outcome, at);
         let mut facts = closing.facts;
         facts.extend(findings::at_close(&self.shared.env, &self.run, &outcome, at));
-        facts.extend(self.later_after_unwinding(at).await?);
+        facts.extend(self.due_after_unwinding(at).await?);
         let kind = self.run.plan().kind;
         let name = outcome.name();
         let opened_at = self.run.plan().timing.opened_at;

@@ -38,10 +38,12 @@ pub mod receipts;
 mod record;
 mod register;
 pub mod report;
+mod returning;
 mod schedule;
 pub mod secrets;
 pub mod standstill;
 pub mod steps;
+mod succession;
 mod sweep;
 pub mod systems;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::driver::{Driver, Left};
 use super::facts::facts_of;
@@ -12,12 +12,11 @@ use super::lease::renew;
 use super::outbox::{Extra, Flushed, Then};
 use super::register::Snapshot;
 use crate::domain::control::control_rotation;
+use crate::domain::due::own_end;
 use crate::domain::identity::Identity;
 use crate::domain::resource::Budget;
-use crate::domain::workflow::{
-    Event, EventBody, IllegalEvent, Outcome, Path, Run, RunKind, RunStatus, StuckBecause, Trigger,
-};
-use crate::store::{Fact, Page, RunFilter, StoreError};
+use crate::domain::workflow::{Event, EventBody, IllegalEvent, Run, RunStatus, StuckBecause};
+use crate::store::{Fact, StoreError};
 
 /// Why a driver stops in the middle.
 #[derive(Debug, thiserror::Error)]
@@ -72,10 +71,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a result is offered to a store that fails, about a minute. Whoever takes the run afterwards looks before repeating.
 const OFFERS: u32 = 16;
-/// After an unwound rotation: 15 minutes, then twice as long each time, up to 32 hours.
-const FIRST_RETURN: SignedDuration = SignedDuration::from_mins(15);
-const LONGEST_RETURN: SignedDuration = SignedDuration::from_hours(32);
-
 impl Driver {
     /// Kept to the microsecond, as it is stored.
     pub(super) fn now(&self) -> Timestamp {
@@ -206,6 +201,7 @@ impl Driver {
         let is_control = identity.as_ref().is_some_and(|identity| identity.is_control);
         let rule = holding.map(|holding| holding.policy.rotation.clone());
         self.schedule.rule = rule.or_else(|| is_control.then(control_rotation));
+        self.schedule.ends = identity.as_ref().and_then(own_end);
         self.subject = Some(Subject { identity, register });
         Ok(())
     }
@@ -221,35 +217,6 @@ impl Driver {
             return Err(Stop::Lost);
         }
         Ok(())
-    }
-
-    /// A scheduled rotation that was taken back stays due, and comes back later each time: a failure consumes its back-off.
-    pub(super) async fn later_after_unwinding(&self, at: Timestamp) -> Result<Option<Fact>, Stop> {
-        let plan = self.run.plan();
-        let is_scheduled = plan.kind == RunKind::Rotate && plan.trigger == Trigger::Schedule;
-        if !is_scheduled || self.run.path() == Path::Forward {
-            return Ok(None);
-        }
-        let filter = RunFilter {
-            identity: Some(plan.identity),
-            kind: Some(RunKind::Rotate),
-            ..RunFilter::default()
-        };
-        let runs = self.shared.store.runs(&filter, Page::first(9)).await?;
-        let completed = Outcome::Completed.name();
-        let before = runs
-            .iter()
-            .filter(|row| row.id != plan.run)
-            .take_while(|row| row.status != completed)
-            .count();
-        let doubled = 1_i32
-            .checked_shl(u32::try_from(before).unwrap_or(u32::MAX).min(16))
-            .unwrap_or(i32::MAX);
-        let pause = FIRST_RETURN.saturating_mul(doubled).min(LONGEST_RETURN);
-        Ok(Some(Fact::IdentityDue {
-            id: plan.identity,
-            due: Some((at.saturating_add(pause).unwrap_or(Timestamp::MAX), plan.reason)),
-        }))
     }
 }
 

@@ -14,6 +14,7 @@ use super::pass::PassReport;
 use super::register::{Holding, Snapshot};
 use super::{Shared, housekeeping, measure, record};
 use crate::domain::actor::{Actor, Approval};
+use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PlanId, RunId, SecretId};
 use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
@@ -168,7 +169,7 @@ impl Scheduling<'_> {
         let holding = register.policy_of(identity);
         let approval = match may_open(identity, &register, now) {
             Ok(approval) => approval,
-            Err(held) => return Ok(Err(held)),
+            Err(held) => return Ok(Err(grave(held, due.reason, &identity.name))),
         };
         if let Err(why) = self.check_approval(&approval).await {
             let whose = match holding {
@@ -312,6 +313,21 @@ fn may_open(identity: &Identity, register: &Snapshot, now: Timestamp) -> Result<
             Some(approved) => Ok(standing(approved)),
             None => Err(wanted(identity, "its policy was not approved by anybody")),
         },
+    }
+}
+
+/// A compromised credential waits for nobody's convenience.
+fn grave(held: Held, reason: DueReason, name: &str) -> Held {
+    if reason != DueReason::Compromised || held.kind != findings::APPROVAL_WANTED {
+        return held;
+    }
+    Held {
+        severity: Severity::Critical,
+        text: format!(
+            "{held}; its credential is compromised, and its emergency rotation was taken back: `keyfall rotate {name} --emergency --reason …` asks for another",
+            held = held.text
+        ),
+        ..held
     }
 }
 

@@ -13,12 +13,13 @@ use super::findings::{self, Severity, Wrong, about_identity};
 use super::freeze::FREEZE;
 use super::housekeeping::{NOTICE, commit_findings, is_open, raise_once};
 use super::register::Snapshot;
+use super::succession::Owners;
 use super::{Shared, record};
 use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
-use crate::domain::resource::{Kind, Spec};
-use crate::store::{Fact, FindingFilter, FindingRow, IdentityFilter, Page, StoreError};
+use crate::domain::resource::Spec;
+use crate::store::{Fact, FindingFilter, FindingRow, Page, StoreError};
 
 const BATCH: u32 = 500;
 
@@ -35,8 +36,8 @@ impl Sweep {
         let now = record::to_micros(shared.env.now());
         let register = shared.register.current(&*shared.store).await?;
         self.overdue(shared, standstill, now).await?;
-        let owners = owners(shared).await?;
-        unowned(shared, &owners, now).await?;
+        let owners = Owners::read(shared).await?;
+        owners.look_for_unowned(shared, &register, now).await?;
         settling(shared, &register, now).await?;
         identities_right_again(shared, &owners, now).await?;
         right_again(shared, &register, now).await
@@ -119,52 +120,6 @@ fn overdue_text(identity: &Identity, why: Option<&str>) -> String {
     format!("`{}` has been due since {since} ({reason}){why}", identity.name)
 }
 
-async fn owners(shared: &Shared) -> Result<HashSet<String>, StoreError> {
-    let owners = shared.store.resources(Kind::Owner).await?;
-    Ok(owners.into_iter().map(|owner| owner.name).collect())
-}
-
-/// Owners are few, and each is asked for once; identities are read only where theirs is missing.
-async fn unowned(shared: &Shared, owners: &HashSet<String>, now: Timestamp) -> Result<(), StoreError> {
-    let mut last = String::new();
-    while let Some(owner) = shared.store.next_owner(&last).await? {
-        if !owners.contains(&owner) {
-            unowned_by(shared, &owner, now).await?;
-        }
-        last = owner;
-    }
-    Ok(())
-}
-
-async fn unowned_by(shared: &Shared, owner: &str, now: Timestamp) -> Result<(), StoreError> {
-    let filter = IdentityFilter {
-        owner: Some(owner.to_owned()),
-        with_control: true,
-        ..IdentityFilter::default()
-    };
-    let mut page = Page::first(BATCH);
-    loop {
-        let found = shared.store.identities(&filter, page.clone()).await?;
-        let mut facts = Vec::new();
-        for identity in found.iter().filter(|one| one.state != IdentityState::Decommissioned) {
-            if is_open(shared, findings::UNOWNED, &identity.name).await? {
-                continue;
-            }
-            let text = format!(
-                "`{}` names the owner `{owner}`, who is not registered: apply a manifest of kind Owner with this name, or give the identity another owner",
-                identity.name
-            );
-            let wrong = about_identity(identity, findings::UNOWNED, Severity::High, text);
-            facts.push(findings::raised(&shared.env, now, wrong));
-        }
-        commit_findings(shared, facts, now).await?;
-        match found.last() {
-            Some(last) if found.len() == BATCH as usize => page.after = Some(last.name.clone()),
-            _ => return Ok(()),
-        }
-    }
-}
-
 /// Systems that were measured to honour what was revoked for longer than they, or their manifests, say.
 async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Result<(), StoreError> {
     for (name, resource) in register.systems() {
@@ -199,7 +154,7 @@ async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Resul
 }
 
 /// Findings about identities that hold no more.
-async fn identities_right_again(shared: &Shared, owners: &HashSet<String>, now: Timestamp) -> Result<(), StoreError> {
+async fn identities_right_again(shared: &Shared, owners: &Owners, now: Timestamp) -> Result<(), StoreError> {
     let soon = now.saturating_add(NOTICE).unwrap_or(Timestamp::MAX);
     let is_there = |identity: &Identity| identity.state != IdentityState::Decommissioned;
     let is_due = |identity: &Identity| identity.due.is_some_and(|(at, _)| at <= now);
@@ -207,7 +162,7 @@ async fn identities_right_again(shared: &Shared, owners: &HashSet<String>, now: 
     let kinds: [(&'static str, StillWrong<'_>); 6] = [
         (findings::OVERDUE, &|one| is_overdue(one, now)),
         (findings::UNOWNED, &|one| {
-            is_there(one) && !owners.contains(&one.spec.owner)
+            is_there(one) && owners.why_gone(&one.spec.owner).is_some()
         }),
         (findings::EXPIRED, &|one| is_there(one) && one.spec.expires <= now),
         (findings::EXPIRING, &|one| {

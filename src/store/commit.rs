@@ -96,6 +96,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
         Fact::CredentialState { id, to } => ops.push(credential::move_to(*id, to)?),
         Fact::CredentialIssued { id, principal, key_id } => ops.extend(credential::issued(*id, principal, key_id)?),
         Fact::CredentialProven { id, at } => ops.push(credential::proven(*id, *at)?),
+        Fact::CredentialExpires { id, at } => ops.push(credential::expires(*id, *at)?),
         Fact::CredentialSecret { id, secret } => ops.push(credential::set_secret(*id, *secret)?),
         Fact::Secret(one) => ops.push(secret::insert(one)?),
         Fact::SecretResealed(one) => ops.push(secret::reseal(one)?),

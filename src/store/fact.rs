@@ -109,6 +109,11 @@ pub enum Fact {
         id: CredentialId,
         at: Timestamp,
     },
+    /// The end of its own validity downstream, as it was read.
+    CredentialExpires {
+        id: CredentialId,
+        at: Timestamp,
+    },
     /// Gives a credential its secret (a takeover).
     CredentialSecret {
         id: CredentialId,

@@ -214,6 +214,7 @@ impl Register {
             state,
             created_at: now,
             proven_at: Some(now),
+            expires_at: None,
         };
         let secret_id = secret.id;
         let mut credentials = vec![credential(

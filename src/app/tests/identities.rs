@@ -175,6 +175,7 @@ async fn a_foreign_credential_is_not_revoked() {
         state: CredentialState::Foreign,
         created_at: world.env.now(),
         proven_at: None,
+        expires_at: None,
     };
     world.put(vec![Fact::Credential(foreign.clone())]).await;
     let ada = world.caller("ada").await;

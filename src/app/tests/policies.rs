@@ -9,6 +9,7 @@ use super::identities::MANIFESTS;
 use super::world::World;
 use crate::app::{AdoptAsk, AppError, Asked, RotateAsk, world};
 use crate::domain::digest::Digest;
+use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, RunId};
 use crate::domain::resource::IdentityKind;
@@ -295,4 +296,61 @@ async fn a_policy_that_changes_counts_the_settling_window_like_a_run_does() {
     let (due, _) = world.store.identity(worker.id).await.unwrap().unwrap().due.unwrap();
     let hours = due.duration_since(credential.created_at).as_secs_f64() / 3600.0;
     assert!(hours < 22.0, "{hours}");
+}
+
+#[tokio::test]
+async fn a_policy_that_brings_a_rotation_forward_is_its_reason_until_it_was_rotated() {
+    let world = World::new().await;
+    let (worker, _) = active(&world).await;
+    let due_under = async |every: &str| {
+        world
+            .apply(&manifests().replace("{ every: 24h }", &format!("{{ every: {every} }}")))
+            .await;
+        world.store.identity(worker.id).await.unwrap().unwrap().due.unwrap()
+    };
+    world.clock.shift(jiff::SignedDuration::from_mins(20));
+    let (at, reason) = due_under("48h").await;
+    assert_eq!(reason, DueReason::MaxAge);
+    let (sooner, reason) = due_under("12h").await;
+    assert_eq!(reason, DueReason::PolicyChanged);
+    assert!(sooner < at, "{sooner}");
+    let now = world.env.now();
+    let (at_once, reason) = due_under("10m").await;
+    assert_eq!(reason, DueReason::PolicyChanged);
+    assert!(at_once >= now, "not before the change: {at_once} is before {now}");
+    assert_eq!(due_under("48h").await.1, DueReason::MaxAge);
+}
+
+#[tokio::test]
+async fn coming_under_a_stricter_policy_is_the_reason_as_well() {
+    let world = World::new().await;
+    let (worker, _) = active(&world).await;
+    let strict = POLICY
+        .replace("daily", "strict")
+        .replace("{ systems: [cache] }", "{ systems: [cache], labels: { tier: one } }")
+        .replace("24h", "1h");
+    world.apply(&manifests().replace("24h", "48h")).await;
+    world
+        .apply(&format!("{}{strict}", manifests().replace("24h", "48h")))
+        .await;
+    let due = async || world.store.identity(worker.id).await.unwrap().unwrap().due.unwrap();
+    assert_eq!(due().await.1, DueReason::MaxAge);
+    let labelled = manifests()
+        .replace("24h", "48h")
+        .replace("{ name: worker }", "{ name: worker, labels: { tier: one } }");
+    world.apply(&format!("{labelled}{strict}")).await;
+    assert_eq!(due().await.1, DueReason::PolicyChanged);
+}
+
+#[tokio::test]
+async fn an_owner_who_has_retired_is_given_nothing_new() {
+    let world = World::new().await;
+    active(&world).await;
+    let retired = manifests().replace("team@example.com }", "team@example.com, retired: true }");
+    world.apply(&retired).await;
+    let another = retired.replace("name: worker", "name: another");
+    let Err(AppError::Invalid { problems }) = world.plan(&another).await else {
+        panic!("it was planned")
+    };
+    assert!(problems.iter().any(|text| text.contains("has retired")), "{problems:?}");
 }

@@ -140,7 +140,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         connector: reach.connector.clone(),
         endpoint_digest,
         trigger: request.trigger,
-        reason: request.reason,
+        reason: reason(identity, &request),
         initiator: request.initiator,
         approval: request.approval,
         policy: registered.policy.map(|(name, _)| name.to_owned()),
@@ -241,6 +241,15 @@ fn strategy(registered: &Registered<'_>) -> Result<Strategy, CannotPlan> {
             strategy: other.map_or("any strategy", Strategy::name),
             can: listed(can),
         }),
+    }
+}
+
+/// A rotation that somebody asks for does not hide that the credential is compromised: were it taken back, that would stand.
+fn reason(identity: &Identity, request: &RunRequest) -> DueReason {
+    let is_rotation = matches!(request.kind, RunKind::Rotate | RunKind::EmergencyRotate);
+    match identity.due {
+        Some((_, DueReason::Compromised)) if is_rotation => DueReason::Compromised,
+        _ => request.reason,
     }
 }
 

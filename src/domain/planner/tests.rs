@@ -46,6 +46,7 @@ fn credential(number: u128, account: &str, immutable_id: Option<&str>) -> Creden
         state: CredentialState::Active,
         created_at: at(0),
         proven_at: None,
+        expires_at: None,
     }
 }
 

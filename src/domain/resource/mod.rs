@@ -92,6 +92,9 @@ pub struct OwnerSpec {
     /// Where this owner is known from (`manual`, `backstage`, `scim`…) and how old the statement is, for people.
     #[serde(default = "manual")]
     pub source: String,
+    /// The owner answers for nothing any more: what names this owner is unowned until it names another.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub retired: bool,
 }
 
 fn manual() -> String {

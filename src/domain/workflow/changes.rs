@@ -10,6 +10,7 @@ use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
 use super::super::proof::measured_settling;
 use super::event::{Death, Event, EventBody, StepOutput};
+use super::expiry;
 use super::keeping;
 use super::plan::{RunKind, RunPlan};
 use super::run::Run;
@@ -26,6 +27,11 @@ pub enum RegisterChange {
         issued: Issued,
     },
     CredentialProven {
+        id: CredentialId,
+        at: Timestamp,
+    },
+    /// The end of its own validity downstream, as it was read.
+    CredentialExpires {
         id: CredentialId,
         at: Timestamp,
     },
@@ -80,6 +86,10 @@ pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
     match &event.body {
         EventBody::Opened { .. } => opened(plan),
         EventBody::Started { step, .. } => started(plan, *step),
+        EventBody::Observed { observation, .. } => expiry::read_before(run, observation),
+        EventBody::Succeeded {
+            step: Step::ReadBack, ..
+        } => expiry::read_after(run, event),
         EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
         EventBody::Resumed { .. } => resumed(run, event.at),
         EventBody::Unwinding { .. } => unwinding(run),

@@ -7,11 +7,13 @@
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
 //! | `changes.rs` what an event changes in the register,     | stores these changes in the same transaction          |
+//! | `expiry.rs` when a credential ends by itself            |                                                       |
 //! | `keeping.rs` and until when secrets are kept            |                                                       |
 
 mod changes;
 mod decide;
 mod event;
+mod expiry;
 mod keeping;
 mod plan;
 mod reading;
@@ -24,6 +26,7 @@ mod tests;
 pub use changes::{RegisterChange, register_changes};
 pub use decide::{Decision, Then, after_failure, decide};
 pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput, StuckBecause};
+pub use expiry::{account_ends, current_ends};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 pub use run::{IllegalEvent, Run};
 pub use state::{Path, RunStatus, Skipped, StepState};

@@ -4,6 +4,7 @@
 mod barriers;
 mod clocks;
 mod crash;
+mod due;
 mod dying;
 mod runs;
 mod schedule;

@@ -50,6 +50,8 @@ struct Downstream {
     obstacle: Option<String>,
     /// On the account, by somebody else's hand.
     foreign: Vec<KeyId>,
+    /// When the account ends by itself.
+    ends_at: Option<Timestamp>,
 }
 
 /// Steps that come to rest inside of their call until their gate is opened.
@@ -127,7 +129,7 @@ impl Script {
             grants: Vec::new(),
             privileged: false,
             sessions: None,
-            expires_at: None,
+            expires_at: self.downstream.lock().unwrap().ends_at.map(Timestamp::as_microsecond),
         };
         PrincipalReading {
             places: vec![PlaceReading {
@@ -135,6 +137,11 @@ impl Script {
                 state: Some(state),
             }],
         }
+    }
+
+    /// From here on the account ends by itself at this instant.
+    pub(super) fn end_account_at(&self, at: Timestamp) {
+        self.downstream.lock().unwrap().ends_at = Some(at);
     }
 
     /// From here on approvals do not hold, for this reason.
@@ -209,6 +216,10 @@ impl Script {
             Step::RevokeOld => StepReport::done(StepOutput::Revoked {
                 outcomes: plan.old.iter().map(|old| (old.id, Revoked::Revoked)).collect(),
             }),
+            Step::AwaitOverlap => StepReport {
+                observations: Vec::new(),
+                end: overlap(run, now),
+            },
             Step::RevokeNew if !self.was_ever_live(plan) => StepReport::done(StepOutput::NeverIssued),
             Step::ProveNewDead if run.was_never_issued() => StepReport::done(StepOutput::Nothing),
             Step::RevokeNew => StepReport::done(StepOutput::Revoked {
@@ -250,6 +261,17 @@ impl Script {
         }
         report.end = StepEnd::Done(StepOutput::Proofs { deaths });
         report
+    }
+}
+
+fn overlap(run: &Run, now: Timestamp) -> StepEnd {
+    let until = run.promoted_at().unwrap_or(now) + run.plan().timing.overlap;
+    if until <= now {
+        return StepEnd::Done(StepOutput::Nothing);
+    }
+    StepEnd::Wait {
+        until,
+        why: "overlap".to_owned(),
     }
 }
 

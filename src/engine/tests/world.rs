@@ -17,9 +17,11 @@ use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
-use crate::domain::resource::{PolicySpec, Resource, Spec};
-use crate::domain::workflow::{EventBody, Run};
-use crate::engine::{Engine, EngineHandle, EngineSettings};
+use crate::domain::planner::{Drawn, Lives, Registered, RunRequest, plan_run};
+use crate::domain::resource::{Kind, PolicySpec, Resource, Spec};
+use crate::domain::workflow::{EventBody, Run, RunKind, RunPlan, Trigger};
+use crate::engine::report::PrepareRuns;
+use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event, encode_act};
 use crate::store::{
     Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
@@ -93,6 +95,14 @@ impl World {
     pub(super) fn owner(&self, name: &str) -> Fact {
         let spec = json!({ "contact": "team@example.com" });
         self.resource(name, Spec::Owner(serde_json::from_value(spec).unwrap()))
+    }
+
+    pub(super) async fn retire_owner(&self, name: &str) {
+        let mut owner = self.store.resource(Kind::Owner, name).await.unwrap().unwrap();
+        if let Spec::Owner(spec) = &mut owner.spec {
+            spec.retired = true;
+        }
+        self.put(vec![Fact::Resource(owner)]).await;
     }
 
     /// Stores a record as it was written `ago`.
@@ -202,6 +212,65 @@ impl World {
         }
     }
 
+    /// Opens a run that somebody asked for, with what `change` makes of its plan.
+    pub(super) async fn ask(&self, live: &Live, request: RunRequest, change: impl FnOnce(&mut RunPlan)) -> RunId {
+        let resource = self.store.resource(Kind::System, "sys").await.unwrap().unwrap();
+        let Spec::System(system) = &resource.spec else {
+            panic!("{resource:?}")
+        };
+        let identity = self.store.identity(live.id).await.unwrap().unwrap();
+        let credentials = self.store.credentials_of(live.id).await.unwrap();
+        let connector = self.steps.connector_facts(&resource).await.unwrap();
+        let destinations = self.store.resources(Kind::Destination).await.unwrap();
+        let destinations = destinations.into_iter().filter_map(|one| match one.spec {
+            Spec::Destination(spec) => Some((one.name, (one.id, spec))),
+            _ => None,
+        });
+        let registered = Registered {
+            identity: &identity,
+            system_id: resource.id,
+            system,
+            policy: None,
+            destinations: &destinations.collect(),
+            credentials: &credentials,
+            connector: &connector,
+            lives: &Lives::new(),
+        };
+        let drawn = Drawn {
+            run: RunId::from_uuid(self.env.draw_uuid()),
+            credential: CredentialId::from_uuid(self.env.draw_uuid()),
+            secret: SecretId::from_uuid(self.env.draw_uuid()),
+            now: self.env.now(),
+        };
+        let mut plan = plan_run(&registered, request, drawn).unwrap();
+        plan.proof.refusals = 1;
+        plan.proof.interval = SignedDuration::from_millis(1);
+        change(&mut plan);
+        let secret = secret_row(drawn.secret, drawn.now);
+        let opened = self.store.commit(opening(plan, Some(secret)).unwrap()).await.unwrap();
+        assert!(matches!(opened, Committed::Stored { .. }), "{opened:?}");
+        drawn.run
+    }
+
+    pub(super) fn request(&self, kind: RunKind, reason: DueReason) -> RunRequest {
+        RunRequest {
+            kind,
+            trigger: match kind {
+                RunKind::EmergencyRotate => Trigger::BreakGlass,
+                _ => Trigger::Request,
+            },
+            reason,
+            initiator: Actor::Engine,
+            approval: approval(&self.env),
+            credential: None,
+            exception: None,
+        }
+    }
+
+    pub(super) async fn due_of(&self, live: &Live) -> Option<(Timestamp, DueReason)> {
+        self.store.identity(live.id).await.unwrap().unwrap().due
+    }
+
     pub(super) async fn start(&self) -> EngineHandle {
         self.start_on(Arc::clone(&self.store)).await
     }
@@ -300,6 +369,7 @@ fn credential(live: &Live, secret: SecretId, at: Timestamp) -> Credential {
         state: CredentialState::Active,
         created_at: at,
         proven_at: Some(at),
+        expires_at: None,
     }
 }
 

@@ -12,7 +12,7 @@ pub(crate) const SUBJECT: &str = "credentials";
 
 macro_rules! columns {
     () => {
-        "id, identity, principal, principal_id, key_id, secret, life, created_at, proven_at"
+        "id, identity, principal, principal_id, key_id, secret, life, created_at, proven_at, expires_at"
     };
 }
 
@@ -20,13 +20,15 @@ statements! {
     BY_ID = concat!("select ", columns!(), " from credentials where id = $id");
     OF_IDENTITY = concat!("select ", columns!(), " from credentials where identity = $identity order by created_at, id");
     LIFE = "select life from credentials where id = $id";
-    INSERT = "insert into credentials (id, identity, principal, principal_id, key_id, secret, state, life, created_at, proven_at) \
-        values ($id, $identity, $principal, $principal_id, $key_id, $secret, $state, $life, $created_at, $proven_at)";
+    INSERT = "insert into credentials (id, identity, principal, principal_id, key_id, secret, state, life, created_at, proven_at, \
+        expires_at) values ($id, $identity, $principal, $principal_id, $key_id, $secret, $state, $life, $created_at, $proven_at, \
+        $expires_at)";
     REPLACE = "update credentials set principal = $principal, principal_id = $principal_id, key_id = $key_id, \
-        secret = $secret, proven_at = $proven_at where id = $id";
+        secret = $secret, proven_at = $proven_at, expires_at = $expires_at where id = $id";
     SET_STATE = "update credentials set state = $state, life = $life where id = $id";
     SET_ISSUED = "update credentials set principal = $principal, principal_id = $principal_id, key_id = $key_id where id = $id";
     SET_PROVEN = "update credentials set proven_at = coalesce(proven_at, $at) where id = $id";
+    SET_EXPIRES = "update credentials set expires_at = $at where id = $id";
     SET_SECRET = "update credentials set secret = $secret where id = $id";
     WITHOUT_SECRET = "update credentials set secret = null where secret = $secret";
 }
@@ -43,6 +45,7 @@ pub(crate) fn put(credential: &Credential) -> Result<Op> {
         ("key_id", key_id.clone()),
         ("secret", secret.clone()),
         ("proven_at", credential.proven_at.into()),
+        ("expires_at", credential.expires_at.into()),
     ])?;
     let insert = INSERT.with([
         ("id", id),
@@ -55,6 +58,7 @@ pub(crate) fn put(credential: &Credential) -> Result<Op> {
         ("life", Value::json("writing a credential's state", &credential.state)?),
         ("created_at", credential.created_at.into()),
         ("proven_at", credential.proven_at.into()),
+        ("expires_at", credential.expires_at.into()),
     ])?;
     Ok(Op::Put {
         update,
@@ -98,6 +102,11 @@ pub(crate) fn proven(id: CredentialId, at: Timestamp) -> Result<Op> {
     Ok(must(id, bound))
 }
 
+pub(crate) fn expires(id: CredentialId, at: Timestamp) -> Result<Op> {
+    let bound = SET_EXPIRES.with([("id", Value::shown(&id)), ("at", at.into())])?;
+    Ok(must(id, bound))
+}
+
 pub(crate) fn set_secret(id: CredentialId, secret: SecretId) -> Result<Op> {
     let bound = SET_SECRET.with([("id", Value::shown(&id)), ("secret", Value::shown(&secret))])?;
     Ok(must(id, bound))
@@ -134,6 +143,7 @@ pub(crate) fn read(row: Row) -> Result<Credential> {
         state: columns.json()?,
         created_at: columns.time()?,
         proven_at: columns.maybe_time()?,
+        expires_at: columns.maybe_time()?,
     })
 }
 

@@ -28,6 +28,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         | Fact::CredentialState { .. }
         | Fact::CredentialIssued { .. }
         | Fact::CredentialProven { .. }
+        | Fact::CredentialExpires { .. }
         | Fact::CredentialSecret { .. } => "a_credential_*",
         Fact::Secret(_)
         | Fact::SecretDestroyAt { .. }
@@ -71,6 +72,7 @@ async fn resources_come_back() {
             contact: "orders@example.org".to_owned(),
             description: String::new(),
             source: "manual".to_owned(),
+            retired: false,
         }),
         approved: Some(approval()),
     };
@@ -201,6 +203,10 @@ async fn a_credential_learns_what_the_system_answered() {
             id: intended.id,
             at: at(7),
         },
+        Fact::CredentialExpires {
+            id: intended.id,
+            at: at(9),
+        },
     ])
     .await;
     intended.secret = Some(taken.id);
@@ -208,6 +214,7 @@ async fn a_credential_learns_what_the_system_answered() {
     intended.principal.immutable_id = Some("16384".to_owned());
     intended.key_id = Some(KeyId("scram:1".to_owned()));
     intended.proven_at = Some(at(7));
+    intended.expires_at = Some(at(9));
     intended.state = CredentialState::Issued;
     assert_eq!(test.store.credential(intended.id).await.unwrap(), Some(intended));
 }

@@ -193,6 +193,7 @@ pub(super) fn credential(id: u128, identity: IdentityId) -> Credential {
         state: CredentialState::Intended,
         created_at: at(0),
         proven_at: None,
+        expires_at: None,
     }
 }
 
