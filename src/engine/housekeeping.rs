@@ -1,6 +1,7 @@
 //! What is done now and then beside the runs: dead secrets are destroyed on record when their deadline has passed (P8), and identities that
 //! expire, or have expired, become findings while there is time to act. Control identities, whose expiry nobody else could move, are renewed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,7 +13,7 @@ use crate::domain::control::CONTROL_LIFE;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
 use crate::evidence::audit::{Act, encode_act};
-use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page, StoreError};
+use crate::store::{Commit, Fact, Guard, LogEntry, StoreError};
 
 const BATCH: u32 = 200;
 /// How long before its expiry an identity is spoken about.
@@ -86,18 +87,21 @@ pub(super) async fn look_at_expiry(shared: &Arc<Shared>) -> Result<u32, StoreErr
         let page = shared.store.expiring_identities(before, after, BATCH).await?;
         after = page.last().copied();
         let ids: Vec<IdentityId> = page.iter().map(|(_, id)| *id).collect();
+        let identities = shared.store.identities_with(&ids).await?;
+        let expired = open_among(shared, findings::EXPIRED, &identities).await?;
+        let expiring = open_among(shared, findings::EXPIRING, &identities).await?;
         let mut facts = Vec::new();
-        for identity in shared.store.identities_with(&ids).await? {
+        for identity in identities {
             if identity.is_control {
                 renew_control(shared, identity, now).await?;
                 continue;
             }
-            let (kind, other) = if identity.spec.expires <= now {
-                (findings::EXPIRED, Some(findings::EXPIRING))
+            let (kind, other, said) = if identity.spec.expires <= now {
+                (findings::EXPIRED, Some(findings::EXPIRING), &expired)
             } else {
-                (findings::EXPIRING, None)
+                (findings::EXPIRING, None, &expiring)
             };
-            if is_open(shared, kind, &identity.name).await? {
+            if said.contains(&identity.name) {
                 continue;
             }
             facts.extend(other.map(|other| findings::resolved(other, identity.name.clone(), now)));
@@ -169,13 +173,18 @@ fn expiry<'a>(identity: &'a Identity, kind: &'static str) -> Wrong<'a> {
     about_identity(identity, kind, severity, text)
 }
 
+/// The names of those identities about whom a finding of this kind is open.
+pub(super) async fn open_among(
+    shared: &Shared,
+    kind: &str,
+    identities: &[Identity],
+) -> Result<HashSet<String>, StoreError> {
+    let names: Vec<&str> = identities.iter().map(|identity| identity.name.as_str()).collect();
+    shared.store.open_among(kind, &names).await
+}
+
 pub(super) async fn is_open(shared: &Shared, kind: &str, subject: &str) -> Result<bool, StoreError> {
-    let filter = FindingFilter {
-        kind: Some(kind.to_owned()),
-        subject: Some(subject.to_owned()),
-        open_only: true,
-    };
-    Ok(!shared.store.findings(&filter, Page::first(1)).await?.is_empty())
+    Ok(!shared.store.open_among(kind, &[subject]).await?.is_empty())
 }
 
 /// Stores one finding with its record, unless it is open already: what is asked again and again fills no log.

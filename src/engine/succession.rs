@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::findings::{self, Severity, about_identity};
-use super::housekeeping::{commit_findings, is_open};
+use super::housekeeping::{commit_findings, open_among};
 use super::register::Snapshot;
 use super::{Shared, record};
 use crate::domain::due::{DueReason, sooner};
@@ -83,11 +83,10 @@ async fn unowned_by(
     let mut page = Page::first(BATCH);
     loop {
         let found = shared.store.identities(&filter, page.clone()).await?;
+        let known = open_among(shared, findings::UNOWNED, &found).await?;
+        let unsaid = |one: &&Identity| one.state != IdentityState::Decommissioned && !known.contains(&one.name);
         let mut facts = Vec::new();
-        for identity in found.iter().filter(|one| one.state != IdentityState::Decommissioned) {
-            if is_open(shared, findings::UNOWNED, &identity.name).await? {
-                continue;
-            }
+        for identity in found.iter().filter(unsaid) {
             let text = format!(
                 "`{}` names the owner `{owner}`, {why}: apply a manifest of kind Owner with this name, or give the identity another owner",
                 identity.name

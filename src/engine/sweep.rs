@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::breaker::BREAKER;
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::freeze::FREEZE;
-use super::housekeeping::{NOTICE, commit_findings, is_open, raise_once};
+use super::housekeeping::{NOTICE, commit_findings, is_open, open_among, raise_once};
 use super::register::Snapshot;
 use super::succession::Owners;
 use super::{Shared, record};
@@ -85,21 +85,14 @@ impl Sweep {
         if unsaid.is_empty() {
             return Ok(());
         }
+        let mut late = shared.store.identities_with(&unsaid).await?;
+        late.retain(|identity| is_overdue(identity, now));
+        self.overdue.extend(late.iter().map(|identity| identity.id));
+        let known = open_among(shared, findings::OVERDUE, &late).await?;
         let mut facts = Vec::new();
-        for identity in shared.store.identities_with(&unsaid).await? {
-            if !is_overdue(&identity, now) {
-                continue;
-            }
-            self.overdue.insert(identity.id);
-            if is_open(shared, findings::OVERDUE, &identity.name).await? {
-                continue;
-            }
-            let wrong = about_identity(
-                &identity,
-                findings::OVERDUE,
-                Severity::High,
-                overdue_text(&identity, why),
-            );
+        for identity in late.iter().filter(|one| !known.contains(&one.name)) {
+            let text = overdue_text(identity, why);
+            let wrong = about_identity(identity, findings::OVERDUE, Severity::High, text);
             facts.push(findings::raised(&shared.env, now, wrong));
         }
         commit_findings(shared, facts, now).await.map(drop)

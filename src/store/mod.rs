@@ -20,6 +20,8 @@ mod sqlite;
 mod tests;
 mod verbs;
 
+use std::collections::HashSet;
+
 use keyfall_sdk::BoxFuture;
 
 pub use fact::{Commit, Committed, Fact, Guard};
@@ -193,6 +195,8 @@ pub trait Store: Send + Sync {
     fn approvals(&self, plan: PlanId) -> BoxFuture<'_, Result<Vec<ApprovalRow>>>;
 
     fn findings<'a>(&'a self, filter: &'a FindingFilter, page: Page) -> BoxFuture<'a, Result<Vec<FindingRow>>>;
+    /// Those of the subjects about whom a finding of this kind is open.
+    fn open_among<'a>(&'a self, kind: &'a str, subjects: &'a [&'a str]) -> BoxFuture<'a, Result<HashSet<String>>>;
     fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptRow>>>;
     fn receipts<'a>(&'a self, filter: &'a ReceiptFilter, page: Page) -> BoxFuture<'a, Result<Vec<ReceiptRow>>>;
 

@@ -1,5 +1,6 @@
 //! The store's verbs and questions, written once over a driver.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
@@ -321,6 +322,13 @@ impl<D: Driver> Store for SqlStore<D> {
 
     fn findings<'a>(&'a self, filter: &'a FindingFilter, page: Page) -> BoxFuture<'a, Result<Vec<FindingRow>>> {
         Box::pin(async move { self.some(finding::list(filter, &page), finding::read).await })
+    }
+
+    fn open_among<'a>(&'a self, kind: &'a str, subjects: &'a [&'a str]) -> BoxFuture<'a, Result<HashSet<String>>> {
+        Box::pin(async move {
+            let bounds = subjects.iter().map(|subject| finding::open(kind, subject)).collect();
+            Ok(self.each(bounds, only_text).await?.into_iter().collect())
+        })
     }
 
     fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptRow>>> {

@@ -135,6 +135,10 @@ impl Register {
             policy.extend(over.clone());
         }
         let mut facts = vec![
+            register.resource(
+                "bench",
+                Spec::Owner(serde_json::from_value(json!({ "contact": "bench@example.org" }))?),
+            ),
             register.resource("sys", Spec::System(manifest)),
             register.resource("dst", Spec::Destination(serde_json::from_value(wanted.destination)?)),
             register.resource("pol", Spec::Policy(serde_json::from_value(policy)?)),

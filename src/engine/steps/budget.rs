@@ -58,9 +58,18 @@ impl Room {
 }
 
 #[derive(Default)]
-pub(super) struct RefusalBudget(Mutex<HashMap<(String, String), VecDeque<Timestamp>>>);
+pub(super) struct RefusalBudget(Mutex<Known>);
 
-/// Accounts after which those without a recent refusal are forgotten.
+#[derive(Default)]
+struct Known {
+    /// When the last refusals of an account were, by system and account.
+    accounts: HashMap<(String, String), VecDeque<Timestamp>>,
+    /// When there are more accounts than this, those without a recent refusal are forgotten. Twice as many as were left the last time, so
+    /// that going through them costs each refusal the same however many accounts there are.
+    many: usize,
+}
+
+/// Accounts that are remembered without being gone through.
 const MANY: usize = 4096;
 /// Refusals remembered for one account.
 const REMEMBERED: usize = 1024;
@@ -75,12 +84,13 @@ impl RefusalBudget {
         recorded: &[Timestamp],
         now: Timestamp,
     ) -> Room {
-        let accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known: Vec<Timestamp> = accounts
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known: Vec<Timestamp> = all
+            .accounts
             .get(&(system.to_owned(), principal.to_owned()))
             .map(|known| known.iter().copied().collect())
             .unwrap_or_default();
-        drop(accounts);
+        drop(all);
         let mut room = Room {
             refused: u32::MAX,
             more_at: None,
@@ -112,14 +122,17 @@ impl RefusalBudget {
         if refused == 0 {
             return;
         }
-        let mut accounts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if accounts.len() > MANY {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.accounts.len() > all.many.max(MANY) {
             let recent = now
                 .saturating_sub(SignedDuration::from_hours(24))
                 .unwrap_or(Timestamp::MIN);
-            accounts.retain(|_, known| known.back().is_some_and(|last| *last > recent));
+            all.accounts
+                .retain(|_, known| known.back().is_some_and(|last| *last > recent));
+            all.many = all.accounts.len().saturating_mul(2);
         }
-        let known = accounts.entry((system.to_owned(), principal.to_owned())).or_default();
+        let account = (system.to_owned(), principal.to_owned());
+        let known = all.accounts.entry(account).or_default();
         known.extend(std::iter::repeat_n(now, refused));
         let surplus = known.len().saturating_sub(REMEMBERED);
         known.drain(..surplus);
@@ -130,7 +143,7 @@ impl RefusalBudget {
 impl RefusalBudget {
     /// As a restart does.
     pub(super) fn forget(&self) {
-        self.0.lock().unwrap().clear();
+        *self.0.lock().unwrap() = Known::default();
     }
 }
 

@@ -116,6 +116,7 @@ impl Store for DyingStore {
         fn plans<'a>(status: Option<PlanStatus>, page: Page) -> Vec<PlanRow>;
         fn approvals<'a>(plan: PlanId) -> Vec<ApprovalRow>;
         fn findings<'a>(filter: &'a FindingFilter, page: Page) -> Vec<FindingRow>;
+        fn open_among<'a>(kind: &'a str, subjects: &'a [&'a str]) -> std::collections::HashSet<String>;
         fn receipt<'a>(id: ReceiptId) -> Option<ReceiptRow>;
         fn receipts<'a>(filter: &'a ReceiptFilter, page: Page) -> Vec<ReceiptRow>;
         fn people<'a>() -> Vec<PersonRow>;

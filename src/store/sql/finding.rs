@@ -15,6 +15,7 @@ statements! {
         on conflict (kind, subject) where is_open = 1 do update set severity = excluded.severity, text = excluded.text, \
         owner = excluded.owner";
     RESOLVE = "update findings set resolved_at = $at, is_open = 0 where kind = $kind and subject = $subject and is_open = 1";
+    OPEN = "select subject from findings where kind = $kind and subject = $subject and is_open = 1";
     COUNT_OPEN = "select kind, count(*) from findings where is_open = 1 group by kind order by kind";
 }
 
@@ -44,6 +45,10 @@ pub(crate) fn list(filter: &FindingFilter, page: &Page) -> Result<Bound> {
         " order by is_open desc, raised_at desc, id desc limit $limit",
         page.limit,
     )
+}
+
+pub(crate) fn open(kind: &str, subject: &str) -> Result<Bound> {
+    OPEN.with([("kind", kind.into()), ("subject", subject.into())])
 }
 
 pub(crate) fn raise(finding: &FindingRow) -> Result<Op> {

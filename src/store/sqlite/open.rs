@@ -55,6 +55,8 @@ fn connect(path: &Path, mode: OpenFlags) -> Result<Connection> {
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_DQS_DML, false),
         (DbConfig::SQLITE_DBCONFIG_DQS_DDL, false),
+        // A plan holds for all values of its parameters: statements are prepared once, and not again whenever a value changes.
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true),
     ] {
         connection.set_db_config(config, value).map_err(failed)?;
     }
