@@ -46,7 +46,7 @@ impl App {
             .policy_of(&identity)
             .and_then(|(_, policy, approved)| standing(policy.autonomy, approved))
             .filter(|approval| approval.solo || !is_signed_by(approval, caller));
-        let in_bounds = ask.exception.is_none() && !identity.spec.privileged;
+        let in_bounds = ask.exception.is_none() && !identity.spec.privileged && !world.is_contested(&identity);
         // A policy that somebody signed who has retired since allows nothing; this rotation is then approved by name.
         let standing = match standing.filter(|_| in_bounds) {
             Some(approval) if self.prepare.check_approval(&approval).await.is_ok() => Some(approval),

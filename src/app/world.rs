@@ -10,7 +10,7 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::ResourceId;
 use crate::domain::plan::{Change, ChangeTarget};
 use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
-use crate::domain::policy::policy_for;
+use crate::domain::policy::{conflict_for, policy_for};
 use crate::domain::resource::{DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemManifest};
 use crate::domain::workflow::RunPlan;
 use crate::engine::secrets::Reach;
@@ -97,6 +97,12 @@ impl World {
         let (name, policy) = policy_for(all, identity)?;
         let approved = self.policies.get(name).and_then(|(_, approved)| approved.as_ref());
         Some((name, policy, approved))
+    }
+
+    /// Policies with equal right contradict one another about the identity.
+    pub(super) fn is_contested(&self, identity: &Identity) -> bool {
+        let all = self.policies.iter().map(|(name, (policy, _))| (name.as_str(), policy));
+        conflict_for(all, identity).is_some()
     }
 
     /// The plan of a run for this identity.

@@ -29,10 +29,38 @@ pub fn policy_for<'a>(
     policies
         .into_iter()
         .filter(|(_, policy)| selects(&policy.selector, identity))
-        .min_by_key(|(name, policy)| {
-            let by_name = policy.selector.identities.is_empty();
-            (by_name, std::cmp::Reverse(conditions(&policy.selector)), *name)
-        })
+        .min_by_key(|(name, policy)| (rank(policy), *name))
+}
+
+/// Two policies that select the identity with equal right and ask for different things: the one that holds, by nothing but its name, and the
+/// other. Such an identity is not rotated without a person.
+#[must_use]
+pub fn conflict_for<'a>(
+    policies: impl IntoIterator<Item = (&'a str, &'a PolicySpec)> + Clone,
+    identity: &Identity,
+) -> Option<(&'a str, &'a str)> {
+    let (name, holding) = policy_for(policies.clone(), identity)?;
+    let contradicts = |(_, other): &(&str, &PolicySpec)| {
+        selects(&other.selector, identity) && rank(other) == rank(holding) && demands(other) != demands(holding)
+    };
+    let (other, _) = policies.into_iter().find(contradicts)?;
+    Some((name, other))
+}
+
+/// The lowest holds.
+fn rank(policy: &PolicySpec) -> (bool, std::cmp::Reverse<usize>) {
+    let by_name = policy.selector.identities.is_empty();
+    (by_name, std::cmp::Reverse(conditions(&policy.selector)))
+}
+
+/// What a policy asks for: whose it is, whom it selects and what it rests on are not that.
+fn demands(policy: &PolicySpec) -> PolicySpec {
+    PolicySpec {
+        owner: String::new(),
+        selector: Selector::default(),
+        risk_analysis: None,
+        ..policy.clone()
+    }
 }
 
 fn conditions(selector: &Selector) -> usize {
@@ -52,7 +80,7 @@ mod tests {
     use jiff::{SignedDuration, Timestamp};
     use uuid::Uuid;
 
-    use super::{policy_for, selects};
+    use super::{conflict_for, policy_for, selects};
     use crate::domain::identity::{Identity, IdentityState};
     use crate::domain::ids::IdentityId;
     use crate::domain::resource::{IdentityKind, PolicySpec, Selector};
@@ -117,5 +145,31 @@ mod tests {
         assert_eq!(policy_for(all, &identity()).map(|(name, _)| name), Some("z-own"));
         let some = [("a-narrow", &narrow), ("b-broad", &broad)];
         assert_eq!(policy_for(some, &identity()).map(|(name, _)| name), Some("b-broad"));
+    }
+
+    #[test]
+    fn equal_right_and_other_demands_are_a_conflict() {
+        let one = policy(Selector {
+            environments: vec!["prod".to_owned()],
+            ..Selector::default()
+        });
+        let mut two = policy(Selector {
+            systems: vec!["orders-db".to_owned()],
+            ..Selector::default()
+        });
+        assert_eq!(
+            conflict_for([("one", &one), ("two", &two)], &identity()),
+            None,
+            "they agree"
+        );
+        two.overlap = SignedDuration::from_hours(1);
+        let both = [("two", &two), ("one", &one)];
+        assert_eq!(conflict_for(both, &identity()), Some(("one", "two")));
+        let own = policy(Selector {
+            identities: vec!["orders-app".to_owned()],
+            ..Selector::default()
+        });
+        let settled = [("one", &one), ("two", &two), ("own", &own)];
+        assert_eq!(conflict_for(settled, &identity()), None, "a policy of its own decides");
     }
 }

@@ -24,9 +24,10 @@ pub const UNOWNED: &str = "unowned";
 pub const CONSUMER_NOT_SEEN: &str = "consumer_not_seen";
 pub const SETTLING_OUTSIDE_WINDOW: &str = "settling_outside_window";
 pub const FOREIGN: &str = "foreign";
+pub const POLICY_CONFLICT: &str = "policy_conflict";
 
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 16] = [
+pub const KINDS: [&str; 17] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
@@ -38,6 +39,7 @@ pub const KINDS: [&str; 16] = [
     EXPIRED,
     OVERDUE,
     UNOWNED,
+    POLICY_CONFLICT,
     CANNOT_PLAN,
     RUN_UNWOUND,
     APPROVAL_WANTED,
@@ -179,7 +181,7 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
         }
     }
     if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {
-        for kind in [EXPIRED, EXPIRING, UNOWNED, FOREIGN] {
+        for kind in [EXPIRED, EXPIRING, UNOWNED, FOREIGN, POLICY_CONFLICT] {
             facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
     }

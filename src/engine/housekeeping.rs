@@ -13,6 +13,7 @@ use crate::domain::control::CONTROL_LIFE;
 use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
 use crate::evidence::audit::{Act, encode_act};
+use crate::evidence::record::ExceptionCause;
 use crate::store::{Commit, Fact, Guard, LogEntry, StoreError};
 
 const BATCH: u32 = 200;
@@ -60,6 +61,16 @@ async fn destruction(shared: &Shared, secrets: &[SecretId], at: Timestamp) -> Re
 
 /// An act of the engine itself, as a log entry.
 pub(super) fn act_entry(shared: &Shared, at: Timestamp, action: &str, details: serde_json::Value) -> LogEntry {
+    exceptional_entry(shared, at, action, details, None)
+}
+
+fn exceptional_entry(
+    shared: &Shared,
+    at: Timestamp,
+    action: &str,
+    details: serde_json::Value,
+    exception: Option<(ExceptionCause, String)>,
+) -> LogEntry {
     let bytes = encode_act(Act {
         id: format!("act_{}", shared.env.draw_uuid().simple()),
         at,
@@ -69,7 +80,7 @@ pub(super) fn act_entry(shared: &Shared, at: Timestamp, action: &str, details: s
         identity: None,
         system: None,
         approval: None,
-        exception: None,
+        exception,
         outcome: "done",
         details,
     });
@@ -198,11 +209,34 @@ pub(super) async fn raise_once(shared: &Shared, wrong: Wrong<'_>, at: Timestamp)
 
 /// Stores findings, raised and resolved, with records that name them. Answers how many were raised.
 pub(super) async fn commit_findings(shared: &Shared, facts: Vec<Fact>, at: Timestamp) -> Result<u32, StoreError> {
+    commit_because(shared, facts, at, None).await
+}
+
+/// The same, for findings that are exceptions from the way things are meant to go.
+pub(super) async fn commit_exceptions(
+    shared: &Shared,
+    facts: Vec<Fact>,
+    at: Timestamp,
+    cause: ExceptionCause,
+) -> Result<u32, StoreError> {
+    commit_because(shared, facts, at, Some(cause)).await
+}
+
+async fn commit_because(
+    shared: &Shared,
+    facts: Vec<Fact>,
+    at: Timestamp,
+    cause: Option<ExceptionCause>,
+) -> Result<u32, StoreError> {
     let mut raised = Vec::new();
+    let mut texts: Vec<&str> = Vec::new();
     let mut resolved = Vec::new();
     for fact in &facts {
         match fact {
-            Fact::Finding(row) => raised.push(serde_json::json!({ "kind": row.kind, "subject": row.subject })),
+            Fact::Finding(row) => {
+                raised.push(serde_json::json!({ "kind": row.kind, "subject": row.subject }));
+                texts.push(row.text.as_str());
+            }
             Fact::FindingResolved { kind, subject, .. } => {
                 resolved.push(serde_json::json!({ "kind": kind, "subject": subject }));
             }
@@ -211,10 +245,14 @@ pub(super) async fn commit_findings(shared: &Shared, facts: Vec<Fact>, at: Times
     }
     let count = u32::try_from(raised.len()).unwrap_or(u32::MAX);
     let mut log = Vec::new();
-    for (action, named) in [("findings_raised", raised), ("findings_resolved", resolved)] {
-        if !named.is_empty() {
-            log.push(act_entry(shared, at, action, serde_json::json!({ "findings": named })));
-        }
+    if !raised.is_empty() {
+        let details = serde_json::json!({ "findings": raised });
+        let exception = cause.map(|cause| (cause, shortened(&texts)));
+        log.push(exceptional_entry(shared, at, "findings_raised", details, exception));
+    }
+    if !resolved.is_empty() {
+        let details = serde_json::json!({ "findings": resolved });
+        log.push(act_entry(shared, at, "findings_resolved", details));
     }
     if log.is_empty() {
         return Ok(0);
@@ -226,4 +264,13 @@ pub(super) async fn commit_findings(shared: &Shared, facts: Vec<Fact>, at: Times
     };
     shared.store.commit(commit).await?;
     Ok(count)
+}
+
+/// The first finding in words; the record's details name all of them.
+fn shortened(texts: &[&str]) -> String {
+    match texts {
+        [] => String::new(),
+        [one] => (*one).to_owned(),
+        [first, others @ ..] => format!("{first}; and {} more", others.len()),
+    }
 }

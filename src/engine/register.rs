@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::domain::actor::Approval;
 use crate::domain::identity::Identity;
 use crate::domain::ids::ResourceId;
-use crate::domain::policy::policy_for;
+use crate::domain::policy::{conflict_for, policy_for};
 use crate::domain::resource::{Budget, DestinationSpec, Kind, PolicySpec, Resource, Spec, SystemLimits};
 use crate::store::{Store, StoreError};
 
@@ -43,6 +43,12 @@ impl Snapshot {
         let (name, policy) = policy_for(all, identity)?;
         let approved = self.policies.get(name).and_then(|(_, approved)| approved.as_ref());
         Some(Holding { name, policy, approved })
+    }
+
+    /// The policies that contradict one another about an identity, the one that holds first.
+    pub(super) fn conflict_of(&self, identity: &Identity) -> Option<(&str, &str)> {
+        let all = self.policies.iter().map(|(name, (policy, _))| (name.as_str(), policy));
+        conflict_for(all, identity)
     }
 
     pub(super) fn system(&self, name: &str) -> Option<&Resource> {

@@ -20,6 +20,7 @@ use crate::domain::ids::{CredentialId, IdentityId, PlanId, RunId, SecretId};
 use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Autonomy, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
+use crate::evidence::record::ExceptionCause;
 use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
 
 const BATCH: u32 = 500;
@@ -126,7 +127,10 @@ impl Scheduling<'_> {
                 Err(held) => facts.extend(self.hold(identity, held, now, report)),
             }
         }
+        let is_conflict = |fact: &Fact| matches!(fact, Fact::Finding(row) if row.kind == findings::POLICY_CONFLICT);
+        let (conflicts, facts): (Vec<_>, Vec<_>) = facts.into_iter().partition(is_conflict);
         housekeeping::commit_findings(self.shared, facts, now).await?;
+        housekeeping::commit_exceptions(self.shared, conflicts, now, ExceptionCause::PolicyConflict).await?;
         self.open(commits, report).await
     }
 
@@ -237,7 +241,11 @@ impl Scheduling<'_> {
             secret: SecretId::from_uuid(env.draw_uuid()),
             now,
         };
-        plan_run(&registered, request, drawn).map_err(|error| error.to_string())
+        let plan = plan_run(&registered, request, drawn).map_err(|error| error.to_string())?;
+        Ok(RunPlan {
+            due_at: Some(due.due_at),
+            ..plan
+        })
     }
 
     fn commit(&self, plan: RunPlan) -> Result<Commit, String> {
@@ -304,6 +312,16 @@ fn may_open(identity: &Identity, register: &Snapshot, now: Timestamp) -> Result<
             identity,
             "it is privileged, and those are never rotated without a person",
         ));
+    }
+    if let Some((holds, other)) = register.conflict_of(identity) {
+        return Err(Held {
+            kind: findings::POLICY_CONFLICT,
+            severity: Severity::High,
+            text: format!(
+                "`{name}` is due, and policies `{holds}` and `{other}` select it with equal right and ask for different things: narrow one of them, or write a policy that names `{name}`; `keyfall rotate {name}` asks for this rotation alone",
+                name = identity.name
+            ),
+        });
     }
     match holding.policy.autonomy {
         Autonomy::Observe => Err(wanted(identity, "its policy only observes")),

@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::findings::{self, Severity, about_identity};
-use super::housekeeping::{commit_findings, open_among};
+use super::housekeeping::{commit_exceptions, open_among};
 use super::register::Snapshot;
 use super::{Shared, record};
 use crate::domain::due::{DueReason, sooner};
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::resource::{Kind, Spec};
+use crate::evidence::record::ExceptionCause;
 use crate::store::{Fact, IdentityFilter, Page, StoreError};
 
 const BATCH: u32 = 500;
@@ -95,7 +96,7 @@ async fn unowned_by(
             facts.push(findings::raised(&shared.env, now, wrong));
             facts.extend(due_at_once(identity, register, now));
         }
-        commit_findings(shared, facts, now).await?;
+        commit_exceptions(shared, facts, now, ExceptionCause::FragmentedOwnership).await?;
         match found.last() {
             Some(last) if found.len() == BATCH as usize => page.after = Some(last.name.clone()),
             _ => return Ok(()),

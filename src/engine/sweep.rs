@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::breaker::BREAKER;
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::freeze::FREEZE;
-use super::housekeeping::{NOTICE, commit_findings, is_open, open_among, raise_once};
+use super::housekeeping::{NOTICE, commit_exceptions, commit_findings, is_open, open_among, raise_once};
 use super::register::Snapshot;
 use super::succession::Owners;
 use super::{Shared, record};
@@ -19,6 +19,7 @@ use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
 use crate::domain::resource::Spec;
+use crate::evidence::record::ExceptionCause;
 use crate::store::{Fact, FindingFilter, FindingRow, Page, StoreError};
 
 const BATCH: u32 = 500;
@@ -39,7 +40,7 @@ impl Sweep {
         let owners = Owners::read(shared).await?;
         owners.look_for_unowned(shared, &register, now).await?;
         settling(shared, &register, now).await?;
-        identities_right_again(shared, &owners, now).await?;
+        identities_right_again(shared, &register, &owners, now).await?;
         right_again(shared, &register, now).await
     }
 
@@ -52,7 +53,7 @@ impl Sweep {
             let page = shared.store.due_identities(late, after, BATCH).await?;
             after = page.last().map(|due| (due.due_at, due.id));
             let ids: Vec<_> = page.iter().map(|due| due.id).collect();
-            self.say_overdue(shared, &ids, why, now).await?;
+            self.say_overdue(shared, &ids, Late::Waiting(why), now).await?;
             found.extend(ids);
             if page.len() < BATCH as usize {
                 break;
@@ -63,8 +64,7 @@ impl Sweep {
             let page = shared.store.runs_under_way_since(late, after, BATCH).await?;
             after = page.last().map(|(opened_at, run, _)| (*opened_at, *run));
             let ids: Vec<_> = page.iter().map(|(_, _, identity)| *identity).collect();
-            self.say_overdue(shared, &ids, Some("its run does not end"), now)
-                .await?;
+            self.say_overdue(shared, &ids, Late::UnderWay, now).await?;
             found.extend(ids);
             if page.len() < BATCH as usize {
                 break;
@@ -78,25 +78,64 @@ impl Sweep {
         &mut self,
         shared: &Shared,
         ids: &[IdentityId],
-        why: Option<&str>,
+        late: Late<'_>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let unsaid: Vec<_> = ids.iter().copied().filter(|id| !self.overdue.contains(id)).collect();
         if unsaid.is_empty() {
             return Ok(());
         }
-        let mut late = shared.store.identities_with(&unsaid).await?;
-        late.retain(|identity| is_overdue(identity, now));
-        self.overdue.extend(late.iter().map(|identity| identity.id));
-        let known = open_among(shared, findings::OVERDUE, &late).await?;
-        let mut facts = Vec::new();
-        for identity in late.iter().filter(|one| !known.contains(&one.name)) {
-            let text = overdue_text(identity, why);
+        let mut overdue = shared.store.identities_with(&unsaid).await?;
+        overdue.retain(|identity| is_overdue(identity, now));
+        self.overdue.extend(overdue.iter().map(|identity| identity.id));
+        let known = open_among(shared, findings::OVERDUE, &overdue).await?;
+        overdue.retain(|identity| !known.contains(&identity.name));
+        let waiting = waiting_for_a_person(shared, &overdue).await?;
+        let (mut facts, mut missed) = (Vec::new(), Vec::new());
+        for identity in &overdue {
+            let text = overdue_text(identity, late.why());
             let wrong = about_identity(identity, findings::OVERDUE, Severity::High, text);
-            facts.push(findings::raised(&shared.env, now, wrong));
+            let fact = findings::raised(&shared.env, now, wrong);
+            match late {
+                Late::Waiting(_) if !waiting.contains(&identity.name) => missed.push(fact),
+                _ => facts.push(fact),
+            }
         }
-        commit_findings(shared, facts, now).await.map(drop)
+        commit_findings(shared, facts, now).await?;
+        commit_exceptions(shared, missed, now, ExceptionCause::DisconnectedTrigger)
+            .await
+            .map(drop)
     }
+}
+
+/// What became of an overdue identity's run.
+#[derive(Clone, Copy)]
+enum Late<'a> {
+    /// None was opened, for this reason where everything stands still.
+    Waiting(Option<&'a str>),
+    UnderWay,
+}
+
+impl<'a> Late<'a> {
+    fn why(self) -> Option<&'a str> {
+        match self {
+            Self::Waiting(why) => why,
+            Self::UnderWay => Some("its run does not end"),
+        }
+    }
+}
+
+/// The names of those that were looked at in time, and of which somebody was told what stands in the way.
+async fn waiting_for_a_person(shared: &Shared, identities: &[Identity]) -> Result<HashSet<String>, StoreError> {
+    let mut waiting = HashSet::new();
+    for kind in [
+        findings::APPROVAL_WANTED,
+        findings::POLICY_CONFLICT,
+        findings::CANNOT_PLAN,
+    ] {
+        waiting.extend(open_among(shared, kind, identities).await?);
+    }
+    Ok(waiting)
 }
 
 /// One that has expired is not to be rotated any more, and is a finding of its own.
@@ -147,12 +186,17 @@ async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Resul
 }
 
 /// Findings about identities that hold no more.
-async fn identities_right_again(shared: &Shared, owners: &Owners, now: Timestamp) -> Result<(), StoreError> {
+async fn identities_right_again(
+    shared: &Shared,
+    register: &Snapshot,
+    owners: &Owners,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     let soon = now.saturating_add(NOTICE).unwrap_or(Timestamp::MAX);
     let is_there = |identity: &Identity| identity.state != IdentityState::Decommissioned;
     let is_due = |identity: &Identity| identity.due.is_some_and(|(at, _)| at <= now);
     type StillWrong<'a> = &'a (dyn Fn(&Identity) -> bool + Sync);
-    let kinds: [(&'static str, StillWrong<'_>); 6] = [
+    let kinds: [(&'static str, StillWrong<'_>); 7] = [
         (findings::OVERDUE, &|one| is_overdue(one, now)),
         (findings::UNOWNED, &|one| {
             is_there(one) && owners.why_gone(&one.spec.owner).is_some()
@@ -163,6 +207,9 @@ async fn identities_right_again(shared: &Shared, owners: &Owners, now: Timestamp
         }),
         (findings::APPROVAL_WANTED, &|one| is_there(one) && is_due(one)),
         (findings::CANNOT_PLAN, &|one| is_there(one) && is_due(one)),
+        (findings::POLICY_CONFLICT, &|one| {
+            is_there(one) && register.conflict_of(one).is_some()
+        }),
     ];
     for (kind, is_still_wrong) in kinds {
         let mut after = None;

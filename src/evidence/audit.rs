@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
 use crate::domain::actor::{Actor, Approval};
+use crate::domain::due::GRACE;
 use crate::domain::workflow::{
     Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger,
 };
@@ -248,7 +249,15 @@ fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
         EventBody::Opened { plan } if plan.trigger == Trigger::BreakGlass => {
             (ExceptionCause::BreakGlass, plan.exception.clone().unwrap_or_default())
         }
-        EventBody::Opened { plan } => (ExceptionCause::HumanOverride, plan.exception.clone()?),
+        EventBody::Opened { plan } => match (&plan.exception, late_since(plan)) {
+            (Some(exception), _) => (ExceptionCause::HumanOverride, exception.clone()),
+            (None, Some(due_at)) => {
+                let opened_at = plan.timing.opened_at;
+                let note = format!("due since {due_at:.0}, and opened at {opened_at:.0}");
+                (ExceptionCause::DisconnectedTrigger, note)
+            }
+            (None, None) => return None,
+        },
         EventBody::Failed { error, then, .. } if !matches!(then, Then::RetryAt { .. }) => {
             (cause_of(error.kind), error.message.clone())
         }
@@ -264,6 +273,12 @@ fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
         note
     };
     Some(Exception { cause, note })
+}
+
+/// When it was due, for a scheduled run that nothing set off in time.
+fn late_since(plan: &RunPlan) -> Option<jiff::Timestamp> {
+    plan.due_at
+        .filter(|due_at| plan.timing.opened_at.duration_since(*due_at) > GRACE)
 }
 
 fn cause_of_asking(because: StuckBecause) -> ExceptionCause {

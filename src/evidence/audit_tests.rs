@@ -49,6 +49,7 @@ fn plan() -> RunPlan {
         endpoint_digest: Digest::of(b"x"),
         trigger: Trigger::Apply,
         reason: DueReason::Requested,
+        due_at: None,
         initiator: Actor::Person {
             id: PersonId::from_uuid(Uuid::from_u128(4)),
             name: "ada".to_owned(),
@@ -203,6 +204,77 @@ fn the_record_of_a_run_that_asks_for_a_person_names_the_true_cause_and_the_polic
             event_of(&bytes).unwrap(),
             Some(asked),
             "the cause is folded back from the log"
+        );
+    }
+}
+
+#[test]
+fn the_record_of_an_opening_says_what_was_exceptional_about_it() {
+    let opened = |change: &dyn Fn(&mut RunPlan)| {
+        let mut plan = plan();
+        change(&mut plan);
+        let body = EventBody::Opened {
+            plan: Box::new(plan.clone()),
+        };
+        let event = Event {
+            body,
+            ..events().remove(0)
+        };
+        let record = encode_event(&plan, &Run::open(&event).unwrap(), &event);
+        AuditRecord::decode(&record).unwrap().exception.map(|one| one.cause)
+    };
+    let asked = Some("consumers cannot wait".to_owned());
+    assert_eq!(opened(&|_| ()), None);
+    assert_eq!(
+        opened(&|plan| plan.exception = asked.clone()),
+        Some(ExceptionCause::HumanOverride)
+    );
+    assert_eq!(
+        opened(&|plan| plan.trigger = Trigger::BreakGlass),
+        Some(ExceptionCause::BreakGlass)
+    );
+    let due = |hours: i64| {
+        let before = SignedDuration::from_mins(hours * 60 + 1);
+        opened(&|plan| plan.due_at = Some(plan.timing.opened_at - before))
+    };
+    assert_eq!(due(0), None);
+    assert_eq!(due(1), Some(ExceptionCause::DisconnectedTrigger));
+}
+
+/// A cause that no test produces does not belong in the list.
+#[test]
+fn every_cause_is_produced_by_a_test() {
+    let here = include_str!("audit_tests.rs");
+    let sweeps = include_str!("../engine/tests/sweeps.rs");
+    for cause in ExceptionCause::ALL {
+        let (source, test) = match cause {
+            ExceptionCause::FragmentedOwnership => (
+                sweeps,
+                "an_identity_that_nobody_answers_for_is_an_exception_of_ownership",
+            ),
+            ExceptionCause::PolicyConflict => (
+                sweeps,
+                "policies_that_contradict_one_another_hold_a_rotation_until_one_of_them_decides",
+            ),
+            ExceptionCause::DisconnectedTrigger | ExceptionCause::HumanOverride | ExceptionCause::BreakGlass => {
+                (here, "the_record_of_an_opening_says_what_was_exceptional_about_it")
+            }
+            ExceptionCause::MissingData
+            | ExceptionCause::ProviderFault
+            | ExceptionCause::ConsumerFault
+            | ExceptionCause::ApprovalLapsed
+            | ExceptionCause::Drift
+            | ExceptionCause::OwnFault => (
+                here,
+                "the_record_of_a_run_that_asks_for_a_person_names_the_true_cause_and_the_policy",
+            ),
+        };
+        let body = source.split_once(&format!("fn {test}("));
+        let body = body.map(|(_, rest)| rest.split("\n}\n").next().unwrap_or_default());
+        let wanted = format!("ExceptionCause::{cause:?}");
+        assert!(
+            body.is_some_and(|body| body.contains(&wanted)),
+            "{test} does not ask for {wanted}"
         );
     }
 }

@@ -141,6 +141,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         endpoint_digest,
         trigger: request.trigger,
         reason: reason(identity, &request),
+        due_at: None,
         initiator: request.initiator,
         approval: request.approval,
         policy: registered.policy.map(|(name, _)| name.to_owned()),

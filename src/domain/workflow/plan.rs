@@ -96,6 +96,9 @@ pub struct RunPlan {
     pub endpoint_digest: Digest,
     pub trigger: Trigger,
     pub reason: DueReason,
+    /// When it was due, for a scheduled run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Timestamp>,
     pub initiator: Actor,
     pub approval: Approval,
     /// The policy whose rules this plan was made under, by name.

@@ -92,6 +92,7 @@ fn plan(kind: RunKind, strategy: Strategy) -> RunPlan {
         endpoint_digest: Digest([0; 32]),
         trigger: Trigger::Schedule,
         reason: DueReason::MaxAge,
+        due_at: None,
         initiator: Actor::Engine,
         approval: Approval {
             plan: PlanId::from_uuid(uuid(4)),

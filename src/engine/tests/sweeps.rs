@@ -7,7 +7,7 @@ use super::world::{World, settings, until};
 use crate::domain::workflow::Step;
 use crate::engine::EngineSettings;
 use crate::engine::standstill::{Cause, stand_still};
-use crate::evidence::record::AuditRecord;
+use crate::evidence::record::{AuditRecord, ExceptionCause};
 use crate::store::{Fact, SettlingSample};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -166,4 +166,71 @@ async fn a_control_identity_is_renewed_and_rotated_by_the_engine_itself() {
         records.filter(|one| one.action == "control_identity_renewed").count(),
         1
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_that_contradict_one_another_hold_a_rotation_until_one_of_them_decides() {
+    let world = World::new().await;
+    let live = world.due("app", MINUTE).await;
+    world
+        .policy(
+            "other",
+            json!({ "selector": { "environments": ["test"] }, "overlap": "2h" }),
+        )
+        .await;
+    let engine = world.start().await;
+    world.until_open("policy_conflict", "app", true).await;
+    assert!(world.run_of(&live).await.is_none());
+    assert!(world.causes().await.contains(&ExceptionCause::PolicyConflict));
+    let own = json!({ "selector": { "identities": ["app"] } });
+    world.policy("own", own).await;
+    world.until_open("policy_conflict", "app", false).await;
+    engine.shutdown().await;
+    let engine = world.start().await;
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_nobody_answers_for_is_an_exception_of_ownership() {
+    let world = World::new().await;
+    let orphan = world.due("orphan", -HOUR).await;
+    world.change(&orphan, |one| one.spec.owner = "gone".to_owned()).await;
+    let engine = world.start().await;
+    world.until_open("unowned", "orphan", true).await;
+    engine.shutdown().await;
+    assert_eq!(world.causes().await, [ExceptionCause::FragmentedOwnership]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_set_off_in_time_is_told_and_what_waits_for_a_person_is_not_called_that() {
+    let late = World::new().await;
+    let live = late.due("late", HOUR + MINUTE).await;
+    let engine = late.start().await;
+    late.until_status(&live, "completed").await;
+    engine.shutdown().await;
+    assert_eq!(late.causes().await, [ExceptionCause::DisconnectedTrigger]);
+
+    let still = World::new().await;
+    still.due("still", HOUR + MINUTE).await;
+    let cause = Cause {
+        reason: "restored".to_owned(),
+        action: "restored",
+        trigger: "request",
+        details: json!({}),
+    };
+    stand_still(&*still.store, &still.env, cause).await.unwrap();
+    let engine = still.start().await;
+    still.until_open("overdue", "still", true).await;
+    engine.shutdown().await;
+    assert_eq!(still.causes().await, [ExceptionCause::DisconnectedTrigger]);
+
+    let asking = World::with_policy(json!({ "autonomy": "approve" })).await;
+    asking.due("asking", MINUTE).await;
+    let engine = asking.start_with(asking.store.clone(), calm()).await;
+    asking.until_open("approval_wanted", "asking", true).await;
+    asking.clock.shift(HOUR);
+    asking.until_open("overdue", "asking", true).await;
+    engine.shutdown().await;
+    assert_eq!(asking.causes().await, []);
 }

@@ -23,6 +23,7 @@ use crate::domain::workflow::{EventBody, Run, RunKind, RunPlan, Trigger};
 use crate::engine::report::PrepareRuns;
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event, encode_act};
+use crate::evidence::record::{AuditRecord, ExceptionCause};
 use crate::store::{
     Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
 };
@@ -70,14 +71,6 @@ impl World {
     }
 
     async fn register(&self, policy: serde_json::Value) {
-        let mut spec = json!({
-            "owner": "team-a", "selector": { "systems": ["sys"] }, "rotation": { "every": "24h" }, "autonomy": "automatic",
-            "proof": { "refusals": 1, "interval": "1ms", "giveUpAfter": "1m", "keepDeadSecret": "1h" },
-        });
-        spec.as_object_mut()
-            .unwrap()
-            .extend(policy.as_object().unwrap().clone());
-        let policy: PolicySpec = serde_json::from_value(spec).unwrap();
         let system = json!({
             "environment": "test", "owner": "team-a", "connector": "script", "vantages": [{ "name": "primary", "host": "h", "port": 1 }],
             "limits": { "concurrency": 64, "callsPerSecond": 100_000 },
@@ -87,9 +80,24 @@ impl World {
             self.owner("team-a"),
             self.resource("sys", Spec::System(serde_json::from_value(system).unwrap())),
             self.resource("dst", Spec::Destination(serde_json::from_value(destination).unwrap())),
-            self.resource("daily", Spec::Policy(policy)),
+            self.resource("daily", policy_spec(policy)),
         ])
         .await;
+    }
+
+    /// One more policy; `policy` goes over what the first one says.
+    pub(super) async fn policy(&self, name: &str, policy: serde_json::Value) {
+        let key = crate::engine::REGISTER_VERSION;
+        let version = Some(self.env.draw_uuid().to_string());
+        let changed = Fact::Setting { key, value: version };
+        self.put(vec![self.resource(name, policy_spec(policy)), changed]).await;
+    }
+
+    /// The causes of the exceptions in the log, in its order.
+    pub(super) async fn causes(&self) -> Vec<ExceptionCause> {
+        let log = self.store.log(0, 1000).await.unwrap();
+        let records = log.iter().map(|entry| AuditRecord::decode(&entry.bytes).unwrap());
+        records.filter_map(|record| Some(record.exception?.cause)).collect()
     }
 
     pub(super) fn owner(&self, name: &str) -> Fact {
@@ -325,6 +333,18 @@ impl World {
         let rows = self.store.findings(&filter, Page::first(100)).await.unwrap();
         rows.into_iter().map(|row| (row.kind, row.subject)).collect()
     }
+}
+
+fn policy_spec(policy: serde_json::Value) -> Spec {
+    let mut spec = json!({
+        "owner": "team-a", "selector": { "systems": ["sys"] }, "rotation": { "every": "24h" }, "autonomy": "automatic",
+        "proof": { "refusals": 1, "interval": "1ms", "giveUpAfter": "1m", "keepDeadSecret": "1h" },
+    });
+    spec.as_object_mut()
+        .unwrap()
+        .extend(policy.as_object().unwrap().clone());
+    let policy: PolicySpec = serde_json::from_value(spec).unwrap();
+    Spec::Policy(policy)
 }
 
 /// Settings under which nothing is waited for longer than a test likes.

@@ -313,6 +313,7 @@ fn plan(row: &RunRow) -> RunPlan {
         endpoint_digest: Digest::of(b"endpoint"),
         trigger: Trigger::Schedule,
         reason: DueReason::MaxAge,
+        due_at: None,
         initiator: Actor::Engine,
         approval: approval(),
         policy: None,

@@ -41,6 +41,7 @@ impl Bench {
             endpoint_digest: self.endpoints,
             trigger: Trigger::Request,
             reason: DueReason::Requested,
+            due_at: None,
             initiator: Actor::Engine,
             approval: standing(),
             policy: None,
