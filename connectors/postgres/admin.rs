@@ -5,11 +5,13 @@
 //! connection that turns out to be dead at the first batch is replaced, because nothing was changed by then.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use keyfall_sdk::{AdminCredential, CallContext, ConnectorError, Result};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
+use super::ask::Ask;
 use super::handshake::{Login, Target, open};
 use super::link::{Link, LinkError, Rows};
 use super::sqlstate::{Effect, call_error};
@@ -17,13 +19,19 @@ use super::sqlstate::{Effect, call_error};
 /// Connections to one server at once. Each costs the server a process, and each change of a role one commit.
 const CONNECTIONS: usize = 8;
 
+/// How long a call waits for a connection that another one is using before it opens one more. Opening one, and its first
+/// queries, keep the server busy for longer than most calls last.
+const WORTH_WAITING: Duration = Duration::from_millis(5);
+
 const APPLICATION: &str = "keyfall";
 
 /// The first batch on each connection: names resolve to the system's own functions only, texts are quoted as we quote
-/// them, a forgotten transaction ends by itself, and a commit that was acknowledged is on disk.
+/// them, a forgotten transaction ends by itself, and a commit that was acknowledged is on disk. From version 12 on the server
+/// can be told to plan a prepared statement once and not for each of its first values.
 const SETTLE_IN: &str = "SET search_path = pg_catalog; SET standard_conforming_strings = on; \
     SET statement_timeout = '30s'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'; \
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; \
+    SELECT set_config('plan_cache_mode', 'force_generic_plan', false) WHERE current_setting('plan_cache_mode', true) IS NOT NULL; \
     SELECT current_setting('server_version_num'), pg_is_in_recovery(), \
     has_table_privilege('pg_authid', 'SELECT'), rolsuper, rolcreaterole, \
     pg_has_role('pg_signal_backend', 'USAGE'), pg_has_role('pg_read_all_stats', 'USAGE') \
@@ -71,6 +79,10 @@ pub(super) struct Lane {
     pub(super) target: Target,
     pub(super) pooler: bool,
     idle: Mutex<Vec<(Link, Facts)>>,
+    /// Rings when a connection was put back.
+    put_back: Notify,
+    /// One connection is opened at a time: meanwhile others may be put back.
+    opening: Semaphore,
     permits: Semaphore,
 }
 
@@ -80,6 +92,8 @@ impl Lane {
             target,
             pooler,
             idle: Mutex::new(Vec::new()),
+            put_back: Notify::new(),
+            opening: Semaphore::new(1),
             permits: Semaphore::new(CONNECTIONS),
         }
     }
@@ -95,6 +109,35 @@ impl Lane {
                 return Some((link, facts));
             }
         }
+    }
+
+    /// A connection that is free now or soon, or the right to open one. Called with a permit in hand.
+    async fn kept_or_opening(&self) -> std::result::Result<(Link, Facts), Option<SemaphorePermit<'_>>> {
+        loop {
+            if let Some(kept) = self.kept().await {
+                return Ok(kept);
+            }
+            let others = CONNECTIONS.saturating_sub(self.permits.available_permits()) > 1;
+            let may_open = async {
+                if others {
+                    tokio::time::sleep(WORTH_WAITING).await;
+                }
+                self.opening.acquire().await.ok()
+            };
+            tokio::select! {
+                biased;
+                () = self.put_back.notified() => {}
+                opening = may_open => match self.kept().await {
+                    Some(kept) => return Ok(kept),
+                    None => return Err(opening),
+                },
+            }
+        }
+    }
+
+    fn put_back(&self, link: Link, facts: Facts) {
+        self.idle().push((link, facts));
+        self.put_back.notify_one();
     }
 }
 
@@ -122,11 +165,11 @@ impl Seat<'_> {
         Ok(rows)
     }
 
-    /// Runs a batch that changes nothing, inside the call's transaction.
-    pub(super) async fn read(&mut self, what: &str, sql: &str) -> Result<Vec<Rows>> {
+    /// Runs a query that changes nothing, inside the call's transaction.
+    pub(super) async fn read(&mut self, what: &str, ask: Ask) -> Result<Vec<Rows>> {
         let deadline = self.deadline;
         deadline
-            .limit(self.link.batch(sql))
+            .limit(self.link.ask(&[ask]))
             .await
             .map_err(|error| call_error(&error, Effect::None, what))
     }
@@ -141,7 +184,7 @@ impl Seat<'_> {
 
     fn keep(self) {
         if let Some((lane, _permit)) = self.place.filter(|_| self.link.is_idle()) {
-            lane.idle().push((self.link, self.facts));
+            lane.put_back(self.link, self.facts);
         }
     }
 }
@@ -191,30 +234,36 @@ impl Admin {
         }
     }
 
-    /// A seat and what its first batch read. `sql` must change nothing; it may begin a transaction.
+    /// A seat and what its first batch read. `asks` must change nothing; they may begin a transaction.
     pub(super) async fn begin<'a>(
         &self,
         lane: &'a Lane,
         deadline: Deadline,
         what: &str,
-        sql: impl Fn(&Facts) -> Result<String>,
+        asks: impl Fn(&Facts) -> Result<Vec<Ask>>,
     ) -> Result<(Seat<'a>, Vec<Rows>)> {
         let fail = |error: &LinkError| call_error(error, Effect::None, what);
         let permit = deadline
             .limit(async { lane.permits.acquire().await.map_err(|_| LinkError::TimedOut) })
             .await
             .map_err(|error| fail(&error))?;
-        if let Some((mut link, facts)) = lane.kept().await {
-            let text = sql(&facts)?;
-            match deadline.limit(link.batch(&text)).await {
-                Ok(rows) => return Ok((seat(link, facts, deadline, Some((lane, permit))), rows)),
-                Err(error) if !is_stale(&error) => return Err(fail(&error)),
-                Err(_) => lane.idle().clear(),
+        let found = deadline.limit(async { Ok(lane.kept_or_opening().await) }).await;
+        let opening = match found.map_err(|error| fail(&error))? {
+            Ok((mut link, facts)) => {
+                let asks = asks(&facts)?;
+                match deadline.limit(link.ask(&asks)).await {
+                    Ok(rows) => return Ok((seat(link, facts, deadline, Some((lane, permit))), rows)),
+                    Err(error) if !is_stale(&error) => return Err(fail(&error)),
+                    Err(_) => lane.idle().clear(),
+                }
+                None
             }
-        }
+            Err(opening) => opening,
+        };
         let (mut link, facts) = self.enter(&lane.target, &self.database, deadline, what).await?;
-        let text = sql(&facts)?;
-        let rows = deadline.limit(link.batch(&text)).await.map_err(|error| fail(&error))?;
+        drop(opening);
+        let asks = asks(&facts)?;
+        let rows = deadline.limit(link.ask(&asks)).await.map_err(|error| fail(&error))?;
         Ok((seat(link, facts, deadline, Some((lane, permit))), rows))
     }
 
@@ -224,13 +273,13 @@ impl Admin {
         database: &str,
         deadline: Deadline,
         what: &str,
-        sql: impl Fn(&Facts) -> Result<String>,
+        asks: impl Fn(&Facts) -> Result<Vec<Ask>>,
     ) -> Result<(Seat<'static>, Vec<Rows>)> {
         let target = &self.control()?.target;
         let (mut link, facts) = self.enter(target, database, deadline, what).await?;
-        let text = sql(&facts)?;
+        let asks = asks(&facts)?;
         let rows = deadline
-            .limit(link.batch(&text))
+            .limit(link.ask(&asks))
             .await
             .map_err(|error| call_error(&error, Effect::None, what))?;
         Ok((seat(link, facts, deadline, None), rows))

@@ -7,9 +7,14 @@ use keyfall_sdk::{CallContext, ConnectorError, PrincipalRef, Result, Revoked};
 
 use super::Postgres;
 use super::admin::Deadline;
+use super::ask::Ask;
 use super::link::Rows;
 use super::quote::identifier;
 use super::role::Role;
+
+const HOLDINGS: &str = "SELECT d.datname, coalesce(d.datallowconn, true), count(*) FILTER (WHERE s.deptype = 'o') \
+    FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid \
+    WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = $1 GROUP BY 1, 2 ORDER BY 1";
 
 /// What one database holds of the account. The cluster's own objects (a database, say) have no database.
 struct Holding {
@@ -27,7 +32,7 @@ impl Postgres {
             seat.leave().await;
             return Ok(Revoked::AlreadyGone);
         };
-        let rows = seat.read(what, &holdings_of(&role)).await;
+        let rows = seat.read(what, Ask::new(HOLDINGS).with(&role.oid)).await;
         let superuser = seat.facts.superuser;
         seat.leave().await;
         let holdings = holdings(&rows?);
@@ -69,15 +74,6 @@ impl Postgres {
         seat.commit(&what, &format!("{hand_over}; COMMIT")).await?;
         Ok(())
     }
-}
-
-fn holdings_of(role: &Role) -> String {
-    format!(
-        "SELECT d.datname, coalesce(d.datallowconn, true), count(*) FILTER (WHERE s.deptype = 'o') \
-         FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid \
-         WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = {} GROUP BY 1, 2 ORDER BY 1",
-        role.oid
-    )
 }
 
 fn holdings(rows: &[Rows]) -> Vec<Holding> {

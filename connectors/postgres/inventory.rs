@@ -8,7 +8,8 @@ use keyfall_sdk::{
 use super::Postgres;
 use super::account::Account;
 use super::admin::{Deadline, Facts};
-use super::role::{checked_literal, recorded_oid};
+use super::ask::Ask;
+use super::role::{checked_name, recorded_oid};
 
 impl Inventory for Postgres {
     fn list<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<PrincipalState>>> {
@@ -20,7 +21,8 @@ impl Inventory for Postgres {
                 } else {
                     "false"
                 };
-                Ok(format!("r.rolname !~ '^pg_' AND (r.rolcanlogin OR {password})"))
+                let condition = format!("r.rolname !~ '^pg_' AND (r.rolcanlogin OR {password})");
+                Ask::new(Account::select(facts, &condition))
             });
             Ok(accounts.await?.into_iter().map(|account| account.state).collect())
         })
@@ -40,7 +42,7 @@ impl Inventory for Postgres {
 }
 
 impl Postgres {
-    async fn accounts(&self, ctx: &CallContext, condition: impl Fn(&Facts) -> Result<String>) -> Result<Vec<Account>> {
+    async fn accounts(&self, ctx: &CallContext, ask: impl Fn(&Facts) -> Ask) -> Result<Vec<Account>> {
         let lane = self.admin.control()?;
         let (seat, rows) = self
             .admin
@@ -52,7 +54,7 @@ impl Postgres {
                          grant it SELECT on pg_authid",
                     ));
                 }
-                Ok(Account::select(facts, &condition(facts)?))
+                Ok(vec![ask(facts)])
             })
             .await?;
         seat.leave().await;
@@ -61,9 +63,13 @@ impl Postgres {
 
     async fn read_one(&self, ctx: &CallContext, principal: &PrincipalRef) -> Result<PrincipalReading> {
         let oid = recorded_oid(principal)?;
-        let name = checked_literal(&principal.name)?;
+        let name = checked_name(&principal.name)?;
         let mut accounts = self
-            .accounts(ctx, |_| Ok(format!("r.rolname = {name} OR r.oid = {oid}")))
+            .accounts(ctx, |facts| {
+                Ask::new(Account::select(facts, "r.rolname = $1 OR r.oid = $2"))
+                    .with(name)
+                    .with(oid)
+            })
             .await?;
         // A recorded account that was renamed is still there; what has taken its name since is another one.
         let recorded = accounts
@@ -90,7 +96,7 @@ impl Postgres {
             let (seat, _) = self
                 .admin
                 .begin(lane, deadline, "checking the admin role's rights", |_| {
-                    Ok("SELECT 1".to_owned())
+                    Ok(vec![Ask::new("SELECT 1")])
                 })
                 .await?;
             let facts = seat.facts;

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::Postgres;
 use super::account::is_membership;
 use super::admin::{Deadline, Facts};
+use super::ask::Ask;
 use super::config::{Access, access_problems};
 use super::link::Rows;
 use super::quote::{identifier, literal};
-use super::role::{Role, checked_literal, key_id, lock, mark};
+use super::role::{Role, checked_name, key_id, lock, mark};
 use super::scram::{ITERATIONS, Verifier, fresh_salt};
 
 /// What a new account must never be able to do, whatever the server's defaults say. NOINHERIT, because an account with an
@@ -68,11 +69,9 @@ impl Postgres {
         let (seat, rows) = self
             .admin
             .begin(self.admin.control()?, deadline, what, |facts| {
-                Ok(format!(
-                    "{}; {}",
-                    Role::read_locked(facts, &call.principal)?,
-                    read_memberships(name, &access)?
-                ))
+                let mut asks = Role::read_locked(facts, &call.principal)?;
+                asks.extend(read_memberships(name, &access)?);
+                Ok(asks)
             })
             .await?;
         let role = Role::found(&rows)?;
@@ -86,10 +85,13 @@ impl Postgres {
             }
         };
         let rows = seat.commit("putting the secret on the account", &sql).await?;
-        let oid = rows
-            .last()
-            .and_then(|rows| rows.first()?.first()?.clone())
-            .ok_or_else(|| ConnectorError::ambiguous("the account was written, and the server did not say its OID"))?;
+        let made = || rows.last()?.first()?.first()?.clone();
+        let oid = match &role {
+            Some(role) => role.oid.clone(),
+            None => made().ok_or_else(|| {
+                ConnectorError::ambiguous("the account was written, and the server did not say its OID")
+            })?,
+        };
         Ok(Issued {
             key_id: key_id(&oid, &verifier),
             principal: PrincipalRef {
@@ -184,18 +186,23 @@ fn decide(call: &IssueCall, role: Option<&Role>, facts: &Facts) -> Result<()> {
     Ok(())
 }
 
-/// Three results: a lock on the owner, whom two issues may otherwise make at the same time; the owner (with whether it can serve as one) and its memberships; what the account itself is a member of.
-fn read_memberships(name: &str, access: &Access) -> Result<String> {
-    let of = |name: &str| -> Result<String> {
-        Ok(format!(
-            "SELECT r.rolname, g.rolname, r.rolcanlogin OR r.rolsuper FROM pg_roles r \
-             LEFT JOIN pg_auth_members m ON m.member = r.oid LEFT JOIN pg_roles g ON g.oid = m.roleid \
-             WHERE r.rolname = {}",
-            checked_literal(name)?
-        ))
-    };
-    let owner = access.owner.as_deref().unwrap_or(name);
-    Ok(format!("{}; {}; {}", lock(owner)?, of(owner)?, of(name)?))
+const MEMBERSHIPS: &str = "SELECT r.rolname, g.rolname, r.rolcanlogin OR r.rolsuper FROM pg_roles r \
+    LEFT JOIN pg_auth_members m ON m.member = r.oid LEFT JOIN pg_roles g ON g.oid = m.roleid WHERE r.rolname = $1";
+
+/// Results of [`read_memberships`], behind the lock on the account's name and the role itself.
+const OF_ACCOUNT: usize = 2;
+const OF_OWNER: usize = 4;
+
+/// What the account is a member of. Where it has an owner: a lock on that, whom two issues may otherwise make at the same time, and the owner
+/// (with whether it can serve as one) and its memberships.
+fn read_memberships(name: &str, access: &Access) -> Result<Vec<Ask>> {
+    let of = |name| Ask::new(MEMBERSHIPS).with(name);
+    let mut asks = vec![of(checked_name(name)?)];
+    if let Some(owner) = &access.owner {
+        let owner = checked_name(owner)?;
+        asks.extend([lock(owner), of(owner)]);
+    }
+    Ok(asks)
 }
 
 fn memberships(rows: &[Rows], index: usize) -> Vec<String> {
@@ -208,7 +215,7 @@ fn memberships(rows: &[Rows], index: usize) -> Vec<String> {
 
 fn owner(access: &Access, rows: &[Rows]) -> Result<Option<Owner>> {
     let Some(name) = &access.owner else { return Ok(None) };
-    let first = rows.get(3).and_then(|rows| rows.first());
+    let first = rows.get(OF_OWNER).and_then(|rows| rows.first());
     if first.is_some_and(|row| row.get(2).is_some_and(|flag| flag.as_deref() == Some("t"))) {
         return Err(ConnectorError::conflict(format!(
             "the owner {name:?} can log in or is a superuser; an owner must be a plain group role (NOLOGIN)"
@@ -217,7 +224,7 @@ fn owner(access: &Access, rows: &[Rows]) -> Result<Option<Owner>> {
     Ok(Some(Owner {
         name: name.clone(),
         exists: first.is_some(),
-        member_of: memberships(rows, 3),
+        member_of: memberships(rows, OF_OWNER),
     }))
 }
 
@@ -246,10 +253,10 @@ fn statements(call: &IssueCall, access: &Access, role: Option<&Role>, rows: &[Ro
     if role.is_none_or(Role::is_marked) {
         entitle(&mut batch, call, access, role, rows)?;
     }
-    batch.push(format!(
-        "SELECT oid FROM pg_roles WHERE rolname = {}",
-        checked_literal(&call.principal.name)?
-    ));
+    if role.is_none() {
+        let name = literal(&call.principal.name)?;
+        batch.push(format!("SELECT oid FROM pg_roles WHERE rolname = {name}"));
+    }
     batch.push("COMMIT".to_owned());
     Ok(batch.join("; "))
 }
@@ -262,7 +269,7 @@ fn entitle(
     rows: &[Rows],
 ) -> Result<()> {
     let account = identifier(&call.principal.name)?;
-    let holds = memberships(rows, 4);
+    let holds = memberships(rows, OF_ACCOUNT);
     let mut grant = |to: &str, held: &[String], granted: &str| -> Result<()> {
         if !held.iter().any(|held| held == granted) {
             batch.push(format!("GRANT {} TO {to}", identifier(granted)?));

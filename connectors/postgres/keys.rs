@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use keyfall_sdk::SecretValue;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::scram::SaltedKey;
@@ -21,7 +22,8 @@ struct Entry {
     secret: SecretValue,
     salt: Vec<u8>,
     iterations: NonZeroU32,
-    key: SaltedKey,
+    /// Empty while its first login computes it.
+    key: Arc<OnceCell<SaltedKey>>,
     until: Instant,
 }
 
@@ -42,47 +44,47 @@ impl std::fmt::Debug for SaltedKeys {
 }
 
 impl SaltedKeys {
-    /// The salted key, computed off the async threads unless a recent login left it here.
+    /// The salted key, computed off the async threads unless a recent login left it here. Logins at several vantages at once compute it once.
     pub(super) async fn derive(&self, secret: &SecretValue, salt: &[u8], iterations: NonZeroU32) -> SaltedKey {
-        if let Some(key) = self.recall(secret, salt, iterations) {
-            return key;
-        }
-        let (kept_secret, kept_salt) = (secret.clone(), salt.to_vec());
-        let derived =
-            tokio::task::spawn_blocking(move || SaltedKey::derive(kept_secret.expose_secret(), &kept_salt, iterations))
-                .await;
-        // The blocking pool only fails when the runtime is being shut down; then the time on this thread is nobody's.
-        let key = derived.unwrap_or_else(|_| SaltedKey::derive(secret.expose_secret(), salt, iterations));
-        self.keep(Entry {
-            secret: secret.clone(),
-            salt: salt.to_vec(),
-            iterations,
-            key: key.clone(),
-            until: Instant::now() + KEPT_FOR,
+        let place = self.place(secret, salt, iterations);
+        let key = place.get_or_init(async || {
+            let (owned_secret, owned_salt) = (secret.clone(), salt.to_vec());
+            let derived = tokio::task::spawn_blocking(move || {
+                SaltedKey::derive(owned_secret.expose_secret(), &owned_salt, iterations)
+            });
+            // The blocking pool only fails when the runtime is being shut down; then the time on this thread is nobody's.
+            derived
+                .await
+                .unwrap_or_else(|_| SaltedKey::derive(secret.expose_secret(), salt, iterations))
         });
-        key
+        key.await.clone()
     }
 
-    fn recall(&self, secret: &SecretValue, salt: &[u8], iterations: NonZeroU32) -> Option<SaltedKey> {
+    /// Where the key is, or is to be put by whoever comes first.
+    fn place(&self, secret: &SecretValue, salt: &[u8], iterations: NonZeroU32) -> Arc<OnceCell<SaltedKey>> {
         let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         shelf.clear_old();
-        shelf
-            .entries
-            .iter()
-            .find(|entry| entry.iterations == iterations && entry.salt == salt && entry.secret.matches(secret))
-            .map(|entry| entry.key.clone())
-    }
-
-    fn keep(&self, entry: Entry) {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |entry: &&Entry| entry.iterations == iterations && entry.salt == salt && entry.secret.matches(secret);
+        if let Some(known) = shelf.entries.iter().find(is_it) {
+            return Arc::clone(&known.key);
+        }
+        let key = Arc::default();
         if shelf.entries.len() >= KEPT {
             shelf.entries.pop_front();
         }
-        shelf.entries.push_back(entry);
+        shelf.entries.push_back(Entry {
+            secret: secret.clone(),
+            salt: salt.to_vec(),
+            iterations,
+            key: Arc::clone(&key),
+            until: Instant::now() + KEPT_FOR,
+        });
         if !shelf.swept {
             shelf.swept = true;
             tokio::spawn(sweep(Arc::downgrade(&self.0)));
         }
+        key
     }
 }
 
@@ -110,6 +112,7 @@ async fn sweep(shelf: Weak<Mutex<Shelf>>) {
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroU32;
+    use std::sync::Arc;
 
     use keyfall_sdk::SecretValue;
 
@@ -123,9 +126,15 @@ mod tests {
         for number in 0..KEPT + 5 {
             keys.derive(&secret(number), b"salt", one).await;
         }
-        assert!(keys.recall(&secret(0), b"salt", one).is_none());
-        assert!(keys.recall(&secret(KEPT), b"salt", one).is_some());
-        assert!(keys.recall(&secret(KEPT), b"other", one).is_none());
+        let same = [
+            keys.place(&secret(KEPT), b"salt", one),
+            keys.place(&secret(KEPT), b"salt", one),
+        ];
+        assert!(Arc::ptr_eq(&same[0], &same[1]), "logins at once compute it once");
+        let is_kept = |secret, salt: &[u8]| keys.place(&secret, salt, one).initialized();
+        assert!(is_kept(secret(KEPT), b"salt"));
+        assert!(!is_kept(secret(KEPT), b"other"));
+        assert!(!is_kept(secret(0), b"salt"));
         assert_eq!(keys.0.lock().unwrap().entries.len(), KEPT);
         // The sweeper waits for its own moment, so the clock is moved twice.
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! One connection to a server: messages in and out, and simple queries. It knows no SQL, no account and no verdict.
+//! One connection to a server: messages in and out, queries as text and prepared ones. It knows no SQL, no account and no verdict.
 //!
 //! The codec is `postgres_protocol`; what drives it is ours, because the drivers built on it answer a request for a clear
 //! or MD5 password with the password, and do not say whether a statement had been sent when a connection broke.
@@ -12,6 +12,7 @@ use postgres_protocol::message::backend::{DataRowBody, ErrorResponseBody, Header
 use postgres_protocol::message::frontend;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
+use super::ask::{Ask, Prepared};
 use super::scram::ScramError;
 use super::tls::TlsError;
 
@@ -74,6 +75,7 @@ pub(super) type Rows = Vec<Vec<Option<String>>>;
 pub(super) struct Link {
     io: Box<dyn Io>,
     inbox: BytesMut,
+    prepared: Prepared,
     longest: usize,
     phase: Phase,
     /// The server's transaction status: `I` idle, `T` in a transaction, `E` in a failed one.
@@ -93,6 +95,7 @@ impl Link {
         Self {
             io,
             inbox: BytesMut::new(),
+            prepared: Prepared::default(),
             longest: LONGEST_LOGIN_MESSAGE,
             phase: Phase::BeforeProof,
             status: 0,
@@ -158,22 +161,42 @@ impl Link {
         }
     }
 
-    /// Runs a batch of statements in one round trip. Answers the rows of each statement that has any columns.
+    /// Runs a batch of statements in one round trip. Answers the rows of each query in it; what changes something has none.
     ///
     /// After an error the connection is only good for being dropped, and the server rolls back what was open.
     pub(super) async fn batch(&mut self, sql: &str) -> Result<Vec<Rows>, LinkError> {
         let mut outbox = BytesMut::new();
         frontend::query(sql, &mut outbox).map_err(garbled)?;
         self.send(&outbox).await?;
+        self.receive_results().await
+    }
+
+    /// The same with prepared statements. Without a BEGIN among them they are one transaction.
+    pub(super) async fn ask(&mut self, asks: &[Ask]) -> Result<Vec<Rows>, LinkError> {
+        let mut outbox = BytesMut::new();
+        for ask in asks {
+            self.prepared.write(ask, &mut outbox).map_err(garbled)?;
+        }
+        frontend::sync(&mut outbox);
+        self.send(&outbox).await?;
+        self.receive_results().await
+    }
+
+    async fn receive_results(&mut self) -> Result<Vec<Rows>, LinkError> {
         let mut results = Vec::new();
+        let mut rows = Rows::new();
         loop {
             match self.receive().await? {
-                Message::RowDescription(_) => results.push(Rows::new()),
-                Message::DataRow(body) => match results.last_mut() {
-                    Some(rows) => rows.push(row(&body)?),
-                    None => return Err(LinkError::Garbled("a row without its description".to_owned())),
-                },
-                Message::CommandComplete(_) | Message::EmptyQueryResponse => {}
+                Message::DataRow(body) => rows.push(row(&body)?),
+                Message::CommandComplete(body) => {
+                    if !rows.is_empty() || body.tag().map_err(garbled)?.starts_with("SELECT ") {
+                        results.push(std::mem::take(&mut rows));
+                    }
+                }
+                Message::RowDescription(_)
+                | Message::ParseComplete
+                | Message::BindComplete
+                | Message::EmptyQueryResponse => {}
                 Message::ReadyForQuery(body) => {
                     self.status = body.status();
                     return Ok(results);

@@ -6,7 +6,7 @@
 //! | `config.rs` | what manifests may say |
 //! | `quote.rs` | names and texts in statements |
 //! | `scram.rs`, `keys.rs`, `tls.rs`, `handshake.rs`, `link.rs` | from a socket to an authenticated connection |
-//! | `admin.rs` | our own connections |
+//! | `ask.rs`, `admin.rs` | prepared statements, our own connections |
 //! | `role.rs`, `account.rs` | the catalog |
 //! | `issue.rs`, `revoke.rs`, `delete.rs`, `inventory.rs`, `sessions.rs`, `probe.rs` | the abilities |
 //! | `sqlstate.rs` | what answers mean |
@@ -27,6 +27,7 @@ use self::tls::Tls;
 
 mod account;
 mod admin;
+mod ask;
 mod config;
 mod delete;
 mod handshake;

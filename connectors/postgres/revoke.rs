@@ -7,6 +7,7 @@ use keyfall_sdk::{
 use super::Postgres;
 use super::account::Account;
 use super::admin::{Deadline, Seat};
+use super::ask::Ask;
 use super::quote::identifier;
 use super::role::Role;
 
@@ -112,8 +113,8 @@ impl Postgres {
             seat.leave().await;
             return Ok(Vec::new());
         };
-        let select = Account::select(&seat.facts, &format!("r.oid = {}", role.oid));
-        let rows = seat.read(what, &select).await?;
+        let select = Ask::new(Account::select(&seat.facts, "r.oid = $1")).with(&role.oid);
+        let rows = seat.read(what, select).await?;
         let Some(account) = Account::all(&rows)?.pop() else {
             seat.leave().await;
             return Ok(Vec::new());

@@ -4,11 +4,13 @@ use keyfall_sdk::{ConnectorError, KeyId, PrincipalRef, Result};
 use ring::digest;
 
 use super::admin::Facts;
+use super::ask::Ask;
 use super::link::Rows;
-use super::quote::{identifier, literal};
+use super::quote::identifier;
 
 /// Our advisory locks: "KEYF". A change whose reply was lost may still be running; who takes its lock has seen it end.
 const LOCK_CLASS: u32 = 0x4b45_5946;
+const LOCK: &str = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
 
 /// What the comment on a role of ours begins with.
 const MARK: &str = "keyfall ";
@@ -37,8 +39,8 @@ impl Role {
     /// The statements that begin a transaction and read one role in it. [`Role::found`] understands their rows.
     ///
     /// A recorded role is looked for by its OID first: under another name it is still there, and so is its password.
-    pub(super) fn read_locked(facts: &Facts, principal: &PrincipalRef) -> Result<String> {
-        let name = checked_literal(&principal.name)?;
+    pub(super) fn read_locked(facts: &Facts, principal: &PrincipalRef) -> Result<Vec<Ask>> {
+        let name = checked_name(&principal.name)?;
         let oid = recorded_oid(principal)?;
         let (catalog, password) = if facts.reads_verifiers {
             ("pg_authid", "r.rolpassword")
@@ -51,15 +53,18 @@ impl Role {
         } else {
             ""
         };
-        Ok(format!(
-            "BEGIN ISOLATION LEVEL READ COMMITTED; \
-             {}; SELECT r.rolname, r.oid, {password}, shobj_description(r.oid, 'pg_authid'), r.rolcanlogin, \
+        let read = format!(
+            "SELECT r.rolname, r.oid, {password}, shobj_description(r.oid, 'pg_authid'), r.rolcanlogin, \
              coalesce(r.rolvaliduntil < clock_timestamp(), false), \
              (SELECT substr(c, 6) FROM pg_db_role_setting s, unnest(s.setconfig) c \
               WHERE s.setrole = r.oid AND s.setdatabase = 0 AND c LIKE 'role=%') \
-             FROM {catalog} r WHERE r.rolname = {name} OR r.oid = {oid} ORDER BY r.oid = {oid} DESC LIMIT 1{row_lock}",
-            lock(&principal.name)?
-        ))
+             FROM {catalog} r WHERE r.rolname = $1 OR r.oid = $2 ORDER BY r.oid = $2 DESC LIMIT 1{row_lock}"
+        );
+        Ok(vec![
+            Ask::new("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            lock(name),
+            Ask::new(read).with(name).with(oid),
+        ])
     }
 
     /// The role in the rows of [`Role::read_locked`].
@@ -122,12 +127,9 @@ pub(super) fn key_id(oid: &str, verifier: &str) -> KeyId {
     KeyId(format!("{oid}/{hex}"))
 }
 
-/// The statement that waits for, and takes, our own lock on a role's name until the transaction ends.
-pub(super) fn lock(name: &str) -> Result<String> {
-    Ok(format!(
-        "SELECT pg_advisory_xact_lock({LOCK_CLASS}, hashtext({}))",
-        checked_literal(name)?
-    ))
+/// Waits for, and takes, our own lock on a role's name until the transaction ends.
+pub(super) fn lock(name: &str) -> Ask {
+    Ask::new(LOCK).with(LOCK_CLASS).with(name)
 }
 
 /// The recorded OID as a number; 0, which no role has, where none is recorded.
@@ -138,10 +140,10 @@ pub(super) fn recorded_oid(principal: &PrincipalRef) -> Result<u32> {
     })
 }
 
-/// A name as a text. Refused like an identifier, because comparing with a name cuts it to 63 bytes, too.
-pub(super) fn checked_literal(name: &str) -> Result<String> {
+/// A name to be compared with. Refused like an identifier, because comparing with a name cuts it to 63 bytes, too.
+pub(super) fn checked_name(name: &str) -> Result<&str> {
     identifier(name)?;
-    literal(name)
+    Ok(name)
 }
 
 #[cfg(test)]

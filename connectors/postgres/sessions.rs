@@ -1,6 +1,7 @@
 //! Sessions that go on after their credential is gone. Each server ends its own, so every vantage that is a server is
 //! visited; sessions through a pooler are the server's.
 
+use futures_util::future::join_all;
 use keyfall_sdk::{
     BoxFuture, CallContext, ConnectorError, EndSessionsCall, PrincipalRef, Result, Sessions, SessionsEnded,
 };
@@ -8,29 +9,29 @@ use tokio::time::{Duration, Instant, sleep};
 
 use super::Postgres;
 use super::admin::{Deadline, Lane};
+use super::ask::Ask;
 use super::link::Rows;
-use super::quote::literal;
-use super::role::{checked_literal, recorded_oid};
+use super::role::{checked_name, recorded_oid};
 
 /// How long a terminated session is waited for on one server. It ends at its next look at its signals, which is at once
 /// unless the server is short of processor time or the session is inside a call that cannot be interrupted.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// A probe that the server has not reaped yet is no workload.
+const NO_PROBE: &str = " AND application_name NOT LIKE 'keyfall-probe%'";
+const OLDER: &str = " AND backend_start < $2::timestamptz";
+
 impl Sessions for Postgres {
     fn count<'a>(&'a self, ctx: &'a CallContext, principal: &'a PrincipalRef) -> BoxFuture<'a, Result<u32>> {
         Box::pin(async move {
             let deadline = Deadline::of(ctx);
-            // A probe that the server has not reaped yet is no workload.
-            let sql = format!(
-                "SELECT count(*) {} AND application_name NOT LIKE 'keyfall-probe%'",
-                of_account(principal)?
-            );
-            let mut sessions = 0;
-            for lane in self.admin.servers() {
-                sessions += number(&self.ask(lane, deadline, "counting sessions", &sql).await?)?;
-            }
-            Ok(sessions)
+            let all = OfAccount::new(principal)?;
+            let counts = self.admin.servers().map(|lane| {
+                let ask = all.ask("count(*)", NO_PROBE);
+                async move { number(&self.ask(lane, deadline, "counting sessions", ask).await?) }
+            });
+            join_all(counts).await.into_iter().sum()
         })
     }
 
@@ -38,9 +39,10 @@ impl Sessions for Postgres {
         Box::pin(async move {
             self.admin.refuse_own(&call.principal.name)?;
             let deadline = Deadline::of(ctx);
+            let servers = self.admin.servers().map(|lane| self.end_at(lane, deadline, call));
             let mut total = SessionsEnded { ended: 0, left: 0 };
-            for lane in self.admin.servers() {
-                let here = self.end_at(lane, deadline, call).await?;
+            for here in join_all(servers).await {
+                let here = here?;
                 total.ended += here.ended;
                 total.left += here.left;
             }
@@ -50,46 +52,39 @@ impl Sessions for Postgres {
 }
 
 impl Postgres {
-    async fn ask(&self, lane: &Lane, deadline: Deadline, what: &str, sql: &str) -> Result<Vec<Rows>> {
+    async fn ask(&self, lane: &Lane, deadline: Deadline, what: &str, ask: Ask) -> Result<Vec<Rows>> {
         let what = format!("{what} at {}", lane.target.vantage);
-        let (seat, rows) = self.admin.begin(lane, deadline, &what, |_| Ok(sql.to_owned())).await?;
+        let (seat, rows) = self
+            .admin
+            .begin(lane, deadline, &what, |_| Ok(vec![ask.clone()]))
+            .await?;
         seat.leave().await;
         Ok(rows)
     }
 
     /// Ending a session twice does no harm, so a lost reply here is only an unfinished call.
     async fn end_at(&self, lane: &Lane, deadline: Deadline, call: &EndSessionsCall) -> Result<SessionsEnded> {
-        let spared = call.spare_younger_than.unwrap_or_default().as_micros();
-        let all = of_account(&call.principal)?;
+        let all = OfAccount::new(&call.principal)?;
         // The server's clock decides, and one moment of it: sessions must not grow old enough while they are waited for.
-        let cut = if call.spare_younger_than.is_some() {
-            let moment = self
-                .ask(
-                    lane,
-                    deadline,
-                    "reading the clock",
-                    &format!("SELECT clock_timestamp() - interval '{spared} microseconds'"),
-                )
-                .await?;
-            format!(" AND backend_start < {}::timestamptz", literal(&text(&moment)?)?)
-        } else {
-            String::new()
+        let cut = match call.spare_younger_than {
+            None => None,
+            Some(age) => {
+                let ask = Ask::new("SELECT clock_timestamp() - $1::interval")
+                    .with(format!("{} microseconds", age.as_micros()));
+                Some(text(&self.ask(lane, deadline, "reading the clock", ask).await?)?)
+            }
         };
-        let terminate = format!("SELECT count(pg_terminate_backend(pid)) {all}{cut}");
-        let seen = number(&self.ask(lane, deadline, "ending sessions", &terminate).await?)?;
+        let of = |what: &str| match &cut {
+            None => all.ask(what, ""),
+            Some(cut) => all.ask(what, OLDER).with(cut),
+        };
+        let terminate = of("count(pg_terminate_backend(pid))");
+        let seen = number(&self.ask(lane, deadline, "ending sessions", terminate).await?)?;
         let mut left = seen;
         let patience = Instant::now() + GONE_WITHIN;
         while left > 0 {
-            left = number(
-                &self
-                    .ask(
-                        lane,
-                        deadline,
-                        "waiting for sessions to end",
-                        &format!("SELECT count(*) {all}{cut}"),
-                    )
-                    .await?,
-            )?;
+            let what = "waiting for sessions to end";
+            left = number(&self.ask(lane, deadline, what, of("count(*)")).await?)?;
             if left == 0 || Instant::now() >= patience || deadline.is_past() {
                 break;
             }
@@ -102,15 +97,34 @@ impl Postgres {
     }
 }
 
-/// By OID where it is recorded: a session outlives its role's name, and the role itself.
-fn of_account(principal: &PrincipalRef) -> Result<String> {
-    let account = match recorded_oid(principal)? {
-        0 => format!("usename = {}", checked_literal(&principal.name)?),
-        oid => format!("usesysid = {oid}"),
-    };
-    Ok(format!(
-        "FROM pg_stat_activity WHERE {account} AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    ))
+/// The sessions of one account: by OID where it is recorded, because a session outlives its role's name, and the role itself.
+struct OfAccount {
+    column: &'static str,
+    value: String,
+}
+
+impl OfAccount {
+    fn new(principal: &PrincipalRef) -> Result<Self> {
+        Ok(match recorded_oid(principal)? {
+            0 => Self {
+                column: "usename",
+                value: checked_name(&principal.name)?.to_owned(),
+            },
+            oid => Self {
+                column: "usesysid",
+                value: oid.to_string(),
+            },
+        })
+    }
+
+    fn ask(&self, what: &str, condition: &str) -> Ask {
+        let column = self.column;
+        let text = format!(
+            "SELECT {what} FROM pg_stat_activity WHERE {column} = $1 AND backend_type = 'client backend' \
+             AND pid <> pg_backend_pid(){condition}"
+        );
+        Ask::new(text).with(&self.value)
+    }
 }
 
 fn text(rows: &[Rows]) -> Result<String> {

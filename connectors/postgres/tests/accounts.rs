@@ -4,6 +4,7 @@ use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, Revoke
 use serde_json::json;
 
 use super::super::admin::Deadline;
+use super::super::ask::Ask;
 use super::{Postgres, admin, ctx, issue, issue_call, name, new_account, postgres, secret, session, spec, sql, value};
 use crate::testing::servers;
 
@@ -153,11 +154,11 @@ async fn a_wrong_admin_password_is_denied_in_clear_words() {
 async fn a_connection_that_the_server_ended_is_replaced() {
     let connector = postgres();
     let lane = connector.admin.control().unwrap();
-    let pid = "SELECT pg_backend_pid()".to_owned();
+    let pid = Ask::new("SELECT pg_backend_pid()");
     let deadline = Deadline::of(&ctx());
     let (seat, rows) = connector
         .admin
-        .begin(lane, deadline, "test", |_| Ok(pid.clone()))
+        .begin(lane, deadline, "test", |_| Ok(vec![pid.clone()]))
         .await
         .unwrap();
     seat.leave().await;
@@ -165,7 +166,7 @@ async fn a_connection_that_the_server_ended_is_replaced() {
     sql(&connector, &format!("SELECT pg_terminate_backend({first}, 5000)")).await;
     let (_seat, rows) = connector
         .admin
-        .begin(lane, deadline, "test", |_| Ok(pid.clone()))
+        .begin(lane, deadline, "test", |_| Ok(vec![pid.clone()]))
         .await
         .unwrap();
     assert_ne!(rows[0][0][0].as_deref(), Some(first.as_str()));

@@ -209,7 +209,7 @@ async fn a_lost_reply_is_read_downstream() {
     let mut straggler = session(&connector, "primary", &own.username, &own.secret).await;
     let lock =
         super::super::role::Role::read_locked(&super::super::admin::Facts::default(), &issued.principal).unwrap();
-    straggler.batch(&lock).await.unwrap();
+    straggler.ask(&lock).await.unwrap();
     let mut short = ctx();
     short.time_left = std::time::Duration::from_millis(300);
     let error = issuer.observe(&short, &call).await.unwrap_err();
