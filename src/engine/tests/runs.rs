@@ -12,7 +12,7 @@ use crate::domain::actor::Actor;
 use crate::domain::identity::CredentialState;
 use crate::domain::workflow::{Event, EventBody, Run, Step};
 use crate::evidence::audit::encode_event;
-use crate::store::{Commit, Fact, Guard, LogEntry};
+use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const FORWARD: [Step; 9] = [
@@ -161,6 +161,42 @@ async fn behind_the_point_of_no_return_a_person_is_asked_and_a_retry_goes_on() {
     let retried = EventBody::Retried {
         by: Actor::Engine,
         reason: "the right was given back".to_owned(),
+    };
+    append(&world, &stuck.events, retried).await;
+    engine.ring();
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+    assert_eq!(world.open_findings().await, vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_is_not_seen_is_told_to_its_owner_until_it_is() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let shop = serde_json::json!({ "name": "shop", "seenBy": "sessions" });
+    world
+        .change(&live, |one| {
+            one.spec.consumers = vec![serde_json::from_value(shop).unwrap()]
+        })
+        .await;
+    world.steps.ask(Step::AwaitUptake, Ask::Person);
+    let engine = world.start().await;
+    let stuck = world.until_status(&live, "needs_operator").await;
+    let filter = FindingFilter {
+        kind: Some("consumer_not_seen".to_owned()),
+        subject: Some("app".to_owned()),
+        open_only: true,
+    };
+    let found = world.store.findings(&filter, Page::first(9)).await.unwrap();
+    let told: Vec<_> = found
+        .iter()
+        .map(|row| (row.owner.as_str(), row.text.as_str()))
+        .collect();
+    assert_eq!(told, [("team-a", "app: shop has not switched")]);
+    assert!(world.steps.is_live(live.credential));
+    let retried = EventBody::Retried {
+        by: Actor::Engine,
+        reason: "shop was restarted".to_owned(),
     };
     append(&world, &stuck.events, retried).await;
     engine.ring();

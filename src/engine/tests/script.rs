@@ -29,6 +29,8 @@ pub(super) enum Ask {
     /// The effect happens, and its answer is lost.
     LoseAnswer,
     Panic,
+    /// A consumer does not come.
+    Person,
 }
 
 /// One call of a step, as it arrived.
@@ -373,6 +375,14 @@ impl PerformSteps for Script {
                     failed(ErrorKind::Ambiguous)
                 }
                 Some(Ask::Panic) => panic!("as the test asked"),
+                Some(Ask::Person) => StepReport {
+                    observations: Vec::new(),
+                    end: StepEnd::AskOperator {
+                        reason: "shop has not switched".to_owned(),
+                        manual_step: "restart shop".to_owned(),
+                        because: StuckBecause::Consumer,
+                    },
+                },
             }
         })
     }
