@@ -28,8 +28,8 @@ pub struct Present {
     pub deliveries: Vec<(String, Vec<DeliverySpec>)>,
     /// Of these identities, the ones with a run under way.
     pub busy: BTreeSet<String>,
-    /// Policies whose approval was signed by somebody who has retired since: name, and who it was.
-    pub lapsed: BTreeMap<String, String>,
+    /// Policies and systems whose approval was signed by somebody who has retired since, and who it was.
+    pub lapsed: BTreeMap<(Kind, String), String>,
     /// Names given to `keyfall secret set`.
     pub secrets: BTreeSet<String>,
 }
@@ -91,21 +91,15 @@ impl Work<'_> {
     }
 
     fn change_resource(&mut self, manifest: Manifest) {
-        let before = self
-            .present
-            .resources
-            .get(&(manifest.spec.kind(), manifest.name.clone()));
+        let key = (manifest.spec.kind(), manifest.name.clone());
+        let before = self.present.resources.get(&key);
         if matches!(manifest.spec, Spec::System(_)) {
             self.provision_control_again(&manifest.name);
         }
-        let lapsed = self
-            .present
-            .lapsed
-            .get(&manifest.name)
-            .filter(|_| manifest.spec.kind() == Kind::Policy);
-        if let Some(who) = lapsed {
+        if let Some(who) = self.present.lapsed.get(&key) {
             self.draft.consequences.push(format!(
-                "policy {}: {who}, who approved it, has retired; it is approved again",
+                "{} {}: {who}, who approved it, has retired; it is approved again",
+                key.0.name().to_lowercase(),
                 manifest.name
             ));
         } else if before.is_some_and(|before| before.spec == manifest.spec && before.labels == manifest.labels) {

@@ -220,14 +220,16 @@ impl App {
         Ok(view(row, plan, approvals.collect(), runs))
     }
 
-    async fn lapsed_policies(&self, present: &Present) -> Result<BTreeMap<String, String>, AppError> {
+    /// What stands for later runs: a policy for those of its identities, a system for those of its control identity.
+    async fn lapsed(&self, present: &Present) -> Result<BTreeMap<(Kind, String), String>, AppError> {
         let mut lapsed = BTreeMap::new();
         for ((kind, name), resource) in &present.resources {
-            let approved = resource.approved.iter().filter(|_| *kind == Kind::Policy);
+            let stands = matches!(kind, Kind::Policy | Kind::System);
+            let approved = resource.approved.iter().filter(|_| stands);
             for approver in approved.flat_map(|approved| &approved.approvers) {
                 let person = self.store.person(approver.person).await?;
                 if person.is_none_or(|person| person.retired_at.is_some()) {
-                    lapsed.insert(name.clone(), approver.name.clone());
+                    lapsed.insert((*kind, name.clone()), approver.name.clone());
                 }
             }
         }
@@ -242,7 +244,7 @@ impl App {
                 present.resources.insert((kind, resource.name.clone()), resource);
             }
         }
-        present.lapsed = self.lapsed_policies(&present).await?;
+        present.lapsed = self.lapsed(&present).await?;
         let mut names = BTreeSet::new();
         for manifest in manifests {
             match &manifest.spec {

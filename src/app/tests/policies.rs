@@ -12,7 +12,7 @@ use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, RunId};
-use crate::domain::resource::IdentityKind;
+use crate::domain::resource::{IdentityKind, Kind};
 use crate::domain::workflow::{Event, EventBody, Observation, OldCredential, Run, RunKind, RunPlan, Step, StepOutput};
 use crate::engine::opening;
 use crate::evidence::audit::encode_event;
@@ -97,6 +97,25 @@ async fn a_policy_of_a_retired_person_allows_no_rotation_until_it_is_approved_ag
         "{plan:?}"
     );
     assert_eq!(plan.runs.len() + plan.actions.len(), 0, "and nothing else: {plan:?}");
+}
+
+#[tokio::test]
+async fn a_system_of_a_retired_person_is_approved_again_for_its_control_identity() {
+    let mut world = World::new().await;
+    world.apply(MANIFESTS).await;
+    world.enrol("cy").await;
+    retire(&world, "bo").await;
+    let system = async || world.store.resource(Kind::System, "cache").await.unwrap().unwrap();
+    let before = system().await;
+    let plan = world.plan(MANIFESTS).await.unwrap();
+    assert!(!plan.empty, "{plan:?}");
+    let told = "system cache: bo, who approved it, has retired";
+    assert!(plan.consequences.iter().any(|text| text.contains(told)), "{plan:?}");
+    world.approve("cy", &plan).await.unwrap();
+    let after = system().await;
+    assert_eq!(after.spec, before.spec);
+    assert_eq!(after.approved.unwrap().approvers[0].name, "cy");
+    assert!(world.plan(MANIFESTS).await.unwrap().empty, "once is enough");
 }
 
 #[tokio::test]

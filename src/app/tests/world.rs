@@ -8,7 +8,7 @@ use keyfall_sdk::ServerGrants;
 use tempfile::TempDir;
 
 use crate::app::manifest::ManifestFile;
-use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, PlanView, Signed, first_people};
+use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, EnrolAsk, PlanView, Signed, first_people};
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::ids::PlanId;
 use crate::engine::prepare::{KnownSignatures, Preparation};
@@ -99,6 +99,21 @@ impl World {
                 .collect(),
             name: person.name,
         }
+    }
+
+    /// `ada` asks for somebody who can approve as well, `bo` signs.
+    pub(super) async fn enrol(&mut self, name: &str) {
+        let key = self.new_key(name);
+        let ask = EnrolAsk {
+            name: name.to_owned(),
+            roles: vec!["approver".to_owned()],
+            public_key: Some(key.verifier().to_string()),
+            token_digest: None,
+            reason: String::new(),
+        };
+        let plan = self.app.enrol(&self.caller("ada").await, ask).await.unwrap();
+        self.approve("bo", &plan).await.unwrap();
+        self.keys.insert(name.to_owned(), key);
     }
 
     /// The person signs the plan with the person's own key.
