@@ -193,7 +193,10 @@ impl Driver {
         if budget::takes_away(&self.run, step) {
             self.learn().await?;
             if let Err(why) = self.still_allowed(step).await {
-                let manual_step = manual::approve_again(&self.run);
+                let manual_step = match self.run.plan().approved_by_who_asked() {
+                    Some(_) => manual::ask_by_another(&self.run),
+                    None => manual::approve_again(&self.run),
+                };
                 let reason = format!("the approval does not hold: {why}");
                 self.ask_operator(step, StuckBecause::Approval, reason, manual_step)?;
                 return Ok(Intended::Again);
@@ -236,6 +239,9 @@ impl Driver {
             return Ok(());
         }
         let plan = self.run.plan();
+        if let Some(name) = plan.approved_by_who_asked() {
+            return Err(format!("{name} asked for this run and signed what allows it"));
+        }
         if !budget::has_spent(&self.run)
             && let Some(ended_at) = plan.approval_ends_at().filter(|ended_at| *ended_at <= self.now())
         {

@@ -34,10 +34,21 @@ pub(super) fn manual_step(run: &Run, step: Step, error: &StepError) -> String {
     text
 }
 
+/// Where who asked for a run is who allowed it.
+pub(super) fn ask_by_another(run: &Run) -> String {
+    let plan = run.plan();
+    let ask_anew = format!(
+        "let somebody else ask for {} of {}",
+        plan.kind.name(),
+        plan.identity_name
+    );
+    cancel_and(run, &ask_anew)
+}
+
 /// Where the people who allowed a run do not allow it any more.
 pub(super) fn approve_again(run: &Run) -> String {
     let plan = run.plan();
-    let (id, name) = (run.id(), &plan.identity_name);
+    let name = &plan.identity_name;
     let ask_anew = if plan.approval.standing {
         format!("have the policy of {name} approved again (`keyfall apply -f MANIFEST`), and rotate it again")
     } else {
@@ -46,6 +57,11 @@ pub(super) fn approve_again(run: &Run) -> String {
             plan.kind.name()
         )
     };
+    cancel_and(run, &ask_anew)
+}
+
+fn cancel_and(run: &Run, ask_anew: &str) -> String {
+    let id = run.id();
     if run.may_be_cancelled() {
         return format!("Run `keyfall cancel {id} --reason …`, then {ask_anew}.");
     }

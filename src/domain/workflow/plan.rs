@@ -120,6 +120,16 @@ pub struct RunPlan {
 }
 
 impl RunPlan {
+    /// Who asked for this run and signed what allows it, which nobody may do alone (P6); with `init --solo` it is allowed and told.
+    #[must_use]
+    pub fn approved_by_who_asked(&self) -> Option<&str> {
+        let Actor::Person { id, .. } = &self.initiator else {
+            return None;
+        };
+        let mut approvers = self.approval.approvers.iter().filter(|_| !self.approval.solo);
+        approvers.find(|one| one.person == *id).map(|one| one.name.as_str())
+    }
+
     /// Until when the first thing may be taken away; `None` for a standing approval, which holds until its policy changes. The signatures set
     /// the hour, and the overlap that the run waits by its own plan comes on top: it was approved with it.
     #[must_use]

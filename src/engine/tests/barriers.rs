@@ -9,9 +9,10 @@ use super::dying::{Cut, DyingStore};
 use super::runs::append;
 use super::world::{Live, World, new_of, secret_row, until};
 use crate::domain::actor::{Actor, Approver};
+use crate::domain::due::DueReason;
 use crate::domain::identity::CredentialState;
 use crate::domain::ids::{CredentialId, PersonId, RunId, SecretId};
-use crate::domain::workflow::{EventBody, Run, Step};
+use crate::domain::workflow::{EventBody, Run, RunKind, Step};
 use crate::engine::freeze::{Freeze, lifted};
 use crate::engine::standstill::{Cause, ended, stand_still};
 use crate::engine::{EngineHandle, opening};
@@ -295,4 +296,39 @@ async fn an_approval_of_one_run_that_ran_out_lets_nothing_be_taken_away() {
     assert!(format!("{:?}", stuck.events.last()).contains("keyfall cancel"));
     engine.shutdown().await;
     assert!(world.steps.is_live(asked.credential));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_signed_a_policy_cannot_ask_for_its_rotations_alone() {
+    for solo in [false, true] {
+        let world = World::new().await;
+        let live = world.due("app", -HOUR).await;
+        let bo = PersonId::from_uuid(world.env.draw_uuid());
+        let mut request = world.request(RunKind::Rotate, DueReason::Requested);
+        request.initiator = Actor::Person {
+            id: bo,
+            name: "bo".to_owned(),
+        };
+        request.approval.standing = true;
+        request.approval.solo = solo;
+        request.approval.approvers.push(Approver {
+            person: bo,
+            name: "bo".to_owned(),
+            public_key: String::new(),
+            expires_at_micros: (world.env.now() + HOUR).as_microsecond(),
+            signature: String::new(),
+        });
+        world.ask(&live, request, |_| ()).await;
+        let engine = world.start().await;
+        let end = if solo { "completed" } else { "needs_operator" };
+        let run = world.until_status(&live, end).await;
+        engine.shutdown().await;
+        assert_eq!(world.steps.is_live(live.credential), !solo);
+        let last = format!("{:?}", run.events.last());
+        assert_eq!(
+            last.contains("bo asked for this run") && last.contains("somebody else"),
+            !solo,
+            "{last}"
+        );
+    }
 }

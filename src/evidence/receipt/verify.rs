@@ -226,11 +226,11 @@ fn check_signature(body: &ReceiptBody, approver: &Approver) -> Result<VerifierKe
     Ok(key)
 }
 
-/// The people who asked: for the run, and for the plan that was signed.
+/// The people who asked: for the run, and for the plan that was signed. Under a standing approval too: who signed the policy lets others ask.
 fn asked(body: &ReceiptBody) -> impl Iterator<Item = PersonId> {
     let initiator = match body.run.initiator {
-        Actor::Person { id, .. } if !body.approval.standing => Some(id),
-        _ => None,
+        Actor::Person { id, .. } => Some(id),
+        Actor::Engine => None,
     };
     initiator.into_iter().chain([body.approval.requester])
 }

@@ -135,7 +135,7 @@ fn the_log_must_commit_to_this_receipt() {
 
 #[test]
 fn an_approval_that_does_not_hold_is_named() {
-    let cases: [Lie; 6] = [
+    let cases: [Lie; 7] = [
         ("is not over this plan", |body| {
             body.approval.plan_digest = Digest([8; 32])
         }),
@@ -145,6 +145,13 @@ fn an_approval_that_does_not_hold_is_named() {
         ("had expired", |body| body.run.opened_at = at(7200)),
         ("approved what he or she asked for", |body| {
             body.approval.approvers[0].person = PersonId::from_uuid(uuid(10))
+        }),
+        ("approved what he or she asked for", |body| {
+            body.approval.standing = true;
+            body.run.initiator = Actor::Person {
+                id: body.approval.approvers[0].person,
+                name: "Zoe".to_owned(),
+            };
         }),
         ("nobody signed", |body| body.approval.approvers.clear()),
         ("stands for two approvers", |body| {
