@@ -13,7 +13,7 @@ use super::{
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
-use crate::engine::findings::credential_subject;
+use crate::engine::findings::{KINDS, credential_subject, nearest};
 use crate::engine::freeze::{FREEZE, Freeze};
 use crate::store::{FindingFilter, FindingRow, IdentityFilter, Page};
 
@@ -167,7 +167,7 @@ impl App {
     /// Open ones first, the latest first.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the kind is none.
     pub async fn findings(
         &self,
         caller: &Caller,
@@ -175,6 +175,13 @@ impl App {
         page_query: PageQuery,
     ) -> Result<Vec<FindingView>, AppError> {
         allow(caller, Verb::Read)?;
+        if let Some(kind) = query.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
+            return Err(AppError::invalid(format!(
+                "`{kind}` is no kind of finding, did you mean `{}`? Known are {}",
+                nearest(kind),
+                KINDS.join(", ")
+            )));
+        }
         let filter = FindingFilter {
             kind: query.kind,
             subject: query.subject,

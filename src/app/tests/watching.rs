@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::identities::{MANIFESTS, living};
 use super::world::World;
-use crate::app::DoctorLine;
+use crate::app::{AppError, DoctorLine, FindingQuery, PageQuery};
 use crate::domain::ids::FindingId;
 use crate::engine::findings::{ALIVE_AFTER_REVOKE, APPROVAL_WANTED, KINDS, credential_subject};
 use crate::evidence::record::AuditRecord;
@@ -47,6 +47,26 @@ fn every_kind_of_finding_is_asked_for() {
         .lines()
         .filter(|line| line.starts_with("pub const ") && line.contains(": &str"));
     assert_eq!(named.count(), KINDS.len());
+}
+
+#[tokio::test]
+async fn a_kind_of_finding_that_is_none_is_refused_with_the_nearest() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let ask = |kind: &str| FindingQuery {
+        kind: Some(kind.to_owned()),
+        ..FindingQuery::default()
+    };
+    let page = PageQuery::default;
+    let refused = world.app.findings(&ada, ask("alive_after_revok"), page()).await;
+    let Err(AppError::Invalid { problems }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(
+        problems[0].contains("did you mean `alive_after_revoke`?"),
+        "{problems:?}"
+    );
+    assert_eq!(world.app.findings(&ada, ask("unowned"), page()).await.unwrap(), vec![]);
 }
 
 #[tokio::test]
