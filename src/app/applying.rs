@@ -16,7 +16,7 @@ use crate::domain::plan::{Action, Change, ChangeTarget, Plan};
 use crate::domain::resource::{Kind, Resource, Spec};
 use crate::domain::workflow::{RunKind, Trigger};
 use crate::engine::REGISTER_VERSION;
-use crate::store::{Commit, Fact, Guard, PersonRow, PlanRow, PlanStatus};
+use crate::store::{Commit, Committed, Fact, Guard, PersonRow, PlanRow, PlanStatus};
 
 /// What a plan's application works on.
 pub(super) struct Application<'a> {
@@ -79,10 +79,35 @@ impl App {
             self.apply_action(caller, &mut work, action).await?;
         }
         let Application { commit, runs, .. } = work;
-        let changed = format!("what plan {} was made on has changed meanwhile; plan again", row.id);
-        self.store(commit, &changed).await?;
+        let guards = commit.guards.clone();
+        if let Committed::Refused { guard } = self.store.commit(commit).await? {
+            if guards.get(guard).is_some_and(is_for_good) {
+                self.make_stale(caller, row, now).await?;
+            }
+            return Err(AppError::Conflict {
+                why: format!("what plan {} was made on has changed meanwhile; plan again", row.id),
+            });
+        }
         self.bell.ring();
         Ok(runs)
+    }
+
+    /// Nobody is asked again to sign what cannot be applied.
+    async fn make_stale(&self, caller: &Caller, row: &PlanRow, at: Timestamp) -> Result<(), AppError> {
+        let details = json!({ "plan": row.id, "digest": row.digest });
+        let commit = Commit {
+            guards: vec![Guard::PlanIs {
+                plan: row.id,
+                status: PlanStatus::Proposed,
+            }],
+            facts: vec![Fact::PlanStatus {
+                plan: row.id,
+                to: PlanStatus::Stale,
+                at,
+            }],
+            log: vec![self.entry(caller, at, Deed::new("plan_stale", details))],
+        };
+        self.store(commit, "the plan was decided meanwhile").await
     }
 
     async fn apply_change(&self, work: &mut Application<'_>, change: &Change) -> Result<(), AppError> {
@@ -296,4 +321,12 @@ impl App {
             }),
         }
     }
+}
+
+/// What the plan was made on is gone and does not come back: another version was registered, another freeze was set. A run that is under way ends.
+fn is_for_good(guard: &Guard) -> bool {
+    matches!(
+        guard,
+        Guard::ResourceAt { .. } | Guard::IdentityAt { .. } | Guard::SettingIs { .. }
+    )
 }

@@ -127,7 +127,6 @@ fn death_line((credential, death): (&CredentialId, &Death)) -> String {
 fn observation_line(observation: &Observation) -> String {
     match observation {
         Observation::Before { .. } => "the account before the change".to_owned(),
-        Observation::After { .. } => "the account after the change".to_owned(),
         Observation::Tried { vantage, reading, .. } => format!("{vantage}: {}", verdict(&reading.verdict)),
         Observation::ProbeRound { round, .. } => {
             let positive = round.positive.as_ref().map_or_else(|| "none".to_owned(), verdict);

@@ -97,7 +97,7 @@ enum Get {
         after_help = "Example:\n  keyfall get plans --status proposed"
     )]
     Plans {
-        /// proposed, approved, applied, rejected, expired, stale
+        /// proposed, applied, rejected, expired, stale
         #[arg(long)]
         status: Option<String>,
         #[command(flatten)]

@@ -83,7 +83,7 @@ pub(super) async fn follow_plan(session: &Session, id: &str) -> Result<Exit, Cli
     loop {
         let plan: PlanView = client.get(&["plans", id], &[]).await?;
         match plan.status.as_str() {
-            "proposed" | "approved" => {
+            "proposed" => {
                 if !told {
                     note(&format!("waiting for another person to approve {id}"));
                     told = true;

@@ -232,11 +232,7 @@ fn permissions(body: &EventBody) -> (Permissions, Permissions) {
             observation: Observation::Before { reading },
             ..
         } => (grants(reading), None),
-        EventBody::Observed {
-            observation: Observation::After { reading },
-            ..
-        }
-        | EventBody::Succeeded {
+        EventBody::Succeeded {
             output: StepOutput::Read { reading } | StepOutput::Adopted { reading, .. },
             ..
         } => (None, grants(reading)),

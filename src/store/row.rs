@@ -69,18 +69,16 @@ pub struct RunRow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PlanStatus {
     Proposed,
-    Approved,
     Rejected,
     Applied,
     Expired,
-    /// Something that it was planned on has changed.
+    /// Something that it was planned on has changed: no signature can apply it any more.
     Stale,
 }
 
 impl PlanStatus {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 5] = [
         Self::Proposed,
-        Self::Approved,
         Self::Rejected,
         Self::Applied,
         Self::Expired,
@@ -91,7 +89,6 @@ impl PlanStatus {
     pub fn name(self) -> &'static str {
         match self {
             Self::Proposed => "proposed",
-            Self::Approved => "approved",
             Self::Rejected => "rejected",
             Self::Applied => "applied",
             Self::Expired => "expired",

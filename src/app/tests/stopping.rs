@@ -17,6 +17,9 @@ async fn an_old_plan_lifts_no_newer_freeze() {
     world.app.freeze(&ada, "second".to_owned()).await.unwrap();
     let late = world.approve("bo", &two).await;
     assert!(matches!(late, Err(AppError::Conflict { .. })), "{late:?}");
+    assert_eq!(world.app.plan(&ada, &two.id).await.unwrap().status, "stale");
+    let again = world.approve("bo", &two).await;
+    assert!(matches!(again, Err(AppError::Conflict { why }) if why.contains("is stale already")));
     let frozen = world.app.status(&ada).await.unwrap().frozen;
     assert_eq!(frozen.as_deref(), Some("second"));
 }

@@ -217,10 +217,6 @@ pub enum Observation {
     ConsumerAwaited {
         consumer: String,
     },
-    /// The account after the last change.
-    After {
-        reading: PrincipalReading,
-    },
     Note {
         text: String,
     },

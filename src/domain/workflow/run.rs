@@ -321,7 +321,6 @@ impl Run {
     fn observe(&mut self, observation: &Observation, at: Timestamp) {
         match observation {
             Observation::Before { reading } => self.before = Some(reading.clone()),
-            Observation::After { reading } => self.after = Some(reading.clone()),
             Observation::Tried {
                 credential,
                 vantage,

@@ -124,7 +124,7 @@ async fn guards_of_the_register_look_at_what_they_name() {
     };
     let plan = Guard::PlanIs {
         plan: approval().plan,
-        status: PlanStatus::Approved,
+        status: PlanStatus::Rejected,
     };
     let cases = [
         (plan, false),
