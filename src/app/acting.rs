@@ -13,6 +13,7 @@ use crate::domain::planner::RunRequest;
 use crate::domain::resource::Autonomy;
 use crate::domain::revoking::may_be_revoked;
 use crate::domain::workflow::{RunKind, Trigger};
+use crate::engine::freeze::{FREEZE, Freeze};
 
 /// How a rotation is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -33,7 +34,7 @@ pub enum Asked {
 
 impl App {
     /// # Errors
-    /// When the identity's state does not allow it; the text says which would.
+    /// When the identity's state does not allow it, or a freeze; the text says which would.
     pub async fn rotate(&self, caller: &Caller, name: &str, ask: RotateAsk) -> Result<Asked, AppError> {
         allow(caller, Verb::AskRun)?;
         let identity = self.named(name).await?;
@@ -65,6 +66,7 @@ impl App {
                 .propose_action(caller, ask.reason, action, consequences, Vec::new())
                 .await;
         };
+        self.check_thawed().await?;
         let now = self.env.now();
         let request = RunRequest {
             kind: RunKind::Rotate,
@@ -218,6 +220,19 @@ impl App {
                 ),
             }),
         }
+    }
+
+    /// A run that starts at once would wait before its revocation with two live credentials. A plan is only held when its run comes to that.
+    async fn check_thawed(&self) -> Result<(), AppError> {
+        let Some(value) = self.store.setting(FREEZE).await? else {
+            return Ok(());
+        };
+        let freeze = Freeze::of_setting(&value);
+        let why = format!(
+            "everything destructive is frozen by {} ({}), so nothing is rotated at once; `keyfall unfreeze --reason …` asks for its end",
+            freeze.by, freeze.reason
+        );
+        Err(AppError::Frozen { why })
     }
 
     async fn propose_action(

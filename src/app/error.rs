@@ -15,6 +15,9 @@ pub enum AppError {
     /// The state does not allow it; the text says which would.
     #[error("{why}")]
     Conflict { why: String },
+    /// It would take something away at once, and everything destructive stands still.
+    #[error("{why}")]
+    Frozen { why: String },
     /// A system did not answer as it must.
     #[error("{system}: {why}")]
     Downstream { system: String, why: String },
@@ -50,6 +53,7 @@ impl AppError {
             Self::NotFound { .. } => "not_found",
             Self::Invalid { .. } => "invalid",
             Self::Conflict { .. } => "conflict",
+            Self::Frozen { .. } => "frozen",
             Self::Downstream { .. } => "downstream",
             Self::Store(_) => "store",
             Self::Internal { .. } => "internal",

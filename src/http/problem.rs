@@ -77,7 +77,7 @@ impl From<AppError> for Problem {
             AppError::NotAllowed(_) => StatusCode::FORBIDDEN,
             AppError::NotFound { .. } => StatusCode::NOT_FOUND,
             AppError::Invalid { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            AppError::Conflict { .. } => StatusCode::CONFLICT,
+            AppError::Conflict { .. } | AppError::Frozen { .. } => StatusCode::CONFLICT,
             AppError::Downstream { .. } => StatusCode::BAD_GATEWAY,
             AppError::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
             AppError::Internal { .. } => {

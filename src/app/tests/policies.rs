@@ -130,6 +130,29 @@ async fn a_policy_of_people_who_are_there_is_not_approved_twice() {
 }
 
 #[tokio::test]
+async fn a_rotation_that_would_start_at_once_is_refused_while_everything_is_frozen() {
+    let world = World::new().await;
+    let (worker, _) = active(&world).await;
+    let ada = world.caller("ada").await;
+    world.app.freeze(&ada, "incident".to_owned()).await.unwrap();
+    let refused = world
+        .app
+        .rotate(&ada, "worker", RotateAsk::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), "frozen");
+    assert!(refused.to_string().contains("ada (incident)"), "{refused}");
+    assert_eq!(world.store.open_run_of(worker.id).await.unwrap(), None);
+    let emergency = RotateAsk {
+        reason: "leaked".to_owned(),
+        emergency: true,
+        ..RotateAsk::default()
+    };
+    let asked = world.app.rotate(&ada, "worker", emergency).await.unwrap();
+    assert!(matches!(asked, Asked::Plan(_)), "asking takes nothing away: {asked:?}");
+}
+
+#[tokio::test]
 async fn an_account_whose_identity_has_a_current_credential_is_not_taken_over() {
     let world = World::new().await;
     active(&world).await;
