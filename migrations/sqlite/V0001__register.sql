@@ -188,7 +188,7 @@ create table people (
     roles               text not null,
     public_key          text,
     enrolled_by         text,
-    enrolment_signature blob,
+    enrolment           text,
     enrolled_at         integer not null,
     retired_at          integer
 ) strict;

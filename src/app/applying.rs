@@ -293,7 +293,7 @@ impl App {
                     roles: roles.clone(),
                     public_key: public_key.clone(),
                     enrolled_by: by.map(|one| one.person),
-                    enrolment_signature: by.map(|one| one.signature.clone().into_bytes()),
+                    enrolment: Some(work.approval.clone()),
                     enrolled_at: work.now,
                     retired_at: None,
                 }));

@@ -290,7 +290,7 @@ pub fn first_people(
             roles,
             public_key: Some(key.to_string()),
             enrolled_by: None,
-            enrolment_signature: None,
+            enrolment: None,
             enrolled_at: now,
             retired_at: None,
         }));

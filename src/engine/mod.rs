@@ -19,6 +19,7 @@ mod claim;
 pub mod clocks;
 pub mod controls;
 mod driver;
+mod enrolment;
 mod facts;
 pub mod findings;
 mod foreign;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::SignedDuration;
 use keyfall_sdk::BoxFuture;
 
+use super::enrolment;
 use super::report::PrepareRuns;
 use super::secrets::{SealAs, seal};
 use super::systems::Systems;
@@ -41,7 +42,7 @@ pub struct KnownSignatures(Mutex<HashSet<Digest>>);
 const KNOWN: usize = 4096;
 
 impl KnownSignatures {
-    fn holds(&self, statement: &ApprovalStatement, key: &VerifierKey, signature: &str) -> bool {
+    pub(super) fn holds(&self, statement: &ApprovalStatement, key: &VerifierKey, signature: &str) -> bool {
         let mut bytes = statement.signing_bytes();
         // Neither a signature nor a key holds a line break, so no two triples have the same bytes.
         for part in [signature, &key.to_string()] {
@@ -140,6 +141,9 @@ impl PrepareRuns for Preparation {
                     return Err(format!("{} asked for {} and cannot approve it", approver.name, plan.id));
                 }
                 let person = self.store.person(approver.person).await.map_err(unread)?;
+                if let Some(person) = &person {
+                    enrolment::check(&*self.store, &self.signatures, person).await?;
+                }
                 let enrolled = key_that_counts(person)?;
                 check_signature(&self.signatures, approval, approver, enrolled.as_deref())?;
             }
@@ -175,19 +179,23 @@ fn check_signature(
         .public_key
         .parse()
         .map_err(|error| format!("{}'s key: {error}", approver.name))?;
-    let statement = ApprovalStatement {
-        plan_id: approval.plan.to_string(),
-        plan_digest: approval.plan_digest.0,
-        decision: Decision::Approve,
-        expires_at_micros: approver.expires_at_micros,
-    };
-    if signatures.holds(&statement, &key, &approver.signature) {
+    if signatures.holds(&statement_of(approval, approver), &key, &approver.signature) {
         return Ok(());
     }
     Err(format!(
         "{}'s signature does not hold over {}",
         approver.name, approval.plan
     ))
+}
+
+/// What the approver signed.
+pub(super) fn statement_of(approval: &Approval, approver: &Approver) -> ApprovalStatement {
+    ApprovalStatement {
+        plan_id: approval.plan.to_string(),
+        plan_digest: approval.plan_digest.0,
+        decision: Decision::Approve,
+        expires_at_micros: approver.expires_at_micros,
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +215,7 @@ mod tests {
             roles: vec!["approver".to_owned()],
             public_key: Some("key".to_owned()),
             enrolled_by: None,
-            enrolment_signature: None,
+            enrolment: None,
             enrolled_at: Timestamp::UNIX_EPOCH,
             retired_at,
         };

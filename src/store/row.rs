@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::{ApprovalId, FindingId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId, TokenId};
 use crate::domain::workflow::RunKind;
@@ -179,7 +180,8 @@ pub struct PersonRow {
     pub public_key: Option<String>,
     /// Who signed the enrolment; `None` for those whom `init` enrolled.
     pub enrolled_by: Option<PersonId>,
-    pub enrolment_signature: Option<Vec<u8>>,
+    /// What was signed, and by whom; `None` for those whom `init` enrolled.
+    pub enrolment: Option<Approval>,
     pub enrolled_at: Timestamp,
     pub retired_at: Option<Timestamp>,
 }

@@ -373,7 +373,7 @@ async fn approve(folder: &Path, env: &Environment, store: &Arc<dyn Store>) -> Re
         roles: vec!["approver".to_owned()],
         public_key,
         enrolled_by: None,
-        enrolment_signature: None,
+        enrolment: None,
         enrolled_at: now,
         retired_at: None,
     };

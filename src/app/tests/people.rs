@@ -1,7 +1,10 @@
 //! P6: one person stays one person.
 
+use super::identities::MANIFESTS;
 use super::world::World;
 use crate::app::{AppError, EnrolAsk, make_token};
+use crate::domain::resource::Kind;
+use crate::store::{Fact, PersonRow};
 
 fn enrolment(world: &World, token_digest: Option<String>) -> EnrolAsk {
     EnrolAsk {
@@ -102,4 +105,48 @@ async fn two_who_can_sign_are_left() {
     let plan = world.app.enrol(&ada, enrolment(&world, None)).await.unwrap();
     world.approve("bo", &plan).await.unwrap();
     world.app.retire(&ada, "bo", "leaves".to_owned()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_was_enrolled_without_a_signature_allows_nothing() {
+    let mut world = World::new().await;
+    world.enrol("cy").await;
+    world.apply(MANIFESTS).await;
+    let approval = async || {
+        let system = world.store.resource(Kind::System, "cache").await.unwrap().unwrap();
+        system.approved.unwrap()
+    };
+    let changed = MANIFESTS.replace(
+        "metadata: { name: cache }",
+        "metadata: { name: cache, labels: { tier: one } }",
+    );
+    let plan = world.plan(&changed).await.unwrap();
+    world.approve("cy", &plan).await.unwrap();
+    let approval = approval().await;
+    let holds = async || world.app.prepare.check_approval(&approval).await;
+    assert_eq!(holds().await, Ok(()));
+    let people = world.store.people().await.unwrap();
+    let cy = people.iter().find(|one| one.name == "cy").unwrap();
+    let enrolment = cy.enrolment.clone().unwrap();
+    let mut by_another = enrolment.clone();
+    by_another.approvers[0].signature = approval.approvers[0].signature.clone();
+    let mut of_another = enrolment.clone();
+    (of_another.plan, of_another.plan_digest) = (approval.plan, approval.plan_digest);
+    for (enrolled_by, enrolment) in [
+        (cy.enrolled_by, None),
+        (None, Some(enrolment.clone())),
+        (cy.enrolled_by, Some(by_another)),
+        (cy.enrolled_by, Some(of_another)),
+    ] {
+        let row = PersonRow {
+            enrolled_by,
+            enrolment,
+            ..cy.clone()
+        };
+        world.put(vec![Fact::Person(row)]).await;
+        let refused = holds().await.unwrap_err();
+        assert!(refused.contains("stands behind cy's enrolment"), "{refused}");
+    }
+    world.put(vec![Fact::Person(cy.clone())]).await;
+    assert_eq!(holds().await, Ok(()));
 }

@@ -9,7 +9,7 @@ use crate::domain::ids::{PersonId, TokenId};
 
 macro_rules! columns {
     () => {
-        "id, name, roles, public_key, enrolled_by, enrolment_signature, enrolled_at, retired_at"
+        "id, name, roles, public_key, enrolled_by, enrolment, enrolled_at, retired_at"
     };
 }
 
@@ -17,10 +17,10 @@ statements! {
     BY_ID = concat!("select ", columns!(), " from people where id = $id");
     /// All of them: people are few.
     EVERYONE = concat!("select ", columns!(), " from people order by enrolled_at, id");
-    PUT = "insert into people (id, name, roles, public_key, enrolled_by, enrolment_signature, enrolled_at, retired_at) \
-        values ($id, $name, $roles, $public_key, $enrolled_by, $enrolment_signature, $enrolled_at, $retired_at) \
+    PUT = "insert into people (id, name, roles, public_key, enrolled_by, enrolment, enrolled_at, retired_at) \
+        values ($id, $name, $roles, $public_key, $enrolled_by, $enrolment, $enrolled_at, $retired_at) \
         on conflict (id) do update set name = excluded.name, roles = excluded.roles, public_key = excluded.public_key, \
-        enrolled_by = excluded.enrolled_by, enrolment_signature = excluded.enrolment_signature, \
+        enrolled_by = excluded.enrolled_by, enrolment = excluded.enrolment, \
         retired_at = excluded.retired_at";
     RETIRE = "update people set retired_at = coalesce(retired_at, $at) where id = $id";
     TOKEN_BY_HASH = "select id, person, hash, label, created_at, expires_at, revoked_at from tokens where hash = $hash";
@@ -30,6 +30,10 @@ statements! {
 }
 
 pub(crate) fn put(person: &PersonRow) -> Result<Op> {
+    let enrolment = match &person.enrolment {
+        Some(approval) => Value::json("writing an enrolment", approval)?,
+        None => Value::Null,
+    };
     Ok(Op::Do(PUT.with([
         ("id", Value::shown(&person.id)),
         ("name", person.name.as_str().into()),
@@ -39,7 +43,7 @@ pub(crate) fn put(person: &PersonRow) -> Result<Op> {
             "enrolled_by",
             person.enrolled_by.as_ref().map(ToString::to_string).into(),
         ),
-        ("enrolment_signature", person.enrolment_signature.clone().into()),
+        ("enrolment", enrolment),
         ("enrolled_at", person.enrolled_at.into()),
         ("retired_at", person.retired_at.into()),
     ])?))
@@ -81,7 +85,7 @@ pub(crate) fn read(row: Row) -> Result<PersonRow> {
         roles: columns.json()?,
         public_key: columns.maybe_text()?,
         enrolled_by: columns.maybe_shown()?,
-        enrolment_signature: columns.maybe_bytes()?,
+        enrolment: columns.maybe_json()?,
         enrolled_at: columns.time()?,
         retired_at: columns.maybe_time()?,
     })

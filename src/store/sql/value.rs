@@ -140,14 +140,8 @@ impl Columns {
     }
 
     pub(crate) fn bytes(&mut self) -> Result<Vec<u8>> {
-        let value = self.maybe_bytes()?;
-        self.wanted(value)
-    }
-
-    pub(crate) fn maybe_bytes(&mut self) -> Result<Option<Vec<u8>>> {
         match self.next()? {
-            Value::Null => Ok(None),
-            Value::Bytes(bytes) => Ok(Some(bytes)),
+            Value::Bytes(bytes) => Ok(bytes),
             _ => Err(self.unreadable("bytes were expected")),
         }
     }

@@ -54,7 +54,7 @@ fn person(test: &Opened) -> PersonRow {
         roles: vec!["admin".to_owned(), "approver".to_owned()],
         public_key: Some("ana+1234+key".to_owned()),
         enrolled_by: None,
-        enrolment_signature: Some(vec![1, 2, 3]),
+        enrolment: Some(approval()),
         enrolled_at: at(0),
         retired_at: None,
     }
