@@ -80,9 +80,9 @@ impl App {
     }
 }
 
-fn record_json(record: &AuditRecord) -> serde_json::Value {
+fn record_json(record: &AuditRecord<'_>) -> serde_json::Value {
     let details: serde_json::Value =
-        serde_json::from_str(&record.details).unwrap_or_else(|_| serde_json::Value::String(record.details.clone()));
+        serde_json::from_str(&record.details).unwrap_or_else(|_| serde_json::Value::String(record.details.to_string()));
     json!({
         "id": record.id,
         "at_micros": record.at_micros,

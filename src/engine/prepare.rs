@@ -120,25 +120,28 @@ impl PrepareRuns for Preparation {
     fn check_approval<'a>(&'a self, approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async move {
             let unread = |error: crate::store::StoreError| format!("the approval could not be checked: {error}");
-            let plan = self.store.plan(approval.plan).await.map_err(unread)?;
+            let plan = self.store.plan_terms(approval.plan).await.map_err(unread)?;
             let plan = plan.ok_or_else(|| format!("plan {} is not in the store", approval.plan))?;
             if plan.digest != approval.plan_digest {
                 return Err(format!(
                     "{} is not the plan that was approved: its digest differs",
-                    plan.id
+                    approval.plan
                 ));
             }
             let needed = usize::try_from(plan.approvals_needed).unwrap_or(usize::MAX);
             if approval.approvers.len() < needed {
                 return Err(format!(
                     "{} needs {needed} approvals and has {}",
-                    plan.id,
+                    approval.plan,
                     approval.approvers.len()
                 ));
             }
             for approver in &approval.approvers {
                 if approver.person == plan.requester && !approval.solo {
-                    return Err(format!("{} asked for {} and cannot approve it", approver.name, plan.id));
+                    return Err(format!(
+                        "{} asked for {} and cannot approve it",
+                        approver.name, approval.plan
+                    ));
                 }
                 let person = self.store.person(approver.person).await.map_err(unread)?;
                 if let Some(person) = &person {

@@ -1,6 +1,9 @@
 //! Between what happened and the record of it that is hashed. One log serves both: a run is folded from the same bytes that an auditor
 //! verifies, so that neither can say what the other does not.
 
+use std::borrow::Cow;
+
+use keyfall_sdk::PrincipalReading;
 use serde::Deserialize;
 
 use super::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
@@ -41,24 +44,24 @@ pub fn encode_event(plan: &RunPlan, run: &Run, event: &Event) -> Vec<u8> {
     };
     let (before, after) = permissions(&event.body);
     let record = AuditRecord {
-        id: event_id(&run_id, event.seq),
+        id: event_id(&run_id, event.seq).into(),
         at_micros: event.at.as_microsecond(),
-        run: Some(run_id),
-        step: step_of(&event.body).map(str::to_owned),
-        action: event.body.name().to_owned(),
-        trigger: plan.trigger.name().to_owned(),
+        run: Some(run_id.into()),
+        step: event.body.step().map(|step| step.name().into()),
+        action: event.body.name().into(),
+        trigger: plan.trigger.name().into(),
         initiator,
         approvers: approvers(approval),
         plan_digest: Some(approval.plan_digest.0),
-        rule: Some(rule(plan, run)),
-        identity: Some(plan.identity_name.clone()),
-        system: Some(plan.system_name.clone()),
+        rule: Some(rule(plan, run).into()),
+        identity: Some(plan.identity_name.as_str().into()),
+        system: Some(plan.system_name.as_str().into()),
         permissions_before: before,
         permissions_after: after,
         attempt: attempt(run, &event.body),
         exception: exception(plan, &event.body),
-        outcome: outcome(&event.body),
-        details: details(event),
+        outcome: outcome(&event.body).map(Cow::Borrowed),
+        details: details(event).into(),
     };
     record.encode()
 }
@@ -79,13 +82,17 @@ pub fn event_of(bytes: &[u8]) -> Result<Option<Event>, UnreadableEvent> {
     }
     let number = record.id.rsplit_once('/').and_then(|(_, number)| number.parse().ok());
     let Some(seq) = number else {
-        return Err(UnreadableEvent::Number { id: record.id });
+        return Err(UnreadableEvent::Number {
+            id: record.id.into_owned(),
+        });
     };
     let Ok(at) = jiff::Timestamp::from_microsecond(record.at_micros) else {
-        return Err(UnreadableEvent::Time { id: record.id });
+        return Err(UnreadableEvent::Time {
+            id: record.id.into_owned(),
+        });
     };
     let unreadable = |source| UnreadableEvent::Details {
-        id: record.id.clone(),
+        id: record.id.to_string(),
         source,
     };
     let Envelope { epoch } = serde_json::from_str(&record.details).map_err(unreadable)?;
@@ -132,24 +139,27 @@ pub struct Act<'a> {
 #[must_use]
 pub fn encode_act(act: Act<'_>) -> Vec<u8> {
     let record = AuditRecord {
-        id: act.id,
+        id: act.id.into(),
         at_micros: act.at.as_microsecond(),
         run: None,
         step: None,
-        action: act.action.to_owned(),
-        trigger: act.trigger.to_owned(),
+        action: act.action.into(),
+        trigger: act.trigger.into(),
         initiator: party(act.by),
         approvers: act.approval.map(approvers).unwrap_or_default(),
         plan_digest: act.approval.map(|approval| approval.plan_digest.0),
         rule: None,
-        identity: act.identity.map(str::to_owned),
-        system: act.system.map(str::to_owned),
+        identity: act.identity.map(Cow::Borrowed),
+        system: act.system.map(Cow::Borrowed),
         permissions_before: None,
         permissions_after: None,
         attempt: 0,
-        exception: act.exception.map(|(cause, note)| Exception { cause, note }),
-        outcome: Some(act.outcome.to_owned()),
-        details: act.details.to_string(),
+        exception: act.exception.map(|(cause, note)| Exception {
+            cause,
+            note: note.into(),
+        }),
+        outcome: Some(act.outcome.into()),
+        details: act.details.to_string().into(),
     };
     record.encode()
 }
@@ -158,23 +168,24 @@ fn event_id(run: &str, seq: u32) -> String {
     format!("{run}/{seq}")
 }
 
-fn party(actor: &Actor) -> Party {
+fn party(actor: &Actor) -> Party<'_> {
     match actor {
         Actor::Person { id, name } => Party {
             kind: PartyKind::Person,
-            id: id.to_string(),
-            name: name.clone(),
+            id: id.to_string().into(),
+            name: name.as_str().into(),
         },
         Actor::Engine => Party {
             kind: PartyKind::Engine,
-            id: "keyfall".to_owned(),
-            name: "keyfall".to_owned(),
+            id: "keyfall".into(),
+            name: "keyfall".into(),
         },
     }
 }
 
-fn approvers(approval: &Approval) -> Vec<String> {
-    approval.approvers.iter().map(|one| one.person.to_string()).collect()
+fn approvers(approval: &Approval) -> Vec<Cow<'static, str>> {
+    let ids = approval.approvers.iter().map(|one| one.person.to_string().into());
+    ids.collect()
 }
 
 /// Why the run exists, under whose rules and what kind of approval, and which way it goes.
@@ -195,18 +206,6 @@ fn rule(plan: &RunPlan, run: &Run) -> String {
     )
 }
 
-fn step_of(body: &EventBody) -> Option<&'static str> {
-    match body {
-        EventBody::Started { step, .. }
-        | EventBody::Succeeded { step, .. }
-        | EventBody::Failed { step, .. }
-        | EventBody::Observed { step, .. }
-        | EventBody::Waiting { step, .. }
-        | EventBody::NeedsOperator { step, .. } => Some(step.name()),
-        _ => None,
-    }
-}
-
 fn attempt(run: &Run, body: &EventBody) -> u32 {
     match body {
         EventBody::Started { attempt, .. } => *attempt,
@@ -215,18 +214,16 @@ fn attempt(run: &Run, body: &EventBody) -> u32 {
     }
 }
 
-type Permissions = Option<Vec<String>>;
+type Permissions<'a> = Option<Vec<Cow<'a, str>>>;
 
-fn permissions(body: &EventBody) -> (Permissions, Permissions) {
-    let grants = |reading: &keyfall_sdk::PrincipalReading| {
-        let mut grants: Vec<String> = reading
-            .states()
-            .flat_map(|state| state.grants.iter().cloned())
-            .collect();
+fn permissions(body: &EventBody) -> (Permissions<'_>, Permissions<'_>) {
+    fn grants(reading: &PrincipalReading) -> Permissions<'_> {
+        let grants = reading.states().flat_map(|state| &state.grants);
+        let mut grants: Vec<_> = grants.map(|grant| Cow::Borrowed(grant.as_str())).collect();
         grants.sort();
         grants.dedup();
         Some(grants)
-    };
+    }
     match body {
         EventBody::Observed {
             observation: Observation::Before { reading },
@@ -240,35 +237,34 @@ fn permissions(body: &EventBody) -> (Permissions, Permissions) {
     }
 }
 
-fn exception(plan: &RunPlan, body: &EventBody) -> Option<Exception> {
+fn exception<'a>(plan: &'a RunPlan, body: &'a EventBody) -> Option<Exception<'a>> {
     let (cause, note) = match body {
-        EventBody::Opened { plan } if plan.trigger == Trigger::BreakGlass => {
-            (ExceptionCause::BreakGlass, plan.exception.clone().unwrap_or_default())
-        }
-        EventBody::Opened { plan } => match (&plan.exception, late_since(plan)) {
-            (Some(exception), _) => (ExceptionCause::HumanOverride, exception.clone()),
-            (None, Some(due_at)) => {
-                let opened_at = plan.timing.opened_at;
-                let note = format!("due since {due_at:.0}, and opened at {opened_at:.0}");
-                (ExceptionCause::DisconnectedTrigger, note)
-            }
-            (None, None) => return None,
-        },
+        EventBody::Opened { plan } => exception_of_opening(plan)?,
         EventBody::Failed { error, then, .. } if !matches!(then, Then::RetryAt { .. }) => {
-            (cause_of(error.kind), error.message.clone())
+            (cause_of(error.kind), error.message.as_str().into())
         }
-        EventBody::NeedsOperator { reason, because, .. } => (cause_of_asking(*because), reason.clone()),
+        EventBody::NeedsOperator { reason, because, .. } => (cause_of_asking(*because), reason.as_str().into()),
         EventBody::Retried { reason, .. }
         | EventBody::Resumed { reason, .. }
-        | EventBody::CancelRequested { reason, .. } => (ExceptionCause::HumanOverride, reason.clone()),
+        | EventBody::CancelRequested { reason, .. } => (ExceptionCause::HumanOverride, reason.as_str().into()),
         _ => return None,
     };
-    let note = if note.is_empty() {
-        plan.kind.name().to_owned()
-    } else {
-        note
-    };
+    let note = if note.is_empty() { plan.kind.name().into() } else { note };
     Some(Exception { cause, note })
+}
+
+fn exception_of_opening(plan: &RunPlan) -> Option<(ExceptionCause, Cow<'_, str>)> {
+    let exception = plan.exception.as_deref();
+    if plan.trigger == Trigger::BreakGlass {
+        return Some((ExceptionCause::BreakGlass, exception.unwrap_or_default().into()));
+    }
+    if let Some(exception) = exception {
+        return Some((ExceptionCause::HumanOverride, exception.into()));
+    }
+    let due_at = late_since(plan)?;
+    let opened_at = plan.timing.opened_at;
+    let note = format!("due since {due_at:.0}, and opened at {opened_at:.0}");
+    Some((ExceptionCause::DisconnectedTrigger, note.into()))
 }
 
 /// When it was due, for a scheduled run that nothing set off in time.
@@ -299,15 +295,14 @@ fn cause_of(kind: keyfall_sdk::ErrorKind) -> ExceptionCause {
     }
 }
 
-fn outcome(body: &EventBody) -> Option<String> {
-    let outcome = match body {
-        EventBody::Started { .. } | EventBody::Opened { .. } => return None,
-        EventBody::Succeeded { .. } => "succeeded",
-        EventBody::Failed { .. } => "failed",
-        EventBody::Closed { outcome, .. } => outcome.name(),
-        other => other.name(),
-    };
-    Some(outcome.to_owned())
+fn outcome(body: &EventBody) -> Option<&'static str> {
+    match body {
+        EventBody::Started { .. } | EventBody::Opened { .. } => None,
+        EventBody::Succeeded { .. } => Some("succeeded"),
+        EventBody::Failed { .. } => Some("failed"),
+        EventBody::Closed { outcome, .. } => Some(outcome.name()),
+        other => Some(other.name()),
+    }
 }
 
 /// The event's body as JSON with the epoch behind it, written once.

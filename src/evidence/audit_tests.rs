@@ -151,7 +151,8 @@ fn an_event_reads_back_from_its_record_as_itself() {
 
 #[test]
 fn a_record_names_who_asked_what_was_tried_and_why_it_was_taken_back() {
-    let records: Vec<_> = encoded()
+    let encoded = encoded();
+    let records: Vec<_> = encoded
         .iter()
         .map(|bytes| AuditRecord::decode(bytes).unwrap())
         .collect();
@@ -293,7 +294,8 @@ fn the_closing_record_holds_the_receipt_digest_at_its_top_level() {
         },
     };
     assert!(run.apply(&closed).is_err());
-    let record = AuditRecord::decode(&encode_event(&plan(), &run, &closed)).unwrap();
+    let bytes = encode_event(&plan(), &run, &closed);
+    let record = AuditRecord::decode(&bytes).unwrap();
     let details: BTreeMap<String, serde_json::Value> = serde_json::from_str(&record.details).unwrap();
     assert_eq!(details["receipt_digest"], serde_json::json!(digest.to_string()));
     assert_eq!(record.outcome.as_deref(), Some("completed"));

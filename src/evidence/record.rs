@@ -22,54 +22,56 @@
 //! Text is its length in bytes (4) and its UTF-8. Optional is `00`, or `01` and the value. Exactly one encoding is accepted for a record, so
 //! bytes and record stand for each other. The position in the log is not part of it: positions are given later.
 
+use std::borrow::Cow;
+
 use super::merkle::{Hash, leaf_hash};
 
 const VERSION: u8 = 1;
 
-/// One line of the audit log. None of it is secret.
+/// One line of the audit log. None of it is secret. It borrows what it can: each thing that happens is encoded once, and a whole log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRecord {
+pub struct AuditRecord<'a> {
     /// Unique in the log: `run_…/12` for the event 12 of a run.
-    pub id: String,
+    pub id: Cow<'a, str>,
     /// Microseconds since the Unix epoch, UTC.
     pub at_micros: i64,
-    pub run: Option<String>,
-    pub step: Option<String>,
+    pub run: Option<Cow<'a, str>>,
+    pub step: Option<Cow<'a, str>>,
     /// What happened: an event's kind, or a use case's name.
-    pub action: String,
-    pub trigger: String,
-    pub initiator: Party,
+    pub action: Cow<'a, str>,
+    pub trigger: Cow<'a, str>,
+    pub initiator: Party<'a>,
     /// Ids of the people whose signatures allow it.
-    pub approvers: Vec<String>,
+    pub approvers: Vec<Cow<'a, str>>,
     /// What they signed.
     pub plan_digest: Option<[u8; 32]>,
     /// The rule that applied and the path taken.
-    pub rule: Option<String>,
-    pub identity: Option<String>,
-    pub system: Option<String>,
-    pub permissions_before: Option<Vec<String>>,
-    pub permissions_after: Option<Vec<String>>,
+    pub rule: Option<Cow<'a, str>>,
+    pub identity: Option<Cow<'a, str>>,
+    pub system: Option<Cow<'a, str>>,
+    pub permissions_before: Option<Vec<Cow<'a, str>>>,
+    pub permissions_after: Option<Vec<Cow<'a, str>>>,
     pub attempt: u32,
-    pub exception: Option<Exception>,
+    pub exception: Option<Exception<'a>>,
     /// `None` while the outcome is unknown.
-    pub outcome: Option<String>,
+    pub outcome: Option<Cow<'a, str>>,
     /// JSON of the event's body, as the text that was written. The closing event of a run holds `receipt_digest` at its top level.
-    pub details: String,
+    pub details: Cow<'a, str>,
 }
 
 /// Who did it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Party {
+pub struct Party<'a> {
     pub kind: PartyKind,
-    pub id: String,
-    pub name: String,
+    pub id: Cow<'a, str>,
+    pub name: Cow<'a, str>,
 }
 
 /// An exception from the way things are meant to go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exception {
+pub struct Exception<'a> {
     pub cause: ExceptionCause,
-    pub note: String,
+    pub note: Cow<'a, str>,
 }
 
 /// Defines a closed list with a byte and a name for each of its values. A byte or a name is never given to another value.
@@ -155,7 +157,7 @@ pub enum RecordError {
     Long { extra: usize },
 }
 
-impl AuditRecord {
+impl<'a> AuditRecord<'a> {
     /// The bytes that are stored and hashed. A text longer than 4 GiB, which nothing here can be, is cut.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -189,7 +191,7 @@ impl AuditRecord {
 
     /// # Errors
     /// The bytes are not exactly the encoding of a record of a known version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, RecordError> {
         let mut input = Reader(bytes);
         let version = input.byte("version")?;
         if version != VERSION {
@@ -279,7 +281,7 @@ impl Writer {
             .extend_from_slice(text.as_bytes().get(..length as usize).unwrap_or_default());
     }
 
-    fn texts(&mut self, texts: &[String]) {
+    fn texts(&mut self, texts: &[Cow<'_, str>]) {
         self.0
             .extend_from_slice(&u32::try_from(texts.len()).unwrap_or(u32::MAX).to_be_bytes());
         texts.iter().for_each(|text| self.text(text));
@@ -314,8 +316,8 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(text).map_err(|_| RecordError::Invalid { part })
     }
 
-    fn text(&mut self, part: &'static str) -> Result<String, RecordError> {
-        self.str(part).map(str::to_owned)
+    fn text(&mut self, part: &'static str) -> Result<Cow<'a, str>, RecordError> {
+        self.str(part).map(Cow::Borrowed)
     }
 
     fn skip_texts(&mut self, part: &'static str) -> Result<(), RecordError> {
@@ -325,7 +327,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn texts(&mut self, part: &'static str) -> Result<Vec<String>, RecordError> {
+    fn texts(&mut self, part: &'static str) -> Result<Vec<Cow<'a, str>>, RecordError> {
         let count = u32::from_be_bytes(self.array(part)?);
         // Grown as texts arrive, so that a false count cannot ask for memory.
         let mut texts = Vec::new();
@@ -347,7 +349,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn exception(&mut self) -> Result<Exception, RecordError> {
+    fn exception(&mut self) -> Result<Exception<'a>, RecordError> {
         let part = "exception";
         Ok(Exception {
             cause: ExceptionCause::from_byte(self.byte(part)?).ok_or(RecordError::Invalid { part })?,

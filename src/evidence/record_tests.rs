@@ -8,33 +8,33 @@ use super::*;
 /// Bytes of [`sample`] in hexadecimal, then the leaf hash: what a second implementation must reproduce.
 const VECTOR: &str = include_str!("testdata/record-v1.txt");
 
-fn sample() -> AuditRecord {
+fn sample() -> AuditRecord<'static> {
     AuditRecord {
-        id: "run_01/7".to_owned(),
+        id: "run_01/7".into(),
         at_micros: 1_795_000_000_123_456,
-        run: Some("run_01".to_owned()),
-        step: Some("revoke_old".to_owned()),
-        action: "succeeded".to_owned(),
-        trigger: "schedule".to_owned(),
+        run: Some("run_01".into()),
+        step: Some("revoke_old".into()),
+        action: "succeeded".into(),
+        trigger: "schedule".into(),
         initiator: Party {
             kind: PartyKind::Person,
-            id: "per_1".to_owned(),
-            name: "Zoë".to_owned(),
+            id: "per_1".into(),
+            name: "Zoë".into(),
         },
-        approvers: vec!["per_2".to_owned(), "per_3".to_owned()],
+        approvers: vec!["per_2".into(), "per_3".into()],
         plan_digest: Some([0xab; 32]),
-        rule: Some("max_age".to_owned()),
-        identity: Some("idn_1".to_owned()),
+        rule: Some("max_age".into()),
+        identity: Some("idn_1".into()),
         system: None,
-        permissions_before: Some(vec!["SELECT ON orders".to_owned()]),
+        permissions_before: Some(vec!["SELECT ON orders".into()]),
         permissions_after: Some(Vec::new()),
         attempt: 2,
         exception: Some(Exception {
             cause: ExceptionCause::HumanOverride,
-            note: "late consumer".to_owned(),
+            note: "late consumer".into(),
         }),
         outcome: None,
-        details: r#"{"event":"succeeded"}"#.to_owned(),
+        details: r#"{"event":"succeeded"}"#.into(),
     }
 }
 
@@ -81,15 +81,19 @@ proptest! {
         lists in (option::of(proptest::collection::vec(".{0,5}", 0..4)), proptest::collection::vec(".{0,5}", 0..4)),
         at_micros: i64, attempt: u32, plan_digest: Option<[u8; 32]>, cause in option::of(prop::sample::select(ExceptionCause::ALL)),
     ) {
+        let text = |place: usize| Cow::Borrowed(texts[place].as_str());
+        let listed = |list: &Vec<String>| -> Vec<_> { list.iter().cloned().map(Cow::Owned).collect() };
+        let some = some.map(Cow::Owned);
         let record = AuditRecord {
-            id: texts[0].clone(), action: texts[1].clone(), trigger: texts[2].clone(), details: texts[3].clone(),
-            initiator: Party { kind: PartyKind::Agent, id: texts[4].clone(), name: texts[5].clone() },
-            rule: some.clone(), outcome: some.clone(), run: Some(texts[6].clone()), step: some,
-            permissions_before: lists.0, approvers: lists.1, at_micros, attempt, plan_digest,
-            exception: cause.map(|cause| Exception { cause, note: texts[7].clone() }),
+            id: text(0), action: text(1), trigger: text(2), details: text(3),
+            initiator: Party { kind: PartyKind::Agent, id: text(4), name: text(5) },
+            rule: some.clone(), outcome: some.clone(), run: Some(text(6)), step: some,
+            permissions_before: lists.0.as_ref().map(listed), approvers: listed(&lists.1), at_micros, attempt, plan_digest,
+            exception: cause.map(|cause| Exception { cause, note: text(7) }),
             ..sample()
         };
-        prop_assert_eq!(AuditRecord::decode(&record.encode()), Ok(record));
+        let bytes = record.encode();
+        prop_assert_eq!(AuditRecord::decode(&bytes), Ok(record));
     }
 
     #[test]

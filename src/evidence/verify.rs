@@ -102,16 +102,16 @@ mod tests {
 
     fn record(number: u64) -> Vec<u8> {
         AuditRecord {
-            id: format!("run_1/{number}"),
+            id: format!("run_1/{number}").into(),
             at_micros: 0,
             run: None,
             step: None,
-            action: "opened".to_owned(),
-            trigger: "schedule".to_owned(),
+            action: "opened".into(),
+            trigger: "schedule".into(),
             initiator: Party {
                 kind: PartyKind::Engine,
-                id: String::new(),
-                name: "keyfall".to_owned(),
+                id: "".into(),
+                name: "keyfall".into(),
             },
             approvers: Vec::new(),
             plan_digest: None,
@@ -123,7 +123,7 @@ mod tests {
             attempt: 0,
             exception: None,
             outcome: None,
-            details: "{}".to_owned(),
+            details: "{}".into(),
         }
         .encode()
     }

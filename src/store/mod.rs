@@ -30,8 +30,8 @@ pub use question::{
     StoredRun,
 };
 pub use row::{
-    ApprovalRow, BudgetSpend, FindingRow, LogEntry, PersonRow, PlanRow, PlanStatus, ReceiptRow, RunRow, SecretRow,
-    SettlingSample, TokenRow,
+    ApprovalRow, BudgetSpend, FindingRow, LogEntry, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptRow, RunRow,
+    SecretRow, SettlingSample, TokenRow,
 };
 
 pub use sqlite::{Creation, StoreOptions, open_sqlite};
@@ -191,6 +191,7 @@ pub trait Store: Send + Sync {
     fn secrets_not_under<'a>(&'a self, kek_id: &'a str, limit: u32) -> BoxFuture<'a, Result<Vec<SecretRow>>>;
 
     fn plan(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanRow>>>;
+    fn plan_terms(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanTerms>>>;
     fn plans(&self, status: Option<PlanStatus>, page: Page) -> BoxFuture<'_, Result<Vec<PlanRow>>>;
     fn approvals(&self, plan: PlanId) -> BoxFuture<'_, Result<Vec<ApprovalRow>>>;
 

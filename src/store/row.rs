@@ -113,6 +113,14 @@ pub struct PlanRow {
     pub decided_at: Option<Timestamp>,
 }
 
+/// What an approval must fit, without the plan's content, which may be large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlanTerms {
+    pub digest: Digest,
+    pub requester: PersonId,
+    pub approvals_needed: u32,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ApprovalRow {
     pub id: ApprovalId,

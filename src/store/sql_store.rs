@@ -14,8 +14,8 @@ use super::sql::{credential, finding, identity, ledger, log, person, plan, recei
 use super::verbs::{Events, Nodes, Renew};
 use super::{
     ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
-    LAST_BACKUP_AT, LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, ReceiptFilter, ReceiptRow,
-    Result, RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    LAST_BACKUP_AT, LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter,
+    ReceiptRow, Result, RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
 };
 use crate::clock::Environment;
 use crate::domain::identity::{Credential, Identity};
@@ -309,6 +309,10 @@ impl<D: Driver> Store for SqlStore<D> {
 
     fn plan(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanRow>>> {
         Box::pin(self.one(plan::BY_ID.with([("id", Value::shown(&id))]), plan::read))
+    }
+
+    fn plan_terms(&self, id: PlanId) -> BoxFuture<'_, Result<Option<PlanTerms>>> {
+        Box::pin(self.one(plan::TERMS.with([("id", Value::shown(&id))]), plan::read_terms))
     }
 
     fn plans(&self, status: Option<PlanStatus>, page: Page) -> BoxFuture<'_, Result<Vec<PlanRow>>> {

@@ -12,8 +12,8 @@ use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, 
 use crate::domain::resource::{Kind, Resource};
 use crate::store::{
     ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, IdentityFilter, LogPage, LogState,
-    Overview, Page, PersonRow, PlanRow, PlanStatus, ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow, SecretRow,
-    SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow,
+    SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,7 @@ impl Store for DyingStore {
         fn secrets_to_destroy<'a>(now: Timestamp, limit: u32) -> Vec<SecretId>;
         fn secrets_not_under<'a>(kek_id: &'a str, limit: u32) -> Vec<SecretRow>;
         fn plan<'a>(id: PlanId) -> Option<PlanRow>;
+        fn plan_terms<'a>(id: PlanId) -> Option<PlanTerms>;
         fn plans<'a>(status: Option<PlanStatus>, page: Page) -> Vec<PlanRow>;
         fn approvals<'a>(plan: PlanId) -> Vec<ApprovalRow>;
         fn findings<'a>(filter: &'a FindingFilter, page: Page) -> Vec<FindingRow>;

@@ -178,31 +178,32 @@ impl World {
         }
     }
 
-    fn closing_record(&self, body: &[u8]) -> AuditRecord {
+    fn closing_record(&self, body: &[u8]) -> AuditRecord<'static> {
         let digest = ReceiptBody::digest_of(body);
         AuditRecord {
-            id: format!("{}/40", self.body.run.id),
+            id: format!("{}/40", self.body.run.id).into(),
             at_micros: at(30).as_microsecond(),
-            run: Some(self.body.run.id.to_string()),
+            run: Some(self.body.run.id.to_string().into()),
             step: None,
-            action: "closed".to_owned(),
-            trigger: "request".to_owned(),
+            action: "closed".into(),
+            trigger: "request".into(),
             initiator: Party {
                 kind: PartyKind::Person,
-                id: "per_1".to_owned(),
-                name: "Ann".to_owned(),
+                id: "per_1".into(),
+                name: "Ann".into(),
             },
             approvers: Vec::new(),
             plan_digest: Some(self.body.approval.plan_digest.0),
             rule: None,
-            identity: Some(self.body.identity.id.to_string()),
+            identity: Some(self.body.identity.id.to_string().into()),
             system: None,
             permissions_before: None,
             permissions_after: None,
             attempt: 0,
             exception: None,
-            outcome: Some(self.body.outcome.name().to_owned()),
-            details: format!(r#"{{"event":"closed","outcome":{{"outcome":"completed"}},"receipt_digest":"{digest}"}}"#),
+            outcome: Some(self.body.outcome.name().into()),
+            details: format!(r#"{{"event":"closed","outcome":{{"outcome":"completed"}},"receipt_digest":"{digest}"}}"#)
+                .into(),
         }
     }
 

@@ -152,7 +152,7 @@ struct ClosingBody {
 }
 
 /// The log must commit to this very receipt.
-fn check_record(body: &ReceiptBody, digest: Digest, record: &AuditRecord) -> Result<(), &'static str> {
+fn check_record(body: &ReceiptBody, digest: Digest, record: &AuditRecord<'_>) -> Result<(), &'static str> {
     let details: ClosingDetails =
         serde_json::from_str(&record.details).map_err(|_| "its details are not those of a closing event")?;
     let (ClosingDetails::Event { body: closing } | ClosingDetails::Body(closing)) = details;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::super::question::Page;
-use super::super::row::{ApprovalRow, PlanRow, PlanStatus};
+use super::super::row::{ApprovalRow, PlanRow, PlanStatus, PlanTerms};
 use super::super::{Result, StoreError};
 use super::{Bound, Listing, Op, Row, Value, statements};
 use crate::domain::ids::PlanId;
@@ -18,6 +18,7 @@ const SELECT: &str = concat!("select ", columns!(), " from plans");
 
 statements! {
     BY_ID = concat!("select ", columns!(), " from plans where id = $id");
+    TERMS = "select digest, requester, approvals_needed from plans where id = $id";
     STATUS = "select status from plans where id = $id and status = $status";
     INSERT = "insert into plans (id, status, digest, requester, approvals_needed, content, created_at, expires_at, decided_at) \
         values ($id, $status, $digest, $requester, $approvals_needed, $content, $created_at, $expires_at, $decided_at)";
@@ -91,6 +92,15 @@ pub(crate) fn read(row: Row) -> Result<PlanRow> {
         created_at: columns.time()?,
         expires_at: columns.time()?,
         decided_at: columns.maybe_time()?,
+    })
+}
+
+pub(crate) fn read_terms(row: Row) -> Result<PlanTerms> {
+    let mut columns = row.read("plan");
+    Ok(PlanTerms {
+        digest: columns.shown()?,
+        requester: columns.shown()?,
+        approvals_needed: columns.number()?,
     })
 }
 

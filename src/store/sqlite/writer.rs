@@ -4,14 +4,12 @@
 //! run again with a savepoint around each, so that the failing one takes nothing of its neighbours along. Verbs can be run again by
 //! contract, and nothing was answered or durable yet.
 //!
-//! Where many callers come and go, the thread pauses for a moment before it takes them: pages and the synchronisation are then shared by more,
-//! and the callers need the processor meanwhile. Who is alone is never kept waiting.
+//! The thread takes what is there and never waits for more: while it commits one group the next one gathers by itself.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,10 +19,6 @@ use super::fault::{Fault, Health, classify, stored_nothing};
 use super::lock::Lock;
 use super::session::{Session, at_once};
 use super::upkeep;
-
-/// A group of this size shows that there are many callers. A pause is worth while then, until about as many wait again.
-const CROWD: usize = 4;
-const PAUSE: Duration = Duration::from_micros(500);
 
 /// Callers beyond this many wait for room in the queue.
 const QUEUE: usize = 8192;
@@ -170,11 +164,7 @@ struct Thread {
 impl Thread {
     fn run(mut self) {
         let mut jobs: Vec<Box<dyn Job>> = Vec::with_capacity(self.group);
-        let mut last = 0;
         while let Some(first) = self.waiting.blocking_recv() {
-            if last >= CROWD && self.waiting.len() < last {
-                std::thread::park_timeout(PAUSE);
-            }
             let mut next = Some(first);
             let mut other = None;
             while let Some(message) = next.take() {
@@ -186,7 +176,6 @@ impl Thread {
                     next = self.waiting.try_recv().ok();
                 }
             }
-            last = jobs.len();
             self.commit(&mut jobs);
             match other {
                 Some(Message::Scrub(reply)) => {

@@ -11,7 +11,7 @@ fn an_honest_receipt_verifies_and_says_what_is_dead() {
     assert_eq!((verified.position, verified.checkpoint.size), (3, 5));
     assert_eq!(verified.notes, ["exception (human_override): consumer gone"]);
     let mut whole_event = world.closing_record(&world.body.to_bytes().unwrap());
-    whole_event.details = format!(r#"{{"seq":40,"at":"x","epoch":1,"body":{}}}"#, whole_event.details);
+    whole_event.details = format!(r#"{{"seq":40,"at":"x","epoch":1,"body":{}}}"#, whole_event.details).into();
     let file = world.file_with(&world.body.to_bytes().unwrap(), &whole_event.encode());
     verify_receipt(&file, &world.keys(), None).unwrap();
 }
@@ -89,25 +89,19 @@ fn only_the_keys_and_the_log_that_were_asked_for_are_believed() {
 fn the_log_must_commit_to_this_receipt() {
     let world = world();
     let body = world.body.to_bytes().unwrap();
-    let changes: [Change<AuditRecord>; 6] = [
+    let changes: [Change<AuditRecord<'static>>; 6] = [
         (|record| record.run = None, "another run"),
-        (
-            |record| record.outcome = Some("unprovable".to_owned()),
-            "another outcome",
-        ),
+        (|record| record.outcome = Some("unprovable".into()), "another outcome"),
         (|record| record.plan_digest = None, "approved plan"),
         (
-            |record| record.details = record.details.replace("closed", "opened"),
+            |record| record.details = record.details.replace("closed", "opened").into(),
             "closing event",
         ),
         (
-            |record| record.details = r#"{"event":"closed"}"#.to_owned(),
+            |record| record.details = r#"{"event":"closed"}"#.into(),
             "another receipt",
         ),
-        (
-            |record| record.details = "{}".to_owned(),
-            "not those of a closing event",
-        ),
+        (|record| record.details = "{}".into(), "not those of a closing event"),
     ];
     for (change, why) in changes {
         let mut record = world.closing_record(&body);
