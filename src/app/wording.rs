@@ -140,6 +140,9 @@ fn observation_line(observation: &Observation) -> String {
         Observation::IssueFound { issued } => {
             format!("found in place: {} holds {}", issued.principal.name, issued.key_id.0)
         }
+        Observation::SecretLost { credential } => {
+            format!("the secret of {credential} does not exist any more, so the credential has to go")
+        }
         Observation::ConsumerSeen { consumer } => format!("consumer {consumer} is on the new credential"),
         Observation::ConsumerAwaited { consumer } => format!("consumer {consumer} is awaited"),
         Observation::Note { text } => text.clone(),

@@ -159,10 +159,8 @@ impl CredentialState {
     pub fn to(&self, to: Self) -> Result<Self, IllegalCredentialState> {
         let allowed = matches!(
             (self, &to),
-            (
-                Self::Intended,
-                Self::Issued | Self::NeverIssued | Self::Lost | Self::Revoking
-            ) | (Self::Issued, Self::Active | Self::Revoking)
+            (Self::Intended, Self::Issued | Self::NeverIssued | Self::Revoking)
+                | (Self::Issued, Self::Active | Self::Lost | Self::Revoking)
                 | (Self::Active, Self::Superseded { .. } | Self::Revoking)
                 | (Self::Superseded { .. }, Self::Revoking | Self::Active)
                 | (Self::Foreign, Self::Active | Self::Superseded { .. } | Self::Revoking)

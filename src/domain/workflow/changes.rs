@@ -9,7 +9,7 @@ use keyfall_sdk::{Issued, KeyId, PrincipalReading, Strategy};
 use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
 use super::super::proof::measured_settling;
-use super::event::{Death, Event, EventBody, StepOutput};
+use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::expiry;
 use super::keeping;
 use super::plan::{RunKind, RunPlan};
@@ -86,6 +86,10 @@ pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
     match &event.body {
         EventBody::Opened { .. } => opened(plan),
         EventBody::Started { step, .. } => started(plan, *step),
+        EventBody::Observed {
+            observation: Observation::SecretLost { credential },
+            ..
+        } => vec![credential_to(*credential, CredentialState::Lost)],
         EventBody::Observed { observation, .. } => expiry::read_before(run, observation),
         EventBody::Succeeded {
             step: Step::ReadBack, ..

@@ -211,6 +211,10 @@ pub enum Observation {
     IssueFound {
         issued: Issued,
     },
+    /// The bytes of a credential that was minted do not exist any more: it can only be destroyed downstream.
+    SecretLost {
+        credential: CredentialId,
+    },
     ConsumerSeen {
         consumer: String,
     },

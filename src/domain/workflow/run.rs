@@ -340,7 +340,10 @@ impl Run {
                 self.progress.entry(*credential).or_default().rounds.push(round.clone());
             }
             Observation::IssueFound { issued } => self.issued = Some(issued.clone()),
-            Observation::ConsumerSeen { .. } | Observation::ConsumerAwaited { .. } | Observation::Note { .. } => {}
+            Observation::SecretLost { .. }
+            | Observation::ConsumerSeen { .. }
+            | Observation::ConsumerAwaited { .. }
+            | Observation::Note { .. } => {}
         }
     }
 

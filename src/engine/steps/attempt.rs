@@ -17,7 +17,9 @@ use super::{
 };
 use crate::domain::ids::{CredentialId, SecretId};
 use crate::domain::proof::Round;
-use crate::domain::workflow::{DeliveryPlan, Observation, Run, RunPlan, Step, StepError, StepOutput, StuckBecause};
+use crate::domain::workflow::{
+    DeliveryPlan, NewCredential, Observation, Run, RunPlan, Step, StepError, StepOutput, StuckBecause,
+};
 
 /// Steps end early with `?`: every end but *done* is on the error side.
 pub(super) type Ended<T> = Result<T, StepEnd>;
@@ -156,6 +158,18 @@ impl<'a> Attempt<'a> {
             ));
         }
         Ok(secret)
+    }
+
+    /// The secret of what this run minted. Where its bytes are gone nobody could ever use it, so it is taken back and destroyed downstream.
+    pub(super) async fn minted_secret(&mut self, new: &NewCredential) -> Ended<SecretValue> {
+        if let Some(secret) = self.secret_if_kept(new.secret).await? {
+            return Ok(secret);
+        }
+        self.see(Observation::SecretLost { credential: new.id });
+        Err(fail(
+            ErrorKind::Conflict,
+            format!("the secret of {} does not exist any more", new.id),
+        ))
     }
 
     /// `None` when its bytes do not exist any more.

@@ -15,7 +15,7 @@ pub(super) async fn deliver_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
             "the plan of this run names no new credential",
         ));
     };
-    let secret = at.secret(new.secret).await?;
+    let secret = at.minted_secret(new).await?;
     let places: Vec<&DeliveryPlan> = at.plan().deliveries.iter().collect();
     deliver_to(at, &places, new.id, &principal, &secret).await
 }
@@ -56,7 +56,8 @@ async fn places_of_ours<'a>(
         known.push((old.id.to_string(), old.principal.clone(), secret.clone()));
     }
     if let (Some(new), Some(principal)) = (&at.plan().new, new_principal(at.run)) {
-        known.push((new.id.to_string(), principal, at.secret(new.secret).await?));
+        let kept = at.secret_if_kept(new.secret).await?;
+        known.extend(kept.map(|secret| (new.id.to_string(), principal, secret)));
     }
     let mut ours = Vec::new();
     for delivery in &at.plan().deliveries {

@@ -25,7 +25,7 @@ pub(super) async fn prove_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let candidate = Candidate {
         credential: new.id,
         principal,
-        secret: at.secret(new.secret).await?,
+        secret: at.minted_secret(new).await?,
     };
     let vantages = probes::untried(at, new.id);
     let tried = probes::try_within_budget(at, &connector, &candidate, &vantages, ProbePurpose::ProveNew).await;

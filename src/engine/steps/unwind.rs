@@ -39,10 +39,14 @@ async fn last_look(
     if vantages.is_empty() {
         return Ok(());
     }
+    // Lost: there is nothing to try it with, and it goes by its immutable id all the same.
+    let Some(secret) = at.secret_if_kept(new.secret).await? else {
+        return Ok(());
+    };
     let candidate = Candidate {
         credential: new.id,
         principal: issued.principal.clone(),
-        secret: at.secret(new.secret).await?,
+        secret,
     };
     let tried = probes::try_within_budget(at, connector, &candidate, &vantages, ProbePurpose::Baseline).await;
     if tried.verdicts.iter().any(|(_, verdict)| verdict.is_accepted()) {
