@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 
+use futures_util::future::join;
 use keyfall_sdk::{
     BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef,
     PrincipalState, Result,
@@ -63,22 +64,24 @@ impl Postgres {
         let deadline = Deadline::of(ctx);
         let access = Access::parse(&call.access)
             .map_err(|error| ConnectorError::conflict(format!("the identity's `access` cannot be used: {error}")))?;
-        let verifier = self.new_verifier(call).await?.to_string();
         let name = &call.principal.name;
         let what = "reading the account before a secret is issued";
-        let (seat, rows) = self
-            .admin
-            .begin(self.admin.control()?, deadline, what, |facts| {
-                let mut asks = Role::read_locked(facts, &call.principal)?;
-                asks.extend(read_memberships(name, &access)?);
-                Ok(asks)
-            })
-            .await?;
+        let begin = self.admin.begin(self.admin.control()?, deadline, what, |facts| {
+            let mut asks = Role::read_locked(facts, &call.principal)?;
+            asks.extend(read_memberships(name, &access)?);
+            Ok(asks)
+        });
+        let (begun, verifier) = join(begin, self.new_verifier(call)).await;
+        let (seat, rows) = begun?;
         let role = Role::found(&rows)?;
-        let decided = decide(call, role.as_ref(), &seat.facts);
-        let statements = decided.and_then(|()| statements(call, &access, role.as_ref(), &rows, &verifier));
-        let sql = match statements {
-            Ok(sql) => sql,
+        let decided = decide(call, role.as_ref(), &seat.facts).and(verifier);
+        let statements = decided.and_then(|verifier| {
+            let verifier = verifier.to_string();
+            let sql = statements(call, &access, role.as_ref(), &rows, &verifier)?;
+            Ok((sql, verifier))
+        });
+        let (sql, verifier) = match statements {
+            Ok(ready) => ready,
             Err(error) => {
                 seat.leave().await;
                 return Err(error);
@@ -193,11 +196,15 @@ const MEMBERSHIPS: &str = "SELECT r.rolname, g.rolname, r.rolcanlogin OR r.rolsu
 const OF_ACCOUNT: usize = 2;
 const OF_OWNER: usize = 4;
 
-/// What the account is a member of. Where it has an owner: a lock on that, whom two issues may otherwise make at the same time, and the owner
+/// What the account is a member of, where it shall be a member of anything. Where it has an owner: a lock on that, whom two issues may otherwise make at the same time, and the owner
 /// (with whether it can serve as one) and its memberships.
 fn read_memberships(name: &str, access: &Access) -> Result<Vec<Ask>> {
     let of = |name| Ask::new(MEMBERSHIPS).with(name);
-    let mut asks = vec![of(checked_name(name)?)];
+    let name = checked_name(name)?;
+    if access.owner.is_none() && access.member_of.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut asks = vec![of(name)];
     if let Some(owner) = &access.owner {
         let owner = checked_name(owner)?;
         asks.extend([lock(owner), of(owner)]);

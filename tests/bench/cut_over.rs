@@ -8,7 +8,9 @@ use anyhow::{Result, ensure};
 use futures_util::future::try_join_all;
 use jiff::SignedDuration;
 use keyfall::domain::workflow::Step;
+use keyfall_sdk::{PrincipalRef, SecretValue};
 use serde_json::json;
+use tokio_postgres::Client;
 
 use super::meter::Meter;
 use super::postgres::{Cluster, connect, unique, verifier};
@@ -17,6 +19,8 @@ use super::watch::{Moment, Watched};
 use super::{Size, disk, median};
 
 const CONCURRENCY: usize = 8;
+/// Cut-overs before those that are counted: connections are open then, on both sides, and have done such work before.
+const WARM_UP: usize = 2 * CONCURRENCY;
 
 /// From the end of the baseline to the beginning of what follows the delivery: every intent, record and commit of the cut-over is in it.
 pub(crate) async fn own_share(size: Size) -> Result<()> {
@@ -29,7 +33,7 @@ pub(crate) async fn own_share(size: Size) -> Result<()> {
         members.push(due(cluster.member(&register, &unique("app"), false).await?));
     }
     register.register(members).await?;
-    let watched = Arc::new(Watched::new(register.steps(), meter.clone(), None));
+    let watched = Arc::new(Watched::new(register.steps(), meter.clone()));
     let engine = register.start(Arc::clone(&watched) as _, 1).await?;
     until(|| watched.count(Step::AwaitOverlap) >= size.runs).await?;
     engine.shutdown().await;
@@ -97,19 +101,24 @@ pub(crate) async fn many(size: Size) -> Result<()> {
 async fn keyfall_once(cluster: &Cluster, roles: usize) -> Result<f64> {
     let meter = Meter::default();
     let register = cluster.register(&meter, 1, json!({ "overlap": "1h" })).await?;
-    let members = members(cluster, &register, roles).await?;
-    register.register(members.into_iter().map(due).collect()).await?;
-    let wait = SignedDuration::from_secs(6);
-    let gate = register.env.now() + wait;
-    let opens = Instant::now() + Duration::try_from(wait)?;
-    let watched = Arc::new(Watched::new(register.steps(), meter, Some(gate)));
+    let all = members(cluster, &register, WARM_UP + roles).await?;
+    let mut all: Vec<Member> = all.into_iter().map(due).collect();
+    let counted = all.split_off(WARM_UP);
+    let watched = Arc::new(Watched::new(register.steps(), meter));
+    register.register(all).await?;
     let engine = register.start(Arc::clone(&watched) as _, CONCURRENCY).await?;
-    until(|| watched.count(Step::Baseline) >= roles).await?;
+    until(|| watched.count(Step::AwaitOverlap) >= WARM_UP).await?;
+    let wait = SignedDuration::from_secs(6);
+    watched.hold_until(register.env.now() + wait);
+    let opens = Instant::now() + Duration::try_from(wait)?;
+    register.register(counted).await?;
+    engine.ring();
+    until(|| watched.count(Step::Baseline) >= WARM_UP + roles).await?;
     ensure!(
         Instant::now() < opens,
         "the gate opened before all runs stood before it"
     );
-    until(|| watched.count(Step::Promote) >= roles).await?;
+    until(|| watched.count(Step::Promote) >= WARM_UP + roles).await?;
     let took = opens.elapsed();
     engine.shutdown().await;
     register.store.close().await?;
@@ -119,7 +128,7 @@ async fn keyfall_once(cluster: &Cluster, roles: usize) -> Result<f64> {
 async fn bare_once(cluster: &Cluster, roles: usize) -> Result<f64> {
     let register = cluster.register(&Meter::default(), 1, json!({})).await?;
     let mut work = Vec::new();
-    for member in members(cluster, &register, roles).await? {
+    for member in members(cluster, &register, WARM_UP + roles).await? {
         let secret = register.draw_secret()?;
         if let Some(idle) = member.idle {
             work.push((idle, verifier(&secret), secret));
@@ -129,8 +138,20 @@ async fn bare_once(cluster: &Cluster, roles: usize) -> Result<f64> {
     for _ in 0..CONCURRENCY {
         hands.push(connect(&cluster.servers, "KEYFALL_PG_PRIMARY_PORT").await?);
     }
-    let work = tokio::sync::Mutex::new(work);
+    let counted = work.split_off(WARM_UP);
+    bare_cut_overs(cluster, &hands, work).await?;
     let began = Instant::now();
+    bare_cut_overs(cluster, &hands, counted).await?;
+    let took = began.elapsed();
+    register.store.close().await?;
+    Ok(per_second(roles, took))
+}
+
+/// A role, its new verifier, and the secret that this was made of.
+type Bare = (PrincipalRef, String, SecretValue);
+
+async fn bare_cut_overs(cluster: &Cluster, hands: &[Client], work: Vec<Bare>) -> Result<()> {
+    let work = tokio::sync::Mutex::new(work);
     try_join_all(hands.iter().map(|hand| async {
         loop {
             let Some((role, ready, secret)) = work.lock().await.pop() else {
@@ -143,9 +164,7 @@ async fn bare_once(cluster: &Cluster, roles: usize) -> Result<f64> {
         }
     }))
     .await?;
-    let took = began.elapsed();
-    register.store.close().await?;
-    Ok(per_second(roles, took))
+    Ok(())
 }
 
 async fn members(cluster: &Cluster, register: &Register, roles: usize) -> Result<Vec<Member>> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use keyfall::domain::workflow::EventBody;
 use keyfall::store::{Page, RunFilter};
 use keyfall_sdk::{PrincipalRef, SecretValue};
@@ -82,7 +82,7 @@ async fn by_hand_once(cluster: &Cluster, register: &Register, hands: &[Client; 2
     let (old, new) = (member.current.principal, member.idle.context("the idle account")?);
     let (old_secret, new_secret, wrong) = (member.current.secret, register.draw_secret()?, register.draw_secret()?);
     let ready = verifier(&new_secret);
-    let [primary, replica] = hands;
+    let [primary, _] = hands;
     let read = |principal: &PrincipalRef| {
         format!(
             "SELECT r.oid, r.rolname, r.rolcanlogin, r.rolvaliduntil, a.rolpassword FROM pg_roles r JOIN pg_authid a USING (oid) WHERE r.rolname = '{}'",
@@ -104,8 +104,7 @@ async fn by_hand_once(cluster: &Cluster, register: &Register, hands: &[Client; 2
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = '{}'",
         old.name
     );
-    primary.batch_execute(&end).await?;
-    replica.batch_execute(&end).await?;
+    end_sessions(hands, &end).await?;
     let so_far = began.elapsed();
     until_refused(cluster, &old, &old_secret).await?;
     let began = Instant::now();
@@ -118,12 +117,20 @@ async fn by_hand_once(cluster: &Cluster, register: &Register, hands: &[Client; 2
         logins(cluster, &round).await?;
         primary.batch_execute(&read(&old)).await?;
     }
+    // Whoever was let in at the replica before it refused is still there, and no refused login ends a session.
+    end_sessions(hands, &end).await?;
     primary
         .batch_execute(&format!("ALTER ROLE {} NOLOGIN", old.name))
         .await?;
     primary.batch_execute(&read(&old)).await?;
     primary.batch_execute(&read(&new)).await?;
     Ok(so_far + began.elapsed())
+}
+
+/// On both servers, side by side.
+async fn end_sessions([primary, replica]: &[Client; 2], end: &str) -> Result<()> {
+    try_join(primary.batch_execute(end), replica.batch_execute(end)).await?;
+    Ok(())
 }
 
 /// Every one of them at every vantage, side by side.

@@ -32,17 +32,22 @@ pub(crate) struct Watched {
     meter: Meter,
     seen: Mutex<Vec<Seen>>,
     /// Runs whose baseline was taken wait until then before they go on.
-    gate: Option<Timestamp>,
+    gate: Mutex<Option<Timestamp>>,
 }
 
 impl Watched {
-    pub(crate) fn new(inner: Arc<dyn PerformSteps>, meter: Meter, gate: Option<Timestamp>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn PerformSteps>, meter: Meter) -> Self {
         Self {
             inner,
             meter,
             seen: Mutex::default(),
-            gate,
+            gate: Mutex::default(),
         }
+    }
+
+    /// Runs whose baseline is taken from now on wait until then.
+    pub(crate) fn hold_until(&self, gate: Timestamp) {
+        *self.gate.lock().unwrap_or_else(PoisonError::into_inner) = Some(gate);
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -62,9 +67,8 @@ impl Watched {
     }
 
     fn held_at_gate(&self, run: &Run, step: Step, report: &mut StepReport) {
-        if let Some(until) = self
-            .gate
-            .filter(|_| step == Step::Baseline && run.step_began_at().is_none())
+        let gate = *self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(until) = gate.filter(|_| step == Step::Baseline && run.step_began_at().is_none())
             && matches!(report.end, StepEnd::Done(_))
         {
             report.end = StepEnd::Wait {
