@@ -50,8 +50,8 @@ async fn check_plan(store: &dyn Store, enrolment: &Approval, person: &PersonRow)
 
 fn unsigned(person: &PersonRow) -> String {
     format!(
-        "no signature of somebody enrolled stands behind {}'s enrolment; enrol {} again with `keyfall enrol`",
-        person.name, person.name
+        "no signature of somebody enrolled stands behind {}'s enrolment; retire that person, and enrol the one who is meant with `keyfall enrol NAME --role ROLE --public-key KEY`",
+        person.name
     )
 }
 
