@@ -57,7 +57,7 @@ fn main() -> Result<()> {
             "rotation" => runtime.block_on(rotation::one_beside_by_hand(size(10)))?,
             "cut-over" => runtime.block_on(cut_over::own_share(size(30)))?,
             "cut-overs" => runtime.block_on(cut_over::many(size(64)))?,
-            "rest" => runtime.block_on(rest::at_rest())?,
+            "rest" => runtime.block_on(rest::at_rest(runs.unwrap_or(0)))?,
             other => bail!("`{other}` is not measured here; there are: {WHAT}"),
         }
     }
