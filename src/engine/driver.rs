@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use keyfall_sdk::ErrorKind;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -28,12 +27,12 @@ use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
+use super::took::crashed;
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepError, StepOutput, StuckBecause,
-    Then as AfterFailure, after_failure, decide,
+    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepOutput, StuckBecause, decide,
 };
-use crate::store::{Claimed, Fact};
+use crate::store::Claimed;
 
 /// How a run left our hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -276,79 +275,6 @@ impl Driver {
         done.unwrap_or_else(|_| crashed(step))
     }
 
-    /// Turns what a step reported into events; what was found on the way is stored with its success.
-    fn take(&mut self, step: Step, report: StepReport, found: Vec<Fact>) -> Result<(), Stop> {
-        for observation in report.observations {
-            self.push(EventBody::Observed { step, observation }, Vec::new())?;
-        }
-        match report.end {
-            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, found),
-            StepEnd::Wait { until, why } => self.push(EventBody::Waiting { step, until, why }, Vec::new()),
-            StepEnd::Failed(error) => self.failed(step, error),
-            StepEnd::AskOperator {
-                reason,
-                manual_step,
-                because,
-            } => self.ask_operator(step, because, reason, manual_step),
-        }
-    }
-
-    fn failed(&mut self, step: Step, error: StepError) -> Result<(), Stop> {
-        let then = after_failure(&self.run, &error, self.shared.env.draw_fraction(), self.now());
-        tracing::warn!(
-            run.id = %self.run.id(), run.step = step.name(), error.kind = ?error.kind, error.code = error.code, then = ?then,
-            "a step failed: {}", error.message
-        );
-        let failed = EventBody::Failed {
-            step,
-            error: error.clone(),
-            then,
-        };
-        self.push(failed, Vec::new())?;
-        match then {
-            AfterFailure::RetryAt { .. } => Ok(()),
-            AfterFailure::Unwind => {
-                let cause = format!("{}: {}", step.name(), error.message);
-                self.push(EventBody::Unwinding { cause }, Vec::new())
-            }
-            AfterFailure::AskOperator => {
-                let manual_step = manual::manual_step(&self.run, step, &error);
-                self.ask_operator(
-                    step,
-                    StuckBecause::System { kind: error.kind },
-                    error.message,
-                    manual_step,
-                )
-            }
-        }
-    }
-
-    pub(super) fn ask_operator(
-        &mut self,
-        step: Step,
-        because: StuckBecause,
-        reason: String,
-        manual_step: String,
-    ) -> Result<(), Stop> {
-        let (env, now) = (&self.shared.env, self.now());
-        let mut found = vec![findings::needs_operator(
-            env,
-            &self.run,
-            step,
-            &reason,
-            &manual_step,
-            now,
-        )];
-        found.extend(findings::consumer_not_seen(env, &self.run, step, &reason, now));
-        let asked = EventBody::NeedsOperator {
-            step,
-            reason,
-            manual_step,
-            because,
-        };
-        self.push(asked, found)
-    }
-
     async fn wait(&mut self, now: Timestamp, at: Timestamp) -> Result<Option<Left>, Stop> {
         let length = unsigned(at.duration_since(now));
         if length > SHORT_WAIT || self.shared.is_crowded() {
@@ -408,25 +334,5 @@ impl Driver {
         }
         measure::closed(kind, name, at.duration_since(opened_at));
         Ok(Some(Left::Closed))
-    }
-}
-
-/// A step that panicked. Its effect may have happened.
-fn crashed(step: Step) -> StepReport {
-    let kind = if step.has_effect() {
-        ErrorKind::Ambiguous
-    } else {
-        ErrorKind::Transient
-    };
-    StepReport {
-        observations: Vec::new(),
-        end: StepEnd::Failed(StepError {
-            kind,
-            message: format!(
-                "{} failed inside of Keyfall; the log of the server says where. This is a defect",
-                step.name()
-            ),
-            code: None,
-        }),
     }
 }

@@ -50,6 +50,7 @@ pub mod systems;
 #[cfg(test)]
 mod tests;
 mod ticker;
+mod took;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

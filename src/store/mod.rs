@@ -8,6 +8,7 @@
 
 mod check;
 mod commit;
+mod compound;
 mod driver;
 mod fact;
 mod overview;

@@ -6,7 +6,6 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
-use super::check;
 use super::commit::Prepared;
 use super::driver::{Driver, Execute, Reach, Select, first, only_number, only_text};
 use super::sql::{Bound, Row, Value};
@@ -14,20 +13,19 @@ use super::sql::{credential, finding, identity, ledger, log, person, plan, recei
 use super::verbs::{Events, Nodes, Renew};
 use super::{
     ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
-    LAST_BACKUP_AT, LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter,
-    ReceiptRow, Result, RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result,
+    RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
 };
 use crate::clock::Environment;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
 use crate::domain::workflow::Event;
-use crate::evidence::merkle::Frontier;
 
 pub(super) struct SqlStore<D> {
-    driver: D,
-    decode: DecodeEvent,
-    environment: Environment,
+    pub(super) driver: D,
+    pub(super) decode: DecodeEvent,
+    pub(super) environment: Environment,
 }
 
 impl<D: Driver> SqlStore<D> {
@@ -67,83 +65,10 @@ impl<D: Driver> SqlStore<D> {
         (self.decode)(bytes).map_err(|why| StoreError::Unreadable { what: "log entry", why })
     }
 
-    async fn events(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Event>>> {
+    pub(super) async fn events(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Event>>> {
         let entries = self.driver.read(Events { runs }, Reach::Range).await?;
         let decode = |entries: Vec<Vec<u8>>| entries.iter().map(|bytes| self.decode(bytes)).collect();
         entries.into_iter().map(decode).collect()
-    }
-
-    async fn claim(&self, node: &str, now: Timestamp, lease: SignedDuration, limit: u32) -> Result<Vec<Claimed>> {
-        let bound = run::claim(node, now, lease, limit)?;
-        let map = run::read;
-        let claim = Select {
-            bounds: vec![bound],
-            map,
-        };
-        let mut rows = self.driver.write(claim).await?;
-        if rows.is_empty() {
-            return Ok(Vec::new());
-        }
-        rows.sort_by_key(|row| (row.wake_at, row.id));
-        let events = self.events(rows.iter().map(|row| row.id).collect()).await?;
-        let claimed = |(row, events): (RunRow, _)| Claimed {
-            epoch: row.epoch,
-            row,
-            events,
-        };
-        Ok(rows.into_iter().zip(events).map(claimed).collect())
-    }
-
-    async fn stored_run(&self, id: RunId) -> Result<Option<StoredRun>> {
-        let Some(row) = self
-            .one(run::BY_ID.with([("id", Value::shown(&id))]), run::read)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let events = self.events(vec![id]).await?;
-        let events = events.into_iter().next().unwrap_or_default();
-        Ok(Some(StoredRun { row, events }))
-    }
-
-    async fn first_wake(&self) -> Result<Option<Timestamp>> {
-        let free = self.one(run::NEXT_FREE.with([]), run::read_instant).await?;
-        let lease_end = self.one(run::NEXT_LEASE_END.with([]), run::read_instant).await?;
-        Ok([free, lease_end].into_iter().flatten().min())
-    }
-
-    async fn under_other_keys(&self, kek_id: &str, limit: u32) -> Result<Vec<SecretRow>> {
-        let mut found = Vec::new();
-        for statement in [&secret::KEK_BEFORE, &secret::KEK_BEHIND] {
-            let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
-            let bound = statement.with([("kek", kek_id.into()), ("limit", left.into())]);
-            found.extend(self.some(bound, secret::read).await?);
-        }
-        found.sort_by_key(|secret| secret.id);
-        Ok(found)
-    }
-
-    async fn frontier(&self) -> Result<Frontier> {
-        let found = self.one(log::FRONTIER.with([]), log::read_frontier).await?;
-        found.ok_or_else(|| StoreError::Damaged {
-            what: "the log has no frontier".to_owned(),
-        })
-    }
-
-    async fn write_backup(&self, to: &Path) -> Result<()> {
-        let now = self.environment.now();
-        self.driver.backup(to).await?;
-        let micros = now.as_microsecond().to_string();
-        let bound = ledger::SET.with([("key", LAST_BACKUP_AT.into()), ("value", micros.into())])?;
-        self.driver.write(Execute { bound }).await.map(drop)
-    }
-
-    async fn check_everything(&self) -> Result<Vec<String>> {
-        let mut problems = self.driver.examine().await?;
-        problems.extend(check::log(&self.driver).await?);
-        problems.extend(check::runs(&self.driver, self.decode).await?);
-        problems.extend(check::register(&self.driver).await?);
-        Ok(problems)
     }
 }
 

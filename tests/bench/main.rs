@@ -2,6 +2,7 @@
 //! figure depends on the machine and on who shares it.
 #![expect(clippy::print_stdout, reason = "a figure is printed, that is all a bench does")]
 
+mod approval;
 mod cpu;
 mod cut_over;
 mod demo;

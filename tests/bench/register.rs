@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use keyfall::clock::Environment;
-use keyfall::domain::actor::{Approval, Approver};
+use keyfall::domain::actor::Approval;
 use keyfall::domain::digest::Digest;
 use keyfall::domain::due::DueReason;
 use keyfall::domain::identity::{Credential, CredentialState, Identity, IdentityState};
-use keyfall::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, SecretId};
+use keyfall::domain::ids::{CredentialId, IdentityId, ResourceId, SecretId};
 use keyfall::domain::resource::{Resource, Spec, SystemManifest};
 use keyfall::engine::breaker::BreakerSettings;
 use keyfall::engine::controls::RegisteredControls;
@@ -23,17 +23,14 @@ use keyfall::engine::secrets::{Reach, SealAs, StoredSecrets, seal};
 use keyfall::engine::steps::{StepSettings, Steps};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
-use keyfall::evidence::approval::{ApprovalStatement, Decision};
 use keyfall::evidence::audit::decode_event;
-use keyfall::evidence::keys::SigningKey;
 use keyfall::sealing::{Kek, Keyring, SecretGenerator};
-use keyfall::store::{
-    Commit, Committed, Fact, Page, PersonRow, PlanRow, PlanStatus, RunFilter, SecretRow, Store, StoreOptions,
-    open_sqlite,
-};
+use keyfall::store::{Commit, Committed, Fact, Page, RunFilter, SecretRow, Store, StoreOptions, open_sqlite};
 use keyfall_sdk::{ConnectorKind, KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::approval::approve;
 
 /// Facts that are stored in one commit while the register is filled.
 const BATCH: usize = 1_000;
@@ -353,7 +350,7 @@ impl Register {
     }
 }
 
-async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> {
+pub(crate) async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> {
     let commit = Commit {
         facts,
         ..Commit::default()
@@ -361,57 +358,4 @@ async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> {
     let committed = store.commit(commit).await?;
     ensure!(matches!(committed, Committed::Stored { .. }), "{committed:?}");
     Ok(())
-}
-
-/// A plan of one person, signed by another.
-async fn approve(folder: &Path, env: &Environment, store: &Arc<dyn Store>) -> Result<Approval> {
-    let now = env.now();
-    let key = SigningKey::create(&folder.join("approver.key"), "approver", &*env.random)?;
-    let person = |name: &str, public_key| PersonRow {
-        id: PersonId::from_uuid(env.draw_uuid()),
-        name: name.to_owned(),
-        roles: vec!["approver".to_owned()],
-        public_key,
-        enrolled_by: None,
-        enrolment: None,
-        enrolled_at: now,
-        retired_at: None,
-    };
-    let asks = person("requester", None);
-    let signs = person("approver", Some(key.verifier().to_string()));
-    let content = b"bench".to_vec();
-    let expires_at = now + SignedDuration::from_hours(24);
-    let plan = PlanRow {
-        id: PlanId::from_uuid(env.draw_uuid()),
-        status: PlanStatus::Applied,
-        digest: Digest::of(&content),
-        requester: asks.id,
-        approvals_needed: 1,
-        content,
-        created_at: now,
-        expires_at,
-        decided_at: Some(now),
-    };
-    let statement = ApprovalStatement {
-        plan_id: plan.id.to_string(),
-        plan_digest: plan.digest.0,
-        decision: Decision::Approve,
-        expires_at_micros: expires_at.as_microsecond(),
-    };
-    let approval = Approval {
-        plan: plan.id,
-        plan_digest: plan.digest,
-        requester: asks.id,
-        approvers: vec![Approver {
-            person: signs.id,
-            name: signs.name.clone(),
-            public_key: key.verifier().to_string(),
-            expires_at_micros: statement.expires_at_micros,
-            signature: statement.sign(&key),
-        }],
-        standing: true,
-        solo: false,
-    };
-    put(store, vec![Fact::Person(asks), Fact::Person(signs), Fact::Plan(plan)]).await?;
-    Ok(approval)
 }

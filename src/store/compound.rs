@@ -1,0 +1,94 @@
+//! Questions and verbs that take several statements or more than one table, over the simple ones of `sql_store.rs`.
+
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::check;
+use super::driver::{Driver, Execute, Select};
+use super::sql::{Value, ledger, log, run, secret};
+use super::sql_store::SqlStore;
+use super::{Claimed, LAST_BACKUP_AT, Result, RunRow, SecretRow, StoreError, StoredRun};
+use crate::domain::ids::RunId;
+use crate::evidence::merkle::Frontier;
+
+impl<D: Driver> SqlStore<D> {
+    pub(super) async fn claim(
+        &self,
+        node: &str,
+        now: Timestamp,
+        lease: SignedDuration,
+        limit: u32,
+    ) -> Result<Vec<Claimed>> {
+        let bound = run::claim(node, now, lease, limit)?;
+        let map = run::read;
+        let claim = Select {
+            bounds: vec![bound],
+            map,
+        };
+        let mut rows = self.driver.write(claim).await?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        rows.sort_by_key(|row| (row.wake_at, row.id));
+        let events = self.events(rows.iter().map(|row| row.id).collect()).await?;
+        let claimed = |(row, events): (RunRow, _)| Claimed {
+            epoch: row.epoch,
+            row,
+            events,
+        };
+        Ok(rows.into_iter().zip(events).map(claimed).collect())
+    }
+
+    pub(super) async fn stored_run(&self, id: RunId) -> Result<Option<StoredRun>> {
+        let Some(row) = self
+            .one(run::BY_ID.with([("id", Value::shown(&id))]), run::read)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let events = self.events(vec![id]).await?;
+        let events = events.into_iter().next().unwrap_or_default();
+        Ok(Some(StoredRun { row, events }))
+    }
+
+    pub(super) async fn first_wake(&self) -> Result<Option<Timestamp>> {
+        let free = self.one(run::NEXT_FREE.with([]), run::read_instant).await?;
+        let lease_end = self.one(run::NEXT_LEASE_END.with([]), run::read_instant).await?;
+        Ok([free, lease_end].into_iter().flatten().min())
+    }
+
+    pub(super) async fn under_other_keys(&self, kek_id: &str, limit: u32) -> Result<Vec<SecretRow>> {
+        let mut found = Vec::new();
+        for statement in [&secret::KEK_BEFORE, &secret::KEK_BEHIND] {
+            let left = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+            let bound = statement.with([("kek", kek_id.into()), ("limit", left.into())]);
+            found.extend(self.some(bound, secret::read).await?);
+        }
+        found.sort_by_key(|secret| secret.id);
+        Ok(found)
+    }
+
+    pub(super) async fn frontier(&self) -> Result<Frontier> {
+        let found = self.one(log::FRONTIER.with([]), log::read_frontier).await?;
+        found.ok_or_else(|| StoreError::Damaged {
+            what: "the log has no frontier".to_owned(),
+        })
+    }
+
+    pub(super) async fn write_backup(&self, to: &Path) -> Result<()> {
+        let now = self.environment.now();
+        self.driver.backup(to).await?;
+        let micros = now.as_microsecond().to_string();
+        let bound = ledger::SET.with([("key", LAST_BACKUP_AT.into()), ("value", micros.into())])?;
+        self.driver.write(Execute { bound }).await.map(drop)
+    }
+
+    pub(super) async fn check_everything(&self) -> Result<Vec<String>> {
+        let mut problems = self.driver.examine().await?;
+        problems.extend(check::log(&self.driver).await?);
+        problems.extend(check::runs(&self.driver, self.decode).await?);
+        problems.extend(check::register(&self.driver).await?);
+        Ok(problems)
+    }
+}
