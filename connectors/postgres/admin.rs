@@ -19,9 +19,10 @@ use super::sqlstate::{Effect, call_error};
 /// Connections to one server at once. Each costs the server a process, and each change of a role one commit.
 const CONNECTIONS: usize = 8;
 
-/// How long a call waits for a connection that another one is using before it opens one more. Opening one, and its first
-/// queries, keep the server busy for longer than most calls last.
-const WORTH_WAITING: Duration = Duration::from_millis(5);
+/// How long a call waits for a connection that another one is using before it opens one more. A new one keeps the server
+/// busy for 15 to 20 ms of its processor's time: a process, a login, empty catalog caches, plans. That is several calls' worth, and a server
+/// that is slow because it has too much to do is not helped by it.
+const WORTH_WAITING: Duration = Duration::from_millis(25);
 
 const APPLICATION: &str = "keyfall";
 
