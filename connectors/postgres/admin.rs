@@ -19,9 +19,9 @@ use super::sqlstate::{Effect, call_error};
 /// Connections to one server at once. Each costs the server a process, and each change of a role one commit.
 const CONNECTIONS: usize = 8;
 
-/// How long a call waits for a connection that another one is using before it opens one more. A new one keeps the server
-/// busy for 15 to 20 ms of its processor's time: a process, a login, empty catalog caches, plans. That is several calls' worth, and a server
-/// that is slow because it has too much to do is not helped by it.
+/// How long a call waits for a connection that another one is using before it opens one more. A new one costs the server a
+/// process, a login, empty catalog caches and plans, which is more than most calls do; a server that is slow because it has
+/// too much to do is not helped by it.
 const WORTH_WAITING: Duration = Duration::from_millis(25);
 
 const APPLICATION: &str = "keyfall";
