@@ -44,7 +44,7 @@ fn a_store_with_a_damaged_page_is_refused_and_left_as_it_is() {
     let kf = Keyfall::init(&[]);
     let store = kf.dir().join("keyfall.db");
     let mut bytes = fs::read(&store).unwrap();
-    let (page, mut harmed) = (4096, 0);
+    let (page, mut harmed) = (8192, 0);
     // The type of every page behind the first one, which holds the header.
     for start in (page..bytes.len()).step_by(page).take(20) {
         bytes[start] ^= 0x5a;

@@ -5,20 +5,19 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{
-    BoxFuture, Confirmation, ErrorKind, Issued, KeyId, PlaceReading, PrincipalReading, PrincipalRef, PrincipalState,
-    PrincipalStatus, ProbeReading, Revoked, SessionsEnded, Verdict,
+    BoxFuture, Confirmation, ErrorKind, KeyId, PlaceReading, PrincipalReading, PrincipalState, PrincipalStatus,
+    Revoked, SessionsEnded,
 };
 
+use super::answers::{failed, issued, overlap, round, tried};
 use crate::clock::Environment;
 use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::CredentialId;
 use crate::domain::planner::ConnectorFacts;
-use crate::domain::proof::{ControlPlane, Round, Standing, judge};
+use crate::domain::proof::{Standing, judge};
 use crate::domain::resource::Resource;
-use crate::domain::workflow::{
-    Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepError, StepOutput, StuckBecause,
-};
+use crate::domain::workflow::{Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepOutput, StuckBecause};
 use crate::engine::report::{Closing, PerformSteps, PrepareRuns, StepEnd, StepReport};
 use crate::store::{SecretRow, Store};
 
@@ -263,70 +262,6 @@ impl Script {
         }
         report.end = StepEnd::Done(StepOutput::Proofs { deaths });
         report
-    }
-}
-
-fn overlap(run: &Run, now: Timestamp) -> StepEnd {
-    let until = run.promoted_at().unwrap_or(now) + run.plan().timing.overlap;
-    if until <= now {
-        return StepEnd::Done(StepOutput::Nothing);
-    }
-    StepEnd::Wait {
-        until,
-        why: "overlap".to_owned(),
-    }
-}
-
-fn issued(plan: &RunPlan) -> Issued {
-    Issued {
-        principal: PrincipalRef {
-            name: "app".to_owned(),
-            immutable_id: Some("1".to_owned()),
-        },
-        key_id: KeyId(plan.new.as_ref().map(|new| new.id.to_string()).unwrap_or_default()),
-        created_principal: false,
-    }
-}
-
-fn tried(credential: CredentialId) -> Observation {
-    Observation::Tried {
-        credential,
-        vantage: "primary".to_owned(),
-        reading: ProbeReading {
-            verdict: accepted(),
-            endpoint: "here".to_owned(),
-        },
-    }
-}
-
-fn accepted() -> Verdict {
-    Verdict::Accepted {
-        principal: "app".to_owned(),
-    }
-}
-
-fn round(is_live: bool, now: Timestamp) -> Round {
-    let refused = || Verdict::Refused { code: "no".to_owned() };
-    Round {
-        vantage: "primary".to_owned(),
-        endpoint: "here".to_owned(),
-        began_at: now,
-        ended_at: now,
-        old: if is_live { accepted() } else { refused() },
-        positive: Some(accepted()),
-        negative: refused(),
-        control_plane: ControlPlane::CredentialGone,
-    }
-}
-
-fn failed(kind: ErrorKind) -> StepReport {
-    StepReport {
-        observations: Vec::new(),
-        end: StepEnd::Failed(StepError {
-            kind,
-            message: "as the test asked".to_owned(),
-            code: None,
-        }),
     }
 }
 

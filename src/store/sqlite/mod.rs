@@ -55,7 +55,7 @@ pub struct StoreOptions {
     pub readers: usize,
     /// Transactions that may share one commit.
     pub group: usize,
-    /// The file grows to no more pages of 4 KiB than this.
+    /// The file grows to no more pages of 8 KiB than this.
     pub most_pages: Option<u32>,
 }
 

@@ -63,15 +63,15 @@ async fn a_damaged_page_is_named_and_ends_the_store() {
     let all = test.store.identities(&filter, Page::first(1000)).await.unwrap();
     test.store.close().await.unwrap();
     let path = test.path();
-    let pages = std::fs::metadata(&path).unwrap().len() / 4096;
+    let pages = std::fs::metadata(&path).unwrap().len() / 8192;
     let mut noticed = 0;
     for page in 1..pages {
         let mut file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let mut good = vec![0; 4096];
-        file.seek(SeekFrom::Start(page * 4096)).unwrap();
+        let mut good = vec![0; 8192];
+        file.seek(SeekFrom::Start(page * 8192)).unwrap();
         file.read_exact(&mut good).unwrap();
-        file.seek(SeekFrom::Start(page * 4096)).unwrap();
-        file.write_all(&[0xA5; 4096]).unwrap();
+        file.seek(SeekFrom::Start(page * 8192)).unwrap();
+        file.write_all(&[0xA5; 8192]).unwrap();
         match reopen(&path).await {
             Err(StoreError::Damaged { .. } | StoreError::Open { .. }) => noticed += 1,
             Err(other) => panic!("page {page}: {other:?}"),
@@ -86,7 +86,7 @@ async fn a_damaged_page_is_named_and_ends_the_store() {
                 Err(other) => panic!("page {page}: {other:?}"),
             },
         }
-        file.seek(SeekFrom::Start(page * 4096)).unwrap();
+        file.seek(SeekFrom::Start(page * 8192)).unwrap();
         file.write_all(&good).unwrap();
         drop(file);
         let _ = std::fs::remove_file(path.with_extension("db-wal"));

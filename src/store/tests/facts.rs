@@ -1,15 +1,13 @@
 //! Every fact is stored as what it was, and read back as that.
 
 use jiff::SignedDuration;
-use keyfall_sdk::{KeyId, PrincipalRef};
 use uuid::Uuid;
 
-use super::support::{Opened, approval, at, credential, due, entry, opened, opening, progress, run_row, secret};
+use super::support::{Opened, approval, at, credential, due, entry, opened, opening, progress, run_row};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
-use crate::domain::identity::{CredentialState, IdentityState};
+use crate::domain::identity::IdentityState;
 use crate::domain::ids::{ApprovalId, FindingId, PersonId, PlanId, ReceiptId, ResourceId, RunId, TokenId};
-use crate::domain::proof::{Grade, Proof, ProofProgress, ProofTerms, Round, Standing, judge};
 use crate::domain::resource::{Kind, OwnerSpec, Resource, Spec};
 use crate::store::{
     ApprovalRow, BudgetSpend, Commit, Fact, FindingFilter, FindingRow, Page, PersonRow, PlanRow, PlanStatus,
@@ -117,123 +115,6 @@ async fn an_identity_comes_back_and_keeps_what_only_its_own_facts_change() {
     assert_eq!(overview.identities, [("quarantined".to_owned(), 1)]);
 }
 
-fn proof() -> Box<Proof> {
-    let terms = ProofTerms {
-        vantages: vec!["primary".to_owned()],
-        refusals: 1,
-        interval: SignedDuration::ZERO,
-        settling: SignedDuration::ZERO,
-        settling_source: "test".to_owned(),
-        give_up_after: SignedDuration::from_secs(1),
-    };
-    let round = serde_json::json!({
-        "vantage": "primary", "endpoint": "127.0.0.1:1", "began_at": at(3), "ended_at": at(4),
-        "old": {"verdict": "refused", "code": "28P01"}, "positive": {"verdict": "accepted", "principal": "x"},
-        "negative": {"verdict": "refused", "code": "28P01"}, "control_plane": {"shows": "credential_gone"},
-    });
-    let progress = ProofProgress {
-        baseline: [("primary".to_owned(), at(0))].into(),
-        revoked_at: Some(at(2)),
-        rounds: vec![serde_json::from_value::<Round>(round).unwrap()],
-    };
-    let Standing::Proven(proof) = judge(&terms, &progress, at(5)) else {
-        panic!("the rounds of this test are a proof");
-    };
-    proof
-}
-
-#[tokio::test]
-async fn a_credential_comes_back_in_every_state() {
-    let test = opened().await;
-    let owner = test.identity("billing").await;
-    let successor = credential(2, owner.id).id;
-    let states = [
-        CredentialState::Intended,
-        CredentialState::Issued,
-        CredentialState::Active,
-        CredentialState::Superseded {
-            successor,
-            overlap_ends: at(9),
-        },
-        CredentialState::Revoking,
-        CredentialState::Revoked { settling_until: at(10) },
-        CredentialState::Dead { proof: proof() },
-        CredentialState::AliveAfterRevoke { since: at(11) },
-        CredentialState::Unprovable {
-            best: Some(Grade::E3),
-            why: "no baseline".to_owned(),
-        },
-        CredentialState::NeverIssued,
-        CredentialState::Lost,
-        CredentialState::Foreign,
-    ];
-    let mut all = Vec::new();
-    for (number, state) in (10..).zip(states) {
-        let mut one = credential(number, owner.id);
-        one.state = state;
-        one.created_at = at(i64::try_from(number).unwrap());
-        test.put(vec![Fact::Credential(one.clone())]).await;
-        all.push(one);
-    }
-    assert_eq!(test.store.credentials_of(owner.id).await.unwrap(), all);
-}
-
-#[tokio::test]
-async fn a_credential_learns_what_the_system_answered() {
-    let test = opened().await;
-    let owner = test.identity("billing").await;
-    let mut intended = credential(10, owner.id);
-    test.put(vec![Fact::Credential(intended.clone())]).await;
-    let taken = secret(3, b"sealed");
-    test.put(vec![
-        Fact::Secret(taken.clone()),
-        Fact::CredentialSecret {
-            id: intended.id,
-            secret: taken.id,
-        },
-        Fact::CredentialIssued {
-            id: intended.id,
-            principal: PrincipalRef {
-                name: "billing_b".to_owned(),
-                immutable_id: Some("16384".to_owned()),
-            },
-            key_id: KeyId("scram:1".to_owned()),
-        },
-        Fact::CredentialProven {
-            id: intended.id,
-            at: at(7),
-        },
-        Fact::CredentialExpires {
-            id: intended.id,
-            at: at(9),
-        },
-    ])
-    .await;
-    intended.secret = Some(taken.id);
-    intended.principal.name = "billing_b".to_owned();
-    intended.principal.immutable_id = Some("16384".to_owned());
-    intended.key_id = Some(KeyId("scram:1".to_owned()));
-    intended.proven_at = Some(at(7));
-    intended.expires_at = Some(at(9));
-    intended.state = CredentialState::Issued;
-    assert_eq!(test.store.credential(intended.id).await.unwrap(), Some(intended));
-}
-
-#[tokio::test]
-async fn an_account_has_one_open_intent() {
-    let test = opened().await;
-    let owner = test.identity("billing").await;
-    let first = credential(1, owner.id);
-    let mut second = credential(2, owner.id);
-    second.principal = first.principal.clone();
-    test.put(vec![Fact::Credential(first)]).await;
-    let refused = test.try_put(vec![Fact::Credential(second)]).await;
-    assert!(
-        matches!(refused, Err(crate::store::StoreError::Conflict { .. })),
-        "{refused:?}"
-    );
-}
-
 #[tokio::test]
 async fn a_run_comes_back() {
     let test = opened().await;
@@ -331,13 +212,17 @@ async fn a_finding_is_raised_once_while_it_is_open() {
     };
     let found = test.store.findings(&filter, Page::first(5)).await.unwrap();
     assert_eq!(found, [finding(1, "since yesterday")]);
+    let open = async |kind| test.store.open_among(kind, &["billing", "shipping"]).await.unwrap();
+    assert_eq!(open("overdue").await.into_iter().collect::<Vec<_>>(), ["billing"]);
+    assert!(open("unowned").await.is_empty());
     let resolved = Fact::FindingResolved {
         kind: "overdue",
         subject: "billing".to_owned(),
         at: at(3),
     };
-    test.put(vec![resolved.clone(), resolved, Fact::Finding(finding(3, "again"))])
-        .await;
+    test.put(vec![resolved.clone(), resolved]).await;
+    assert!(open("overdue").await.is_empty());
+    test.put(vec![Fact::Finding(finding(3, "again"))]).await;
     let found = test.store.findings(&filter, Page::first(5)).await.unwrap();
     assert_eq!(
         found.iter().map(|one| one.resolved_at).collect::<Vec<_>>(),

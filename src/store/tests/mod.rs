@@ -1,6 +1,7 @@
 //! What the store promises, tried on a real file. Each test opens a store of its own through the public door.
 
 mod commit;
+mod credentials;
 mod damage;
 mod facts;
 mod log;

@@ -1,0 +1,126 @@
+//! Credentials are stored as what they were, in each state of their life, and read back as that.
+
+use jiff::SignedDuration;
+use keyfall_sdk::{KeyId, PrincipalRef};
+
+use super::support::{at, credential, opened, secret};
+use crate::domain::identity::CredentialState;
+use crate::domain::proof::{Grade, Proof, ProofProgress, ProofTerms, Round, Standing, judge};
+use crate::store::Fact;
+
+fn proof() -> Box<Proof> {
+    let terms = ProofTerms {
+        vantages: vec!["primary".to_owned()],
+        refusals: 1,
+        interval: SignedDuration::ZERO,
+        settling: SignedDuration::ZERO,
+        settling_source: "test".to_owned(),
+        give_up_after: SignedDuration::from_secs(1),
+    };
+    let round = serde_json::json!({
+        "vantage": "primary", "endpoint": "127.0.0.1:1", "began_at": at(3), "ended_at": at(4),
+        "old": {"verdict": "refused", "code": "28P01"}, "positive": {"verdict": "accepted", "principal": "x"},
+        "negative": {"verdict": "refused", "code": "28P01"}, "control_plane": {"shows": "credential_gone"},
+    });
+    let progress = ProofProgress {
+        baseline: [("primary".to_owned(), at(0))].into(),
+        revoked_at: Some(at(2)),
+        rounds: vec![serde_json::from_value::<Round>(round).unwrap()],
+    };
+    let Standing::Proven(proof) = judge(&terms, &progress, at(5)) else {
+        panic!("the rounds of this test are a proof");
+    };
+    proof
+}
+
+#[tokio::test]
+async fn a_credential_comes_back_in_every_state() {
+    let test = opened().await;
+    let owner = test.identity("billing").await;
+    let successor = credential(2, owner.id).id;
+    let states = [
+        CredentialState::Intended,
+        CredentialState::Issued,
+        CredentialState::Active,
+        CredentialState::Superseded {
+            successor,
+            overlap_ends: at(9),
+        },
+        CredentialState::Revoking,
+        CredentialState::Revoked { settling_until: at(10) },
+        CredentialState::Dead { proof: proof() },
+        CredentialState::AliveAfterRevoke { since: at(11) },
+        CredentialState::Unprovable {
+            best: Some(Grade::E3),
+            why: "no baseline".to_owned(),
+        },
+        CredentialState::NeverIssued,
+        CredentialState::Lost,
+        CredentialState::Foreign,
+    ];
+    let mut all = Vec::new();
+    for (number, state) in (10..).zip(states) {
+        let mut one = credential(number, owner.id);
+        one.state = state;
+        one.created_at = at(i64::try_from(number).unwrap());
+        test.put(vec![Fact::Credential(one.clone())]).await;
+        all.push(one);
+    }
+    assert_eq!(test.store.credentials_of(owner.id).await.unwrap(), all);
+}
+
+#[tokio::test]
+async fn a_credential_learns_what_the_system_answered() {
+    let test = opened().await;
+    let owner = test.identity("billing").await;
+    let mut intended = credential(10, owner.id);
+    test.put(vec![Fact::Credential(intended.clone())]).await;
+    let taken = secret(3, b"sealed");
+    test.put(vec![
+        Fact::Secret(taken.clone()),
+        Fact::CredentialSecret {
+            id: intended.id,
+            secret: taken.id,
+        },
+        Fact::CredentialIssued {
+            id: intended.id,
+            principal: PrincipalRef {
+                name: "billing_b".to_owned(),
+                immutable_id: Some("16384".to_owned()),
+            },
+            key_id: KeyId("scram:1".to_owned()),
+        },
+        Fact::CredentialProven {
+            id: intended.id,
+            at: at(7),
+        },
+        Fact::CredentialExpires {
+            id: intended.id,
+            at: at(9),
+        },
+    ])
+    .await;
+    intended.secret = Some(taken.id);
+    intended.principal.name = "billing_b".to_owned();
+    intended.principal.immutable_id = Some("16384".to_owned());
+    intended.key_id = Some(KeyId("scram:1".to_owned()));
+    intended.proven_at = Some(at(7));
+    intended.expires_at = Some(at(9));
+    intended.state = CredentialState::Issued;
+    assert_eq!(test.store.credential(intended.id).await.unwrap(), Some(intended));
+}
+
+#[tokio::test]
+async fn an_account_has_one_open_intent() {
+    let test = opened().await;
+    let owner = test.identity("billing").await;
+    let first = credential(1, owner.id);
+    let mut second = credential(2, owner.id);
+    second.principal = first.principal.clone();
+    test.put(vec![Fact::Credential(first)]).await;
+    let refused = test.try_put(vec![Fact::Credential(second)]).await;
+    assert!(
+        matches!(refused, Err(crate::store::StoreError::Conflict { .. })),
+        "{refused:?}"
+    );
+}
