@@ -42,8 +42,10 @@ fn a_flipped_byte_in_the_log_is_named_and_stops_everything() {
     let sound = kf.scratch("sound.log");
     kf.alice().ok(&["audit", "export", &sound]);
     kf.alice().ok(&["audit", "verify", "--key", &kf.public_key()]);
-    assert!(kf.stop().success());
     let position = of_a_closed_run(kf);
+    let run = scene.rotate("orders");
+    scene.until_step(&run, "await_uptake");
+    assert!(kf.stop().success());
     flip(kf, position);
 
     kf.resume();
@@ -65,9 +67,13 @@ fn a_flipped_byte_in_the_log_is_named_and_stops_everything() {
     }
     kf.alice().ok(&["audit", "verify", "--key", &kf.public_key(), &sound]);
 
-    let run = scene.rotate("orders");
+    let note = text(&scene.run(&run)["note"]);
+    assert_eq!(scene.run(&run)["status"], "needs_operator");
+    assert!(note.contains(&named), "{note}");
+    // Nor does a person who goes on before the standstill is lifted send anything.
+    kf.alice().ok(&["retry", &run, "--reason", "in a test"]);
+    scene.takes_up("orders", Some(&old));
     scene.until_held("standstill");
-    assert_eq!(scene.delivered("orders"), old);
     scene.works(Service::Redis, &old);
-    assert_eq!(scene.run(&run)["step"], "issue_new");
+    assert_eq!(scene.run(&run)["step"], "revoke_old");
 }
