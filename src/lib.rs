@@ -9,6 +9,7 @@ pub mod domain;
 pub mod engine;
 pub mod evidence;
 pub mod http;
+pub mod nearest;
 pub mod owner_only;
 pub mod sealing;
 pub mod store;

@@ -9,6 +9,7 @@ use serde_saphyr::Error as YamlError;
 
 use crate::domain::plan::Manifest;
 use crate::domain::resource::{Kind, Spec};
+use crate::nearest::did_you_mean;
 
 /// The only version of the manifest format.
 pub const API_VERSION: &str = "keyfall.dev/v1";
@@ -131,7 +132,7 @@ fn read_document(file: &str, first_line: usize, text: &str) -> Result<Manifest, 
         return Err(format!(
             "{}: unknown kind `{given}`{}; known are {}",
             place(1),
-            nearest(&given, &names),
+            did_you_mean(&given, names),
             names.join(", ")
         ));
     };
@@ -178,7 +179,7 @@ fn explain(error: &YamlError, place: &dyn Fn(u64) -> String) -> String {
         YamlError::SerdeUnknownField { field, expected, .. } => {
             format!(
                 "{at}: unknown key `{field}`{}; known here are {}",
-                nearest(field, expected),
+                did_you_mean(field, expected.iter().copied()),
                 expected.join(", ")
             )
         }
@@ -196,23 +197,6 @@ fn why_required(field: &str) -> &'static str {
         "expires" => ": nothing is registered without an end; write a date such as 2027-06-30T00:00:00Z",
         "environment" => ": nothing is registered without its environment",
         _ => "",
-    }
-}
-
-/// `, did you mean …` when something known is close enough.
-fn nearest(given: &str, known: &[&str]) -> String {
-    let best = known
-        .iter()
-        .map(|name| {
-            (
-                strsim::damerau_levenshtein(&given.to_lowercase(), &name.to_lowercase()),
-                name,
-            )
-        })
-        .min();
-    match best {
-        Some((distance, name)) if distance <= 3 && distance < name.len() => format!(", did you mean `{name}`?"),
-        _ => String::new(),
     }
 }
 

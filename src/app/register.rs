@@ -13,8 +13,9 @@ use super::{
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
-use crate::engine::findings::{KINDS, credential_subject, nearest};
+use crate::engine::findings::{KINDS, credential_subject};
 use crate::engine::freeze::{FREEZE, Freeze};
+use crate::nearest::did_you_mean;
 use crate::store::{FindingFilter, FindingRow, IdentityFilter, Page};
 
 /// Behind `after`, at most `limit` (100 when not given, 1,000 at the most).
@@ -177,8 +178,8 @@ impl App {
         allow(caller, Verb::Read)?;
         if let Some(kind) = query.kind.as_deref().filter(|kind| !KINDS.contains(kind)) {
             return Err(AppError::invalid(format!(
-                "`{kind}` is no kind of finding, did you mean `{}`? Known are {}",
-                nearest(kind),
+                "`{kind}` is no kind of finding{}; known are {}",
+                did_you_mean(kind, KINDS),
                 KINDS.join(", ")
             )));
         }

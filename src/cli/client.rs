@@ -2,7 +2,6 @@
 //! travels over TLS or loopback.
 
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::context::Context;
 use super::error::{CliError, Problem};
-use crate::owner_only::is_exposed;
+use crate::owner_only::{self, OpenError};
 
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(120);
@@ -239,14 +238,15 @@ fn read_token(file: &Path) -> Result<HeaderValue, CliError> {
         path: file.to_owned(),
         source,
     };
-    let opened = std::fs::File::open(file).map_err(failed)?;
-    let mode = opened.metadata().map_err(failed)?.mode() & 0o777;
-    if is_exposed(file, mode) {
-        let name = file.display();
-        return Err(CliError::Failed(format!(
-            "the token file {name} can be read by others (mode {mode:04o}): run `chmod 600 {name}`, and ask for another token if others use this machine"
-        )));
-    }
+    let opened = owner_only::open(file).map_err(|error| match error {
+        OpenError::Read(source) => failed(source),
+        OpenError::Exposed { mode } => {
+            let name = file.display();
+            CliError::Failed(format!(
+                "the token file {name} can be read by others (mode {mode:04o}): run `chmod 600 {name}`, and ask for another token if others use this machine"
+            ))
+        }
+    })?;
     let mut text = Zeroizing::new(String::with_capacity(LONGEST_TOKEN as usize));
     opened.take(LONGEST_TOKEN).read_to_string(&mut text).map_err(failed)?;
     let header = Zeroizing::new(format!("Bearer {}", text.trim()));

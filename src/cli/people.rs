@@ -1,8 +1,5 @@
 //! People, their tokens and their keys. A key is made where its owner sits; only its public half is enrolled.
 
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -17,6 +14,7 @@ use crate::app::{AppError, PlanView, make_token};
 use crate::clock::Environment;
 use crate::domain::digest::Digest;
 use crate::evidence::keys::{SigningKey, VerifierKey};
+use crate::owner_only::{self, PRIVATE};
 
 #[derive(Debug, Args)]
 /// List the people who may ask and approve
@@ -172,7 +170,7 @@ impl TokenCommand {
             source,
         };
         // Opened before the token is made: a token that cannot be kept would live on unseen.
-        let mut opened = private(&file).map_err(failed)?;
+        let mut opened = owner_only::create(&file, PRIVATE).map_err(failed)?;
         let body = json!({ "label": label, "ttl": format!("{life:#}") });
         let view: Result<Value, CliError> = session.client()?.post(&["people", &person, "tokens"], &body).await;
         let view = match view {
@@ -189,7 +187,7 @@ impl TokenCommand {
             .ok_or_else(|| CliError::Answer {
                 what: "it holds no token".to_owned(),
             })?;
-        keep(&mut opened, token.as_bytes()).map_err(failed)?;
+        owner_only::fill(&mut opened, &[token.as_bytes(), b"\n"]).map_err(failed)?;
         note(&format!(
             "{} holds a token for {person}; it is shown nowhere else",
             file.display()
@@ -207,8 +205,8 @@ fn make_token_file(file: &Path) -> Result<Exit, CliError> {
     };
     let unlucky = |error: AppError| CliError::Usage(error.to_string());
     let (token, digest) = make_token(&*Environment::of_this_machine().random).map_err(unlucky)?;
-    let mut opened = private(file).map_err(failed)?;
-    keep(&mut opened, token.expose_secret()).map_err(failed)?;
+    let mut opened = owner_only::create(file, PRIVATE).map_err(failed)?;
+    owner_only::fill(&mut opened, &[token.expose_secret(), b"\n"]).map_err(failed)?;
     print(&format!("{digest}\n"))?;
     note(&format!(
         "{} is yours alone; the line above goes to whoever asks for your enrolment",
@@ -236,20 +234,6 @@ async fn revoke_token(session: &Session, person: &str, token: &str) -> Result<Ex
         .await?;
     note(&format!("the token {digest} of {person} is accepted no longer"));
     Ok(Exit::Ok)
-}
-
-fn private(file: &Path) -> std::io::Result<File> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-}
-
-fn keep(file: &mut File, token: &[u8]) -> std::io::Result<()> {
-    file.write_all(token)?;
-    file.write_all(b"\n")?;
-    file.sync_all()
 }
 
 impl KeyCommand {

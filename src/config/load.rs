@@ -9,6 +9,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::Serialize;
 
 use super::{Config, FILE_NAME};
+use crate::nearest::{did_you_mean, nearest};
 
 const PREFIX: &str = "KEYFALL_";
 /// Names of the environment that belong to the command line's client and to the tests, not to the server.
@@ -140,8 +141,7 @@ fn refuse_misspelt(environment: &Environment) -> Result<(), ConfigError> {
         if theirs || is_known(&known, &key) {
             continue;
         }
-        let near = known.iter().find(|known| strsim::damerau_levenshtein(known, &key) <= 2);
-        if let Some(near) = near {
+        if let Some(near) = nearest(&key, known.iter().map(String::as_str)) {
             let right = format!("{PREFIX}{}", near.to_ascii_uppercase().replace('.', "__"));
             return Err(ConfigError::Wrong {
                 source_name: "the environment".to_owned(),
@@ -185,20 +185,14 @@ fn explain(error: &figment::Error, file: &Path) -> ConfigError {
     let place = error.path.join(".");
     let what = match &error.kind {
         Kind::UnknownField(field, known) => {
-            let nearest = known
-                .iter()
-                .map(|name| (strsim::damerau_levenshtein(name, field), name))
-                .min()
-                .filter(|(distance, _)| *distance <= 3)
-                .map(|(_, name)| format!(", did you mean `{name}`?"))
-                .unwrap_or_default();
+            let meant = did_you_mean(field, known.iter().copied());
             let inside = if place.is_empty() || place == *field {
                 String::new()
             } else {
                 format!(" in `{}`", place.trim_end_matches(&format!(".{field}")))
             };
             format!(
-                "unknown key `{field}`{inside}{nearest}; known here are {}",
+                "unknown key `{field}`{inside}{meant}; known here are {}",
                 known.join(", ")
             )
         }

@@ -47,13 +47,6 @@ pub const KINDS: [&str; 17] = [
     EXPIRING,
 ];
 
-/// The kind that is most like a name that is none.
-#[must_use]
-pub fn nearest(name: &str) -> &'static str {
-    let near = KINDS.iter().min_by_key(|kind| strsim::damerau_levenshtein(kind, name));
-    near.copied().unwrap_or(NEEDS_OPERATOR)
-}
-
 /// How much it matters, in the words of the review.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Severity {

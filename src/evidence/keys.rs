@@ -5,9 +5,7 @@
 //! whose key it is.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -18,7 +16,7 @@ use ring::rand::SecureRandom;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use zeroize::Zeroizing;
 
-use crate::owner_only::is_exposed;
+use crate::owner_only::{self, OpenError, PRIVATE};
 
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
@@ -172,12 +170,8 @@ impl SigningKey {
             path: path.to_owned(),
             source,
         };
-        OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .and_then(|mut file| file.write_all(pem.as_bytes()).and_then(|()| file.sync_all()))
+        owner_only::create(path, PRIVATE)
+            .and_then(|mut file| owner_only::fill(&mut file, &[pem.as_bytes()]))
             .map_err(create)?;
         Ok(key)
     }
@@ -193,12 +187,13 @@ impl SigningKey {
             source,
         };
         let malformed = || KeyError::Malformed { path: path.to_owned() };
-        let file = File::open(path).map_err(read)?;
-        let mode = file.metadata().map_err(read)?.mode() & 0o7777;
-        if is_exposed(path, mode) {
-            let path = path.to_owned();
-            return Err(KeyError::Exposed { path, mode });
-        }
+        let file = owner_only::open(path).map_err(|error| match error {
+            OpenError::Read(source) => read(source),
+            OpenError::Exposed { mode } => KeyError::Exposed {
+                path: path.to_owned(),
+                mode,
+            },
+        })?;
         let mut text = Zeroizing::new(String::with_capacity(LONGEST_FILE as usize));
         file.take(LONGEST_FILE).read_to_string(&mut text).map_err(read)?;
         let (preamble, rest) = text.split_once(BEGIN).ok_or_else(malformed)?;

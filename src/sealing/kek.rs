@@ -1,9 +1,7 @@
 //! The key-encrypting key: 32 bytes from a file that only its owner can read, or from systemd's credentials directory.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -13,7 +11,7 @@ use ring::rand::SecureRandom;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
-use crate::owner_only::is_exposed;
+use crate::owner_only::{self, OpenError, PRIVATE};
 
 /// No key file is longer than this; more is somebody's mistake, not a key.
 const LONGEST_FILE: u64 = 256;
@@ -59,7 +57,7 @@ pub struct Kek {
 }
 
 impl Kek {
-    /// Reads a key file. The mode is checked on the open file, so that it cannot be exchanged between the check and the read.
+    /// Reads a key file.
     ///
     /// # Errors
     /// The file cannot be read, can be read by its group or by others, or holds no key. The text says what to do.
@@ -68,14 +66,13 @@ impl Kek {
             path: path.to_owned(),
             source,
         };
-        let file = File::open(path).map_err(read)?;
-        let mode = file.metadata().map_err(read)?.mode() & 0o7777;
-        if is_exposed(path, mode) {
-            return Err(KekError::Exposed {
+        let file = owner_only::open(path).map_err(|error| match error {
+            OpenError::Read(source) => read(source),
+            OpenError::Exposed { mode } => KekError::Exposed {
                 path: path.to_owned(),
                 mode,
-            });
-        }
+            },
+        })?;
         // One allocation of the final size: a growing buffer would leave copies of the key behind.
         let mut text = Zeroizing::new(Vec::with_capacity(LONGEST_FILE as usize + 1));
         file.take(LONGEST_FILE + 1).read_to_end(&mut text).map_err(read)?;
@@ -95,18 +92,12 @@ impl Kek {
             path: path.to_owned(),
             source,
         };
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(create)?;
-        let mut text = Zeroizing::new(Vec::with_capacity(65));
+        let mut file = owner_only::create(path, PRIVATE).map_err(create)?;
+        let mut text = Zeroizing::new(Vec::with_capacity(64));
         for byte in bytes.iter() {
             write!(text, "{byte:02x}").map_err(create)?;
         }
-        text.push(b'\n');
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(create)?;
+        owner_only::fill(&mut file, &[&text, b"\n"]).map_err(create)?;
         Ok(kek)
     }
 

@@ -2,8 +2,7 @@
 //! taken away again.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +14,7 @@ use keyfall::config::{Config, FILE_NAME};
 use keyfall::domain::actor::Actor;
 use keyfall::evidence::audit::{Act, encode_act};
 use keyfall::evidence::keys::{SigningKey, VerifierKey};
+use keyfall::owner_only::{self, PRIVATE};
 use keyfall::sealing::{Kek, Keyring};
 use keyfall::store::{Commit, Creation, Fact, LogEntry};
 use serde_json::json;
@@ -93,15 +93,19 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     let ring = Keyring::new(Kek::create(&dir.join("kek"), random)?, Vec::new());
     let signing = SigningKey::create(&dir.join("signing.key"), &args.name, random)?;
     let verifier = signing.verifier().clone();
-    write(&dir.join("keyfall.pub"), &format!("{verifier}\n"), 0o644)?;
-    write(&dir.join(FILE_NAME), &config_text(args), 0o644)?;
+    write(
+        &dir.join("keyfall.pub"),
+        &[verifier.to_string().as_bytes(), b"\n"],
+        0o644,
+    )?;
+    write(&dir.join(FILE_NAME), &[config_text(args).as_bytes()], 0o644)?;
     let mut keys = Vec::new();
     for name in people {
         let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, random)?;
         // For auditors, who name the approvers whose signatures they believe.
         write(
             &dir.join(format!("people/{name}.pub")),
-            &format!("{}\n", key.verifier()),
+            &[key.verifier().to_string().as_bytes(), b"\n"],
             0o644,
         )?;
         keys.push((name.clone(), key.verifier().clone()));
@@ -164,10 +168,8 @@ fn entry(env: &Environment, args: &InitArgs, verifier: &VerifierKey, people: &[(
 
 fn write_person(dir: &Path, name: &str, issued: &IssuedToken, args: &InitArgs) -> anyhow::Result<()> {
     let token = issued.token.expose_secret_str().context("the token is no text")?;
-    let mut file = private(&dir.join(format!("people/{name}.token")), 0o600)?;
-    file.write_all(token.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
+    let file = dir.join(format!("people/{name}.token"));
+    write(&file, &[token.as_bytes(), b"\n"], PRIVATE)?;
     let server = if args.listen.port() == 0 {
         // Known only once the server runs: `--server`, or the ready file.
         String::new()
@@ -175,7 +177,7 @@ fn write_person(dir: &Path, name: &str, issued: &IssuedToken, args: &InitArgs) -
         format!("server = \"http://{}\"\n", args.listen)
     };
     let text = format!("{server}token_file = \"{name}.token\"\nkey_file = \"{name}.key\"\n");
-    write(&context_of(dir, name), &text, 0o600)
+    write(&context_of(dir, name), &[text.as_bytes()], PRIVATE)
 }
 
 fn context_of(dir: &Path, person: &str) -> PathBuf {
@@ -206,19 +208,10 @@ fn config_text(args: &InitArgs) -> String {
     )
 }
 
-fn private(path: &Path, mode: u32) -> anyhow::Result<fs::File> {
-    fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
+fn write(path: &Path, parts: &[&[u8]], mode: u32) -> anyhow::Result<()> {
+    owner_only::create(path, mode)
+        .and_then(|mut file| owner_only::fill(&mut file, parts))
         .with_context(|| format!("{} cannot be written", path.display()))
-}
-
-fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
-    let mut file = private(path, mode)?;
-    file.write_all(text.as_bytes())?;
-    Ok(file.sync_all()?)
 }
 
 fn next_steps(dir: &Path, people: &[String], verifier: &VerifierKey) -> String {

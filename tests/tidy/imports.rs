@@ -157,6 +157,8 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     ("src/clock.rs", &[], &["crate"]),
+    ("src/owner_only.rs", &[], &["crate"]),
+    ("src/nearest.rs", &[], &["crate"]),
     (
         "src/telemetry.rs",
         &[],

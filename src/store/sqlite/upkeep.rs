@@ -1,7 +1,6 @@
 //! Backup, scrubbing and the check of the file's structure.
 
 use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use rusqlite::Connection;
@@ -9,6 +8,7 @@ use rusqlite::Connection;
 use super::super::{Result, StoreError};
 use super::fault::classify;
 use super::open;
+use crate::owner_only::{self, PRIVATE};
 
 /// Problems of the structure that are told; a badly damaged file has thousands.
 const MOST_PROBLEMS: u32 = 100;
@@ -19,12 +19,7 @@ pub(super) fn backup(from: &Path, to: &Path) -> Result<()> {
         why: format!("the backup {}: {why}", to.display()),
     };
     // SQLite fills an empty file, and refuses one that is not.
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(to)
-        .map_err(|error| cannot(error.to_string()))?;
+    owner_only::create(to, PRIVATE).map_err(|error| cannot(error.to_string()))?;
     let written = write_copy(from, to);
     if written.is_err() {
         // What was begun is no backup, and must not be taken for one.
