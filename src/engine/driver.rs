@@ -29,9 +29,7 @@ use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
 use super::took::crashed;
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
-use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StepOutput, StuckBecause, decide,
-};
+use crate::domain::workflow::{Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StuckBecause, decide};
 use crate::store::Claimed;
 
 /// How a run left our hands.
@@ -174,10 +172,7 @@ impl Driver {
             _ => None,
         };
         self.shared.limits.answered(&system, error, self.now());
-        let mut found = Vec::new();
-        if let StepEnd::Done(StepOutput::Read { reading }) = &report.end {
-            found.push(foreign::found(&self.shared, &self.run, reading, self.now()).await?);
-        }
+        let found = foreign::seen_in(&self.shared, &self.run, &report, self.now()).await?;
         self.take(step, report, found)?;
         if must_record_at_once {
             self.flush(Then::GoOn).await?;

@@ -25,13 +25,16 @@ pub const CONSUMER_NOT_SEEN: &str = "consumer_not_seen";
 pub const SETTLING_OUTSIDE_WINDOW: &str = "settling_outside_window";
 pub const FOREIGN: &str = "foreign";
 pub const POLICY_CONFLICT: &str = "policy_conflict";
+/// A death was proven later than its policy's objective, or not at all.
+pub const OBJECTIVE_MISSED: &str = "objective_missed";
 
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 17] = [
+pub const KINDS: [&str; 18] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
     NEEDS_OPERATOR,
+    OBJECTIVE_MISSED,
     CLOCK_JUMP,
     BREAKER_OPEN,
     SETTLING_OUTSIDE_WINDOW,
@@ -173,6 +176,7 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
             Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, *credential, why))),
         }
     }
+    facts.extend(objective(env, run, at));
     if run.path() == Path::Unwinding {
         facts.push(raised(env, at, unwound(plan, run.unwind_cause().unwrap_or("unknown"))));
     } else {
@@ -186,6 +190,41 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
         }
     }
     facts
+}
+
+/// Whether what this run ended was proven dead in time. A run that ended nothing says nothing about it.
+fn objective(env: &Environment, run: &Run, at: Timestamp) -> Option<Fact> {
+    let plan = run.plan();
+    let mut ended: Vec<_> = run
+        .revocations()
+        .map(|(credential, revoked_at)| match run.deaths().get(&credential) {
+            Some(Death::Proven { proof }) => (proof.proven_at().duration_since(revoked_at), credential, true),
+            _ => (at.duration_since(revoked_at), credential, false),
+        })
+        .collect();
+    ended.sort();
+    let (took, credential, is_proven) = *ended.last()?;
+    if took <= plan.timing.objective {
+        // What is not proven is no success, however early the run closed.
+        let is_met = ended.iter().all(|(_, _, is_proven)| *is_proven);
+        return is_met.then(|| resolved(OBJECTIVE_MISSED, plan.identity_name.clone(), at));
+    }
+    let came_to = if is_proven {
+        "was proven dead"
+    } else {
+        "is not proven dead"
+    };
+    let wrong = Wrong {
+        kind: OBJECTIVE_MISSED,
+        subject: plan.identity_name.clone(),
+        severity: Severity::Medium,
+        owner: &plan.owner,
+        text: format!(
+            "{credential} of {} {came_to} on `{}` {took:#} after its revocation; the objective is {:#}. `keyfall describe run {}` shows which vantage was late",
+            plan.identity_name, plan.system_name, plan.timing.objective, plan.run
+        ),
+    };
+    Some(raised(env, at, wrong))
 }
 
 fn alive(plan: &RunPlan, credential: CredentialId, since: Timestamp) -> Wrong<'_> {

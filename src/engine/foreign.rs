@@ -5,18 +5,37 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use keyfall_sdk::{KeyId, PrincipalReading};
 
+use super::report::{StepEnd, StepReport};
 use super::{Shared, findings};
 use crate::domain::identity::{Credential, CredentialState};
-use crate::domain::workflow::Run;
+use crate::domain::workflow::{Observation, Run, RunKind, StepOutput};
 use crate::store::{Fact, StoreError};
 
-/// What a reading of the run's accounts says about foreign credentials: a finding, or that there is none any more.
-pub(super) async fn found(
+/// What a step saw of foreign credentials. An emergency names them before anything is changed too: who holds a leaked credential can make
+/// others with it, and with no room beside them the run does not come to its end.
+pub(super) async fn seen_in(
     shared: &Shared,
     run: &Run,
-    reading: &PrincipalReading,
+    report: &StepReport,
     at: Timestamp,
-) -> Result<Fact, StoreError> {
+) -> Result<Vec<Fact>, StoreError> {
+    let mut facts = Vec::new();
+    for observation in &report.observations {
+        if let Observation::Before { reading } = observation
+            && run.plan().kind == RunKind::EmergencyRotate
+        {
+            let fact = found(shared, run, reading, at).await?;
+            facts.extend(Some(fact).filter(|fact| matches!(fact, Fact::Finding(_))));
+        }
+    }
+    if let StepEnd::Done(StepOutput::Read { reading }) = &report.end {
+        facts.push(found(shared, run, reading, at).await?);
+    }
+    Ok(facts)
+}
+
+/// What a reading of the run's accounts says about foreign credentials: a finding, or that there is none any more.
+async fn found(shared: &Shared, run: &Run, reading: &PrincipalReading, at: Timestamp) -> Result<Fact, StoreError> {
     let plan = run.plan();
     let mut unrecorded = unrecorded(run, reading, &[]);
     // Nearly always the account shows what the run itself made, and nobody needs to be asked.
@@ -39,9 +58,10 @@ fn unrecorded(run: &Run, reading: &PrincipalReading, recorded: &[Credential]) ->
         .collect();
     let there: BTreeSet<&KeyId> = reading.states().flat_map(|state| &state.key_ids).collect();
     let unrecorded: Vec<_> = there.difference(&known).map(|key| key.0.clone()).collect();
-    // An adopted credential whose key id could not be told is one of these.
+    // An adopted credential whose key id could not be told is one of these, until it is revoked: what is there behind that is another.
     let untold = recorded
         .iter()
+        .filter(|one| run.revocations().all(|(revoked, _)| revoked != one.id))
         .filter(|one| one.key_id.is_none() && one.state.may_be_live() && one.state != CredentialState::Intended)
         .count();
     if unrecorded.len() <= untold {

@@ -10,10 +10,11 @@ use crate::domain::workflow::{EventBody, Step, StepError, StuckBecause, Then, af
 use crate::store::Fact;
 
 impl Driver {
-    /// Turns what a step reported into events; what was found on the way is stored with its success.
-    pub(super) fn take(&mut self, step: Step, report: StepReport, found: Vec<Fact>) -> Result<(), Stop> {
+    /// Turns what a step reported into events, with what was found on the way.
+    pub(super) fn take(&mut self, step: Step, report: StepReport, mut found: Vec<Fact>) -> Result<(), Stop> {
+        // What was seen stands, however the step ended: it goes with the first event.
         for observation in report.observations {
-            self.push(EventBody::Observed { step, observation }, Vec::new())?;
+            self.push(EventBody::Observed { step, observation }, std::mem::take(&mut found))?;
         }
         match report.end {
             StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, found),

@@ -136,7 +136,7 @@ pub struct ApprovalRow {
 #[derive(Debug, Clone, PartialEq)]
 pub struct FindingRow {
     pub id: FindingId,
-    /// `unowned`, `overdue`, `expired`, `alive_after_revoke`, `unprovable`, `consumer_not_seen`, `needs_operator`, `settling_outside_window`, `foreign`…
+    /// `unowned`, `overdue`, `expired`, `alive_after_revoke`, `unprovable`, `consumer_not_seen`, `needs_operator`, `settling_outside_window`, `objective_missed`, `foreign`…
     pub kind: String,
     /// What it is about: an identity's or system's name, or a run id.
     pub subject: String,

@@ -215,6 +215,13 @@ impl Run {
         approval.solo || (!began_it && approval.requester != *id)
     }
 
+    /// What this run revoked, each with the instant of it.
+    pub fn revocations(&self) -> impl Iterator<Item = (CredentialId, Timestamp)> {
+        self.progress
+            .iter()
+            .filter_map(|(credential, progress)| Some((*credential, progress.revoked_at?)))
+    }
+
     #[must_use]
     pub fn deaths(&self) -> &BTreeMap<CredentialId, Death> {
         &self.deaths

@@ -4,7 +4,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::world::{World, settings, until};
-use crate::domain::workflow::Step;
+use crate::domain::due::DueReason;
+use crate::domain::workflow::{RunKind, RunPlan, Step};
 use crate::engine::EngineSettings;
 use crate::engine::standstill::{Cause, stand_still};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
@@ -32,7 +33,7 @@ async fn what_waits_for_a_person_becomes_overdue_with_time() {
     world.until_open("overdue", "app", true).await;
 
     let later = world.env.now() + HOUR;
-    let due = Some((later, crate::domain::due::DueReason::MaxAge));
+    let due = Some((later, DueReason::MaxAge));
     world.put(vec![Fact::IdentityDue { id: live.id, due }]).await;
     world.until_open("overdue", "app", false).await;
     world.until_open("approval_wanted", "app", false).await;
@@ -114,6 +115,43 @@ async fn a_system_that_settles_later_than_documented_is_told() {
     world.put(vec![Fact::Settling(sample)]).await;
     let engine = world.start().await;
     world.until_open("settling_outside_window", "sys", true).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_death_behind_its_objective_is_a_finding_until_one_is_in_time() {
+    let world = World::with_policy(json!({ "objective": "1us" })).await;
+    let live = world.due("app", HOUR).await;
+    let engine = world.start().await;
+    world.until_status(&live, "completed").await;
+    assert!(world.is_open("objective_missed", "app").await);
+
+    let request = || world.request(RunKind::Rotate, DueReason::Requested);
+    let in_time = |plan: &mut RunPlan| plan.timing.objective = HOUR;
+    world.ask(&live, request(), in_time).await;
+    engine.ring();
+    world.until_open("objective_missed", "app", false).await;
+
+    // What is unprovable is late when its run closes behind the objective, and never in time.
+    let unprovable = |plan: &mut RunPlan| {
+        plan.timing.objective = SignedDuration::ZERO;
+        plan.proof.vantages.push("nowhere".to_owned());
+    };
+    world.ask(&live, request(), unprovable).await;
+    engine.ring();
+    world.until_open("objective_missed", "app", true).await;
+    let unprovable_early = |plan: &mut RunPlan| {
+        plan.timing.objective = HOUR;
+        plan.proof.vantages.push("nowhere".to_owned());
+    };
+    let run = world.ask(&live, request(), unprovable_early).await;
+    engine.ring();
+    until("the last run closes", || async {
+        let stored = world.store.run(run).await.unwrap()?;
+        stored.row.closed_at
+    })
+    .await;
+    assert!(world.is_open("objective_missed", "app").await);
     engine.shutdown().await;
 }
 

@@ -27,7 +27,7 @@ use crate::evidence::audit::decode_event;
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::{Kek, Keyring};
 use crate::store::{
-    Commit, Committed, Fact, Page, ReceiptFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
+    Commit, Committed, Fact, FindingFilter, Page, ReceiptFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
 };
 
 /// Nothing is due in these tests: every run is opened by hand.
@@ -329,6 +329,39 @@ async fn an_account_is_adopted_as_it_is_and_then_taken_over() {
     assert_eq!((stored.secret, stored.key_id), (Some(secret), Some(live.key_id)));
     assert_eq!(planted.live_keys().count(), 1);
     whole.engine.shutdown().await;
+}
+
+/// Who holds a leaked credential makes another one with it, and an emergency takes the leaked one away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_emergency_names_the_keys_that_were_made_since_the_leak() {
+    // Beside the two keys of a full account there is no room for a new one, and a person is asked.
+    for (strategy, ends) in [
+        (Strategy::AlternatingAccounts, "completed"),
+        (Strategy::DualSlot, "needs_operator"),
+    ] {
+        let whole = Whole::new(strategy).await;
+        let old = whole.provision("app_a").await;
+        let (provider, stolen) = (&whole.bench.provider, whole.bench.draw());
+        let made_by_thief = provider.plant_key("app_a", &whole.bench.secret(stolen)).unwrap();
+        let account = match strategy {
+            Strategy::AlternatingAccounts => fresh("app_b"),
+            _ => old.principal.clone(),
+        };
+        let plan = whole.plan(RunKind::EmergencyRotate, std::slice::from_ref(&old), Some(account));
+        let stored = whole.run(plan).await;
+        assert_eq!(stored.row.status, ends, "{:?}", stored.events);
+        let open = whole
+            .store
+            .findings(&FindingFilter::default(), Page::first(9))
+            .await
+            .unwrap();
+        let foreign: Vec<_> = open.iter().filter(|one| one.kind == "foreign").collect();
+        assert_eq!(foreign.len(), 1, "{open:?}");
+        assert_eq!((foreign[0].severity.as_str(), foreign[0].resolved_at), ("high", None));
+        assert!(foreign[0].text.contains(&made_by_thief.0), "{}", foreign[0].text);
+        assert!(!foreign[0].text.contains(&old.key_id.0), "{}", foreign[0].text);
+        whole.engine.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
