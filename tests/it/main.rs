@@ -9,6 +9,7 @@ mod kek;
 mod kills;
 mod lives;
 mod offline;
+mod outputs;
 mod roles;
 mod serving;
 mod streams;
