@@ -1,6 +1,6 @@
 //! The known word that a wrong one is most like, so that an error can name what was meant. It knows no words of its own.
 
-/// Changes of one letter, or of two beside each other, that still make a word a slip of another.
+/// Changes of one letter, or of two beside each other, that still make a word a slip of another; at most half of a short one.
 const FARTHEST: usize = 3;
 
 /// The known word that is near enough to have been meant; upper and lower case count as the same letter.
@@ -10,7 +10,7 @@ pub fn nearest<'k>(given: &str, known: impl IntoIterator<Item = &'k str>) -> Opt
     known
         .into_iter()
         .map(|word| (strsim::damerau_levenshtein(&given, &word.to_lowercase()), word))
-        .filter(|(distance, word)| *distance <= FARTHEST && *distance < word.chars().count())
+        .filter(|(distance, word)| *distance <= FARTHEST.min(word.chars().count() / 2))
         .min()
         .map(|(_, word)| word)
 }
@@ -32,7 +32,7 @@ mod tests {
         assert_eq!(nearest("Expires", known), Some("expires"));
         assert_eq!(nearest("enviromnent", known), Some("environment"));
         assert_eq!(nearest("password", known), None);
-        assert_eq!(nearest("xy", known), None, "every letter of it would be another");
+        assert_eq!(nearest("name", ["mode"]), None, "three letters of four would be others");
         assert_eq!(did_you_mean("ownr", known), ", did you mean `owner`?");
         assert_eq!(did_you_mean("password", known), "");
     }

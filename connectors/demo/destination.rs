@@ -263,6 +263,15 @@ impl Deliver for DestinationConnector {
         slot_of(target).err().into_iter().collect()
     }
 
+    fn check_defaults(&self, defaults: &serde_json::Value) -> Vec<String> {
+        match defaults.as_object() {
+            _ if defaults.is_null() => Vec::new(),
+            // What is missing is each delivery's own.
+            Some(none) if none.is_empty() => Vec::new(),
+            _ => self.check_target(defaults),
+        }
+    }
+
     fn deliver<'a>(&'a self, _ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>> {
         self.call(Operation::Deliver, &call.target, |destination, slot| Delivered {
             changed: destination.put(slot, call),

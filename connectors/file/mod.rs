@@ -89,6 +89,10 @@ impl Deliver for FileConnector {
         Target::parse(target, &self.grants).err().unwrap_or_default()
     }
 
+    fn check_defaults(&self, defaults: &Value) -> Vec<String> {
+        target::check_defaults(defaults, &self.grants)
+    }
+
     /// Two roots may overlap, so a place is the file's whole path.
     fn place(&self, target: &Value) -> Option<String> {
         let target = Target::parse(target, &self.grants).ok()?;

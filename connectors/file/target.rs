@@ -15,9 +15,9 @@ use super::owner::Who;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Written {
-    root: String,
-    path: String,
-    layout: String,
+    root: Option<String>,
+    path: Option<String>,
+    layout: Option<String>,
     template: Option<String>,
     #[serde(default)]
     keys: BTreeMap<String, String>,
@@ -64,34 +64,27 @@ pub(super) enum After {
 impl Target {
     /// The error has one line for each problem.
     pub(super) fn parse(target: &Value, grants: &ServerGrants) -> Result<Self, Vec<String>> {
-        let written =
-            Written::deserialize(target).map_err(|error| vec![format!("The file target is wrong: {error}")])?;
+        let written = read(target)?;
         let mut problems = Vec::new();
-        let root = grants.file_roots.get(&written.root).cloned().unwrap_or_else(|| {
-            problems.push(format!(
-                "`root` names `{}`, which is none of this server's file roots ({})",
-                written.root,
-                names(grants.file_roots.keys())
-            ));
-            PathBuf::new()
-        });
-        check_path("path", &written.path, &mut problems);
-        if let Some(path) = &written.acknowledgements {
-            check_path("acknowledgements", path, &mut problems);
-            if *path == written.path {
-                problems.push("`acknowledgements` must be another file than `path`".to_owned());
-            }
-        }
-        let layout = Layout::parse(&written.layout, written.template, written.keys, &mut problems);
+        let root_name = there("root", written.root, &mut problems);
+        let path = there("path", written.path, &mut problems);
+        let layout = there("layout", written.layout, &mut problems);
+        let (Some(root_name), Some(path), Some(layout)) = (root_name, path, layout) else {
+            return Err(problems);
+        };
+        let root = find_root(&root_name, grants, &mut problems);
+        check_path("path", &path, &mut problems);
+        check_acknowledgements(written.acknowledgements.as_deref(), Some(&path), &mut problems);
+        let layout = Layout::parse(&layout, written.template, written.keys, &mut problems);
         let mode = parse_mode(written.mode.as_ref(), &mut problems);
         let after = written
             .after
             .and_then(|after| parse_after(after, grants, &mut problems));
-        match layout {
-            Some(layout) if problems.is_empty() => Ok(Self {
-                root_name: written.root,
+        match (layout, root) {
+            (Some(layout), Some(root)) if problems.is_empty() => Ok(Self {
+                root_name,
                 root,
-                path: written.path,
+                path,
                 layout,
                 mode,
                 owner: written.owner,
@@ -106,6 +99,73 @@ impl Target {
     /// The place as a person would name it.
     pub(super) fn shown(&self) -> String {
         format!("{}/{} (root `{}`)", self.root.display(), self.path, self.root_name)
+    }
+}
+
+/// What is wrong with what a destination gives to all its targets. A target may still say another thing, so that only what is wrong in every
+/// target is told: `template` and `keys` belong to a layout, and are looked at with it.
+pub(super) fn check_defaults(defaults: &Value, grants: &ServerGrants) -> Vec<String> {
+    if defaults.is_null() {
+        return Vec::new();
+    }
+    let written = match read(defaults) {
+        Ok(written) => written,
+        Err(problems) => return problems,
+    };
+    let mut problems = Vec::new();
+    if let Some(root) = &written.root {
+        find_root(root, grants, &mut problems);
+    }
+    if let Some(path) = &written.path {
+        check_path("path", path, &mut problems);
+    }
+    check_acknowledgements(
+        written.acknowledgements.as_deref(),
+        written.path.as_deref(),
+        &mut problems,
+    );
+    if let Some(layout) = written
+        .layout
+        .filter(|layout| layout != "template" || written.template.is_some())
+    {
+        Layout::parse(&layout, written.template, written.keys, &mut problems);
+    }
+    parse_mode(written.mode.as_ref(), &mut problems);
+    if let Some(after) = written.after {
+        parse_after(after, grants, &mut problems);
+    }
+    problems
+}
+
+fn read(written: &Value) -> Result<Written, Vec<String>> {
+    Written::deserialize(written).map_err(|error| vec![error.to_string()])
+}
+
+fn there(key: &str, value: Option<String>, problems: &mut Vec<String>) -> Option<String> {
+    if value.is_none() {
+        problems.push(format!("`{key}` is missing, here and in the destination's defaults"));
+    }
+    value
+}
+
+fn find_root(root: &str, grants: &ServerGrants, problems: &mut Vec<String>) -> Option<PathBuf> {
+    let found = grants.file_roots.get(root).cloned();
+    if found.is_none() {
+        problems.push(format!(
+            "`root` names `{root}`, which is none of this server's file roots ({})",
+            names(grants.file_roots.keys())
+        ));
+    }
+    found
+}
+
+fn check_acknowledgements(acknowledgements: Option<&str>, path: Option<&str>, problems: &mut Vec<String>) {
+    let Some(acknowledgements) = acknowledgements else {
+        return;
+    };
+    check_path("acknowledgements", acknowledgements, problems);
+    if path == Some(acknowledgements) {
+        problems.push("`acknowledgements` must be another file than `path`".to_owned());
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use serde::de::Error as _;
 use serde_json::Value;
 
 /// The rules of an identity's `access`, or `None` where it has none, which leaves an existing account's rights alone.
@@ -25,7 +26,7 @@ pub(super) fn parse(access: &Value) -> Result<Access, Vec<String>> {
     let mut problems: Vec<String> = fields
         .keys()
         .filter(|key| *key != "rules")
-        .map(|key| format!("`access.{key}` is not known to the redis connector; it knows `rules`"))
+        .map(|key| serde_json::Error::unknown_field(key, &["rules"]).to_string())
         .collect();
     let rules = match fields.get("rules") {
         None => None,

@@ -6,14 +6,19 @@ use std::net::IpAddr;
 use keyfall_sdk::{ConfigProblem, ServerGrants, SystemSpec, TlsMode, Vantage, VantageRole};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use serde::de::Error as _;
 
 pub(super) fn check(spec: &SystemSpec, grants: &ServerGrants) -> Vec<ConfigProblem> {
     let mut problems = Vec::new();
     check_vantages(spec, grants, &mut problems);
     check_tls(spec, &mut problems);
-    let no_options = spec.options.is_null() || spec.options.as_object().is_some_and(serde_json::Map::is_empty);
-    if !no_options {
-        problems.push(problem("options", "Redis has no options; remove this key"));
+    match spec.options.as_object() {
+        Some(options) => problems.extend(options.keys().map(|key| {
+            let unknown = serde_json::Error::unknown_field(key, &[]);
+            problem("options", &unknown.to_string())
+        })),
+        None if spec.options.is_null() => {}
+        None => problems.push(problem("options", "Redis has no options; remove this key")),
     }
     problems
 }

@@ -71,7 +71,8 @@ pub trait Inventory: Send + Sync {
 
 /// Making a credential live.
 pub trait Issue: Send + Sync {
-    /// Checks the identity's `access` before anything is planned on it. Pure. One line for each problem.
+    /// Checks the identity's `access` before anything is planned on it. Pure. One line for each problem; a key that is not known in `serde`'s
+    /// words (``unknown field `x`, expected …``), by which the caller finds its line.
     fn check_access(&self, access: &serde_json::Value) -> Vec<String>;
 
     /// What `access` names and the account does not show, one line each. Pure. What a list of this system cannot tell
@@ -125,8 +126,13 @@ pub trait Probe: Send + Sync {
 
 /// Putting secrets where workloads read them.
 pub trait Deliver: Send + Sync {
-    /// Checks a target before anything is planned on it. Pure. One line for each problem.
+    /// Checks a target before anything is planned on it. Pure. One line for each problem; a key that is not known in `serde`'s words
+    /// (``unknown field `x`, expected …``), by which the caller finds its line.
     fn check_target(&self, target: &serde_json::Value) -> Vec<String>;
+
+    /// Checks the part of a target that a destination gives to all who deliver there. Pure. What is missing is no problem: each delivery adds
+    /// it.
+    fn check_defaults(&self, defaults: &serde_json::Value) -> Vec<String>;
 
     /// The place that a target leads to, as text: two targets with the same text are one place, and hold one secret. Pure. `None` where
     /// only the whole target tells, and for a target that has problems.

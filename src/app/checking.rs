@@ -8,6 +8,7 @@ use jiff::SignedDuration;
 use keyfall_sdk::{Connector, ConnectorKind, Strategy, SystemSpec};
 
 use super::planning::{Means, Present};
+use super::positions::Problem;
 use super::sharing::shared;
 use crate::domain::due::check_rule;
 use crate::domain::identity::{Identity, IdentityState};
@@ -22,7 +23,7 @@ pub(super) type Given = BTreeMap<(Kind, String), Manifest>;
 
 /// # Errors
 /// All problems of all manifests.
-pub(super) fn check(given: &Given, present: &Present, means: &Means<'_>) -> Result<(), Vec<String>> {
+pub(super) fn check(given: &Given, present: &Present, means: &Means<'_>) -> Result<(), Vec<Problem>> {
     let mut checks = Checks {
         present,
         means,
@@ -37,12 +38,6 @@ pub(super) fn check(given: &Given, present: &Present, means: &Means<'_>) -> Resu
     } else {
         Err(checks.problems)
     }
-}
-
-/// A problem with its place, in one line.
-pub(super) fn told(manifest: &Manifest, at: &str, text: &str) -> String {
-    let (kind, name) = (manifest.spec.kind().name(), &manifest.name);
-    format!("{}: {kind} `{name}`: {at}: {text}", manifest.origin)
 }
 
 /// What is registered under the name, as it will be.
@@ -77,12 +72,12 @@ pub(super) fn kind_named<'a>(means: &'a Means<'_>, name: &str) -> Option<&'a Arc
 struct Checks<'a> {
     present: &'a Present,
     means: &'a Means<'a>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
 }
 
 impl Checks<'_> {
     fn problem(&mut self, manifest: &Manifest, at: &str, text: &str) {
-        self.problems.push(told(manifest, at, text));
+        self.problems.push(Problem::new(manifest, at, text));
     }
 
     fn check(&mut self, manifest: &Manifest, given: &Given) {
@@ -162,6 +157,9 @@ impl Checks<'_> {
         for problem in kind.check(&spec.reach(), self.means.grants) {
             self.problem(manifest, &problem.at, &problem.message);
         }
+        if let Some(access) = &spec.control_access {
+            self.access(manifest, "controlAccess", &kind, &spec.reach(), access);
+        }
         if spec.settling.is_some_and(|settling| settling < documented(&kind)) {
             let text = format!(
                 "the documented window is {:#}; it can only be widened",
@@ -189,8 +187,16 @@ impl Checks<'_> {
 
     fn check_destination(&mut self, manifest: &Manifest, spec: &DestinationSpec, given: &Given) {
         self.check_owner(manifest, &spec.owner, given);
-        if destination_connector(self.means, &spec.connector).is_none() {
-            self.unknown_connector(manifest, &spec.connector);
+        let Some(connector) = destination_connector(self.means, &spec.connector) else {
+            return self.unknown_connector(manifest, &spec.connector);
+        };
+        // What is wrong with them would otherwise be told of an identity that delivers there, perhaps much later.
+        let problems = connector
+            .deliver()
+            .map(|deliver| deliver.check_defaults(&spec.defaults))
+            .unwrap_or_default();
+        for problem in problems {
+            self.problem(manifest, "defaults", &problem);
         }
     }
 
@@ -249,8 +255,9 @@ impl Checks<'_> {
         }
         self.check_access(manifest, spec, &system);
         self.check_sessions(manifest, spec, &system);
-        for delivery in &spec.deliver_to {
-            self.check_delivery(manifest, spec, delivery, given);
+        for (index, delivery) in spec.deliver_to.iter().enumerate() {
+            let at = format!("deliverTo[{index}]");
+            self.check_delivery(manifest, spec, delivery, &at, given);
         }
         if let Some(before) = self.present.identities.get(&manifest.name) {
             self.check_unmoved(manifest, spec, &before.clone());
@@ -313,31 +320,51 @@ impl Checks<'_> {
             );
             self.problem(manifest, "strategy", &text);
         }
-        if let Ok(connector) = kind.connect(&system.reach(), None, self.means.grants) {
-            let problems = connector
-                .issue()
-                .map(|issue| issue.check_access(&spec.access))
-                .unwrap_or_default();
-            for problem in problems {
-                self.problem(manifest, "access", &problem);
-            }
+        self.access(manifest, "access", &kind, &system.reach(), &spec.access);
+    }
+
+    /// What an account may do, in the words of its system's connector. A system that is wrong itself says nothing about it.
+    fn access(
+        &mut self,
+        manifest: &Manifest,
+        at: &str,
+        kind: &Arc<dyn ConnectorKind>,
+        reach: &SystemSpec,
+        access: &serde_json::Value,
+    ) {
+        let Ok(connector) = kind.connect(reach, None, self.means.grants) else {
+            return;
+        };
+        let problems = connector
+            .issue()
+            .map(|issue| issue.check_access(access))
+            .unwrap_or_default();
+        for problem in problems {
+            self.problem(manifest, at, &problem);
         }
     }
 
-    fn check_delivery(&mut self, manifest: &Manifest, spec: &IdentitySpec, delivery: &DeliverySpec, given: &Given) {
+    fn check_delivery(
+        &mut self,
+        manifest: &Manifest,
+        spec: &IdentitySpec,
+        delivery: &DeliverySpec,
+        at: &str,
+        given: &Given,
+    ) {
         let name = &delivery.destination;
         let Some(Spec::Destination(destination)) = spec_of(Kind::Destination, name, given, self.present).cloned()
         else {
             let text =
                 format!("destination `{name}` is not registered; add a manifest of kind Destination with this name");
-            return self.problem(manifest, "deliverTo", &text);
+            return self.problem(manifest, at, &text);
         };
         if destination.environment != spec.environment {
             let text = format!(
                 "destination `{name}` belongs to `{}`, not to `{}`",
                 destination.environment, spec.environment
             );
-            self.problem(manifest, "deliverTo", &text);
+            self.problem(manifest, at, &text);
         }
         let Some(connector) = destination_connector(self.means, &destination.connector) else {
             return;
@@ -348,7 +375,7 @@ impl Checks<'_> {
             .map(|deliver| deliver.check_target(&target))
             .unwrap_or_default();
         for problem in problems {
-            self.problem(manifest, &format!("deliverTo {name}"), &problem);
+            self.problem(manifest, &format!("{at}.target"), &problem);
         }
     }
 }

@@ -8,6 +8,7 @@ use keyfall_sdk::ServerGrants;
 
 use super::manifest::{ManifestFile, read};
 use super::planning::{Draft, Means, Present, draft};
+use super::positions;
 use crate::clock::Environment;
 
 /// A certificate whose key was never kept.
@@ -77,7 +78,7 @@ fn planned(files: &[ManifestFile]) -> Result<Draft, Vec<String>> {
         env: &env,
         now: Timestamp::from_second(1_800_000_000).unwrap() - SignedDuration::from_hours(24),
     };
-    draft(read(files)?, &Present::default(), &means)
+    draft(read(files)?, &Present::default(), &means).map_err(|problems| positions::told(files, &problems))
 }
 
 #[test]

@@ -94,7 +94,7 @@ pub fn read(files: &[ManifestFile]) -> Result<Vec<Manifest>, Vec<String>> {
 }
 
 /// The documents of a file with the number of lines before each. A `---` at the start of a line can only be a document's marker.
-fn documents(text: &str) -> Vec<(usize, &str)> {
+pub(super) fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let (mut start, mut first_line, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
@@ -114,13 +114,14 @@ fn documents(text: &str) -> Vec<(usize, &str)> {
     found
 }
 
+/// Where a line of a document is, counted in its whole file.
+pub(super) fn place(file: &str, first_line: usize, line: u64) -> String {
+    let before = u64::try_from(first_line).unwrap_or(0);
+    format!("{file}:{}", line.saturating_add(before).max(1))
+}
+
 fn read_document(file: &str, first_line: usize, text: &str) -> Result<Manifest, String> {
-    let place = |line: u64| {
-        format!(
-            "{file}:{}",
-            line.saturating_add(u64::try_from(first_line).unwrap_or(0)).max(1)
-        )
-    };
+    let place = |line: u64| place(file, first_line, line);
     let head: Head = serde_saphyr::from_str(text).map_err(|error| explain(&error, &place))?;
     if head.api_version.as_deref() != Some(API_VERSION) {
         let given = head.api_version.unwrap_or_else(|| "nothing".to_owned());

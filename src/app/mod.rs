@@ -25,6 +25,7 @@ mod opening;
 mod people;
 pub mod planning;
 mod plans;
+mod positions;
 mod receipts;
 mod register;
 mod rescheduling;

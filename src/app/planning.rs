@@ -10,6 +10,7 @@ use keyfall_sdk::{ConnectorKind, ServerGrants, Strategy};
 use super::checking::{Given, check, kind_named, strategy_of};
 use super::controls::{control_identity, control_name};
 use super::following::following;
+use super::positions::Problem;
 use crate::clock::Environment;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::{IdentityId, PlanId, ResourceId};
@@ -55,7 +56,7 @@ pub struct Draft {
 ///
 /// # Errors
 /// All problems at once, each with its place.
-pub fn draft(manifests: Vec<Manifest>, present: &Present, means: &Means<'_>) -> Result<Draft, Vec<String>> {
+pub fn draft(manifests: Vec<Manifest>, present: &Present, means: &Means<'_>) -> Result<Draft, Vec<Problem>> {
     // The map is sorted by kind in the order in which things name one another.
     let given: Given = manifests
         .into_iter()

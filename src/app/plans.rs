@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::controls::control_name;
 use super::manifest::{ManifestFile, read};
 use super::planning::{Draft, Means, PLAN_LIFE, Present, draft, draw_plan_id};
+use super::positions::told;
 use super::register::{PageQuery, page};
 use super::wording::{action_line, diff_lines};
 use super::world::World;
@@ -40,7 +41,9 @@ impl App {
             env: &self.env,
             now,
         };
-        let draft = draft(manifests, &present, &means).map_err(|problems| AppError::Invalid { problems })?;
+        let draft = draft(manifests, &present, &means).map_err(|problems| AppError::Invalid {
+            problems: told(&files, &problems),
+        })?;
         let world = World::read(&*self.store).await?.with(&draft.changes, None);
         let problems = self.occupied(&world, &draft.changes, &draft.actions).await?;
         if !problems.is_empty() {

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use keyfall_sdk::Connector;
 
-use super::checking::{Given, destination_connector, spec_of, strategy_of, told};
+use super::checking::{Given, destination_connector, spec_of, strategy_of};
 use super::planning::{Means, Present};
+use super::positions::Problem;
 use crate::domain::plan::Manifest;
 use crate::domain::planner::{account_names, merged};
 use crate::domain::resource::{DeliverySpec, DestinationSpec, IdentitySpec, Kind, Spec};
 
 /// What is shared among these manifests, or with what is registered.
-pub(super) fn shared(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> {
+pub(super) fn shared(given: &Given, present: &Present, means: &Means<'_>) -> Vec<Problem> {
     let mut problems = accounts(given, present, means);
     problems.extend(places(given, present, means));
     problems
@@ -25,7 +26,7 @@ fn identities(given: &Given) -> impl Iterator<Item = (&Manifest, &IdentitySpec)>
         .filter_map(|manifest| Some((manifest, manifest.identity()?)))
 }
 
-fn accounts(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> {
+fn accounts(given: &Given, present: &Present, means: &Means<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut holders: HashMap<(&str, String), &str> = HashMap::new();
     for (manifest, spec) in identities(given) {
@@ -38,7 +39,7 @@ fn accounts(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> 
             let holder = registered.map(String::as_str).or(beside);
             if let Some(holder) = holder.filter(|holder| *holder != manifest.name) {
                 let text = format!("`{}` of `{}` belongs to identity `{holder}`", spec.account, spec.system);
-                problems.push(told(manifest, "account", &text));
+                problems.push(Problem::new(manifest, "account", &text));
                 break;
             }
         }
@@ -46,7 +47,7 @@ fn accounts(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> 
     problems
 }
 
-fn places(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> {
+fn places(given: &Given, present: &Present, means: &Means<'_>) -> Vec<Problem> {
     let mut places = Places {
         given,
         present,
@@ -64,12 +65,12 @@ fn places(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> {
             let destination = given.get(&(Kind::Destination, delivery.destination.clone()));
             if let (Some(holder), Some(destination)) = (places.taken_by(name, delivery), destination) {
                 let text = format!("then `{name}` and `{holder}` would be delivered to one place");
-                problems.push(told(destination, "defaults", &text));
+                problems.push(Problem::new(destination, "defaults", &text));
             }
         }
     }
     for (manifest, spec) in identities(given) {
-        for delivery in &spec.deliver_to {
+        for (index, delivery) in spec.deliver_to.iter().enumerate() {
             if let Some(holder) = places.taken_by(&manifest.name, delivery) {
                 let text = if holder == manifest.name {
                     "two deliveries lead to one place; the second would overwrite the first".to_owned()
@@ -78,7 +79,7 @@ fn places(given: &Given, present: &Present, means: &Means<'_>) -> Vec<String> {
                         "the secret of `{holder}` is delivered to this very place; give each identity a place of its own"
                     )
                 };
-                problems.push(told(manifest, &format!("deliverTo {}", delivery.destination), &text));
+                problems.push(Problem::new(manifest, &format!("deliverTo[{index}].target"), &text));
             }
         }
     }

@@ -222,6 +222,12 @@ impl Deliver for Metered {
         let deliver = self.inner.deliver();
         deliver.map(|deliver| deliver.check_target(target)).unwrap_or_default()
     }
+    fn check_defaults(&self, defaults: &serde_json::Value) -> Vec<String> {
+        let deliver = self.inner.deliver();
+        deliver
+            .map(|deliver| deliver.check_defaults(defaults))
+            .unwrap_or_default()
+    }
     fn deliver<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>> {
         metered!(self.deliver.deliver(ctx, call))
     }

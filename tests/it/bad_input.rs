@@ -24,6 +24,138 @@ fn a_wrong_manifest_is_named_with_its_line_and_nothing_of_it_is_applied() {
     assert_eq!(kf.alice().json(&["get", "plans"]), json!([]));
 }
 
+const TYPOS: &str = "\
+apiVersion: keyfall.dev/v1
+kind: Owner
+metadata: { name: team }
+spec: { contact: t@example.com }
+---
+apiVersion: keyfall.dev/v1
+kind: System
+metadata: { name: shop }
+spec:
+  connector: demo
+  environment: test
+  owner: team
+  vantages: [{ name: only, role: control, host: 127.0.0.1, port: 1 }]
+  controlAccess:
+    grant: [read]
+---
+apiVersion: keyfall.dev/v1
+kind: System
+metadata: { name: other-shop }
+spec:
+  connector: demo
+  environment: test
+  owner: team
+  vantages: [{ name: only, role: control, host: 127.0.0.1, port: 1 }]
+  options:
+    provider: other
+    faults:
+      sed: 7
+---
+apiVersion: keyfall.dev/v1
+kind: System
+metadata: { name: cache }
+spec:
+  connector: redis
+  environment: test
+  owner: team
+  tls: off
+  vantages:
+    - name: only
+      role: control
+      host: 127.0.0.1
+      port: 1
+  options:
+    databse: 0
+---
+apiVersion: keyfall.dev/v1
+kind: Destination
+metadata: { name: apps }
+spec:
+  connector: file
+  environment: test
+  owner: team
+  defaults:
+    root: apps
+    laiout: raw
+---
+apiVersion: keyfall.dev/v1
+kind: Destination
+metadata: { name: sound-apps }
+spec: { connector: file, environment: test, owner: team, defaults: { root: apps } }
+---
+apiVersion: keyfall.dev/v1
+kind: Identity
+metadata: { name: orders }
+spec:
+  kind: service_account
+  system: shop
+  environment: test
+  owner: team
+  expires: 2099-01-01T00:00:00Z
+  account: orders
+  access:
+    grants: [read]
+    privilegd: true
+  deliverTo:
+    - destination: sound-apps
+      target: { path: a, layout: raw }
+    - destination: sound-apps
+      target:
+        path: orders
+        layout: raw
+        name: orders
+        after:
+          signal:
+            pidFile: p
+            name: HUP
+    - destination: sound-apps
+      target:
+        path: more
+        layout: raw
+        after:
+          signl:
+            pidFile: p
+            name: HUP
+";
+
+#[test]
+fn an_unknown_key_of_a_connector_is_named_with_its_line_and_the_nearest_right_one() {
+    let kf = Keyfall::start_with("[file_roots]\napps = \"DIR/apps\"");
+    let file = kf.scratch("typos.yaml");
+    fs::write(&file, TYPOS).unwrap();
+    let refused = kf.alice().fails(&["plan", "-f", &file], 1);
+    for (key, meant) in [
+        ("sed", ", did you mean `seed`?"),
+        ("grant", ", did you mean `grants`?"),
+        ("databse", "; nothing is known here"),
+        ("laiout", ", did you mean `layout`?"),
+        ("privilegd", ", did you mean `privileged`?"),
+        ("name", "; known here are root, path"),
+        ("signl", ", did you mean `signal`?"),
+    ] {
+        let starts = |line: &str| line.trim_start().starts_with(&format!("{key}: "));
+        // The second `name` is a signal's, and belongs there.
+        let line = match key {
+            "name" => TYPOS.lines().position(|line| line.trim_start() == "name: orders"),
+            "signl" => TYPOS.lines().position(|line| line.trim_start() == "signl:"),
+            _ => TYPOS.lines().position(starts),
+        };
+        let place = format!("typos.yaml:{}: ", line.unwrap() + 1);
+        let told = refused
+            .lines()
+            .find(|line| line.contains(&format!("unknown key `{key}`")));
+        let told = told.unwrap_or_else(|| panic!("{key}: {refused}"));
+        assert!(
+            told.contains(&place) && told.contains(meant),
+            "{place}{key}{meant}: {told}"
+        );
+    }
+    assert_eq!(refused.matches("unknown key").count(), 7, "{refused}");
+}
+
 #[test]
 fn a_wrong_flag_is_a_usage_error_with_help() {
     let kf = Keyfall::init(&[]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use keyfall_sdk::{ConnectorKind, ServerGrants};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Setup, raw, spec};
 use crate::file::FileKind;
@@ -72,6 +72,33 @@ fn a_target_is_checked_before_anything_is_planned_on_it() {
         assert_eq!(setup.problems(&target).len(), 1, "{change}");
     }
     assert_eq!(setup.problems(&json!("db")).len(), 1);
+}
+
+#[test]
+fn defaults_are_checked_as_far_as_they_go() {
+    let setup = Setup::with_commands(&[]);
+    let problems = |defaults: &Value| setup.connector.deliver().unwrap().check_defaults(defaults);
+    for sound in [
+        json!(null),
+        json!({}),
+        json!({ "root": "apps" }),
+        json!({ "layout": "template" }),
+        json!({ "template": "{{ secret }}" }),
+    ] {
+        assert_eq!(problems(&sound), Vec::<String>::new(), "{sound}");
+    }
+    for wrong in [
+        json!("apps"),
+        json!({ "root": "etc" }),
+        json!({ "path": "../x" }),
+        json!({ "layout": "yaml" }),
+        json!({ "mode": "0644" }),
+        json!({ "after": { "command": "rm" } }),
+        json!({ "path": "a", "acknowledgements": "a" }),
+        json!({ "rot": "apps" }),
+    ] {
+        assert_eq!(problems(&wrong).len(), 1, "{wrong}");
+    }
 }
 
 #[test]

@@ -50,6 +50,18 @@ pub(super) fn wrong_targets_are_named(subject: &DestinationSubject) -> Judgement
             "the subject's own target has problems: {problems:?}"
         )));
     }
+    for part in [&serde_json::Value::Null, &serde_json::json!({}), &subject.target] {
+        let problems = deliver.check_defaults(part);
+        if !problems.is_empty() {
+            return Err(Why::Broken(format!("the defaults {part} have problems: {problems:?}")));
+        }
+    }
+    let unknown = serde_json::json!({ "keyfallTestkitUnknown": true });
+    if deliver.check_defaults(&unknown).is_empty() {
+        return Err(Why::Broken(format!(
+            "the wrong defaults {unknown} are passed over in silence"
+        )));
+    }
     for wrong in [
         &subject.wrong_target,
         &serde_json::json!({ "keyfallTestkitUnknown": true }),
