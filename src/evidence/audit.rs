@@ -305,16 +305,19 @@ fn outcome(body: &EventBody) -> Option<&'static str> {
     }
 }
 
+/// Nearly all bodies find room in it, so that their text does not move while it grows.
+const USUAL_DETAILS: usize = 1024;
+
 /// The event's body as JSON with the epoch behind it, written once.
 fn details(event: &Event) -> String {
+    let mut details = Vec::with_capacity(USUAL_DETAILS);
     // A body holds nothing that JSON cannot: its maps have ids as keys. Were it otherwise, the empty text would be refused when it is
     // read back, and loudly.
-    let mut details = serde_json::to_string(&event.body).unwrap_or_default();
-    if details.pop() == Some('}') {
-        use std::fmt::Write;
-        let _ = write!(details, ",\"epoch\":{}}}", event.epoch);
+    if serde_json::to_writer(&mut details, &event.body).is_err() || details.pop() != Some(b'}') {
+        return String::new();
     }
-    details
+    details.extend_from_slice(format!(",\"epoch\":{}}}", event.epoch).as_bytes());
+    String::from_utf8(details).unwrap_or_default()
 }
 
 #[cfg(test)]

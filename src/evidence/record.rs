@@ -27,6 +27,8 @@ use std::borrow::Cow;
 use super::merkle::{Hash, leaf_hash};
 
 const VERSION: u8 = 1;
+/// What stands before the details of nearly every record.
+const USUAL_HEAD: usize = 512;
 
 /// One line of the audit log. None of it is secret. It borrows what it can: each thing that happens is encoded once, and a whole log is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +163,7 @@ impl<'a> AuditRecord<'a> {
     /// The bytes that are stored and hashed. A text longer than 4 GiB, which nothing here can be, is cut.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer(Vec::with_capacity(256 + self.details.len()));
+        let mut out = Writer(Vec::with_capacity(USUAL_HEAD + self.details.len()));
         out.0.push(VERSION);
         out.text(&self.id);
         out.0.extend_from_slice(&self.at_micros.to_be_bytes());
