@@ -235,9 +235,10 @@ fn every_branch_of_a_use_is_read() {
 #[test]
 fn a_folder_without_readme_is_caught() {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    let folders = owned(&["src", "src/a", "src/a/fixtures", "target/b", ".ci"]);
+    let folders = owned(&["src", "src/a", "src/a/fixtures", "src/a/tests", "target/b", ".ci"]);
     let files = owned(&["src/README.md", "src/a/mod.rs"]);
-    catches(&folders_without_readme(&folders, &files), &["src/a/"]);
+    let caught = folders_without_readme(&folders, &files);
+    catches(&caught, &["src/a/", "src/a/tests/", ".ci/"]);
 }
 
 #[test]

@@ -22,10 +22,10 @@ impl Text {
 
 /// What was built or fetched, not written. In a second work tree of git, `.git` is a file.
 const NOT_OURS: &[&str] = &["target", ".git", "node_modules"];
-/// Tests beside the code and their data: the README of the folder above speaks for them.
-const PARTS_OF_PARENT: &[&str] = &["tests", "fixtures", "snapshots", "testdata"];
+/// Data of tests: the README of the folder above speaks for them.
+const PARTS_OF_PARENT: &[&str] = &["fixtures", "snapshots", "testdata"];
 /// What must explain itself, folder by folder.
-const EXPLAINED: &[&str] = &["src", "connectors", "tests", "deploy", "migrations"];
+const EXPLAINED: &[&str] = &["src", "connectors", "tests", "deploy", "migrations", ".ci"];
 
 pub(crate) struct Tree {
     root: PathBuf,
