@@ -89,12 +89,12 @@ async fn a_command_that_fails_or_hangs_is_named_and_shows_no_secret() {
 async fn a_signal_reaches_the_process_of_the_pid_file_and_no_other() {
     let setup = Setup::new();
     let target = json!({ "root": "apps", "path": "db", "layout": "raw",
-                         "after": { "signal": { "pidFile": "pid", "name": "HUP" } } });
+                         "after": { "signal": { "pidFile": "pid", "name": "USR1" } } });
     let mut workload = std::process::Command::new("/bin/sleep").arg("600").spawn().unwrap();
     std::fs::write(setup.root().join("pid"), format!("{}\n", workload.id())).unwrap();
     setup.deliver(target.clone(), SECRET).await.unwrap();
     let status = workload.wait().unwrap();
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(1));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(10));
 
     // The process is gone now; then pid files that must not be followed.
     assert_eq!(
