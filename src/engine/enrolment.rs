@@ -41,8 +41,8 @@ async fn check_plan(store: &dyn Store, enrolment: &Approval, person: &PersonRow)
         matches!(action, Action::Enrol { person: id, public_key, .. }
             if *id == person.id && *public_key == person.public_key)
     };
-    let asked_alone = enrolment.approvers.iter().any(|one| one.person == plan.requester);
-    if !plan.actions.iter().any(is_of_person) || (asked_alone && !enrolment.solo) {
+    let signed_by_who_asked = enrolment.approvers.iter().any(|one| one.person == plan.requester);
+    if !plan.actions.iter().any(is_of_person) || (signed_by_who_asked && !enrolment.solo) {
         return Err(unsigned(person));
     }
     Ok(())

@@ -175,6 +175,26 @@ mod tests {
     }
 
     #[test]
+    fn accounts_without_a_recent_refusal_are_forgotten_and_the_others_stay() {
+        let budget = RefusalBudget::default();
+        let day = 24 * 3600;
+        for number in 0..=super::MANY {
+            budget.spend("s", &format!("old-{number}"), 2, at(0));
+        }
+        budget.spend("s", "recent", 2, at(day));
+        budget.spend("s", "now", 2, at(day + 60));
+        let mut known: Vec<_> = budget.0.lock().unwrap().accounts.keys().cloned().collect();
+        known.sort();
+        assert_eq!(
+            known,
+            [
+                ("s".to_owned(), "now".to_owned()),
+                ("s".to_owned(), "recent".to_owned())
+            ]
+        );
+    }
+
+    #[test]
     fn what_the_log_tells_counts_where_memory_has_forgotten() {
         let budget = RefusalBudget::default();
         let allowances = [Allowance {

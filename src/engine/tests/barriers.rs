@@ -6,8 +6,9 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::dying::{Cut, DyingStore};
+use super::looks::{new_of, until};
 use super::runs::append;
-use super::world::{Live, World, new_of, secret_row, until};
+use super::world::{Live, World, secret_row};
 use crate::domain::actor::{Actor, Approver};
 use crate::domain::due::DueReason;
 use crate::domain::identity::CredentialState;

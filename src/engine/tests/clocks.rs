@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::world::{World, settings, until};
+use super::looks::until;
+use super::world::{World, settings};
 use crate::engine::breaker::BREAKER;
 use crate::engine::freeze::lifted;
 use crate::store::{Page, RunFilter};

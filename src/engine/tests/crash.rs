@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 
 use super::dying::{Cut, DyingStore};
-use super::world::{World, new_of, run_id, settings, until};
+use super::looks::{new_of, run_id, until};
+use super::world::{World, settings};
 use crate::domain::identity::CredentialState;
 use crate::domain::workflow::Step;
 use crate::engine::{EngineHandle, EngineSettings};

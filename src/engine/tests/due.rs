@@ -4,12 +4,12 @@ use jiff::SignedDuration;
 use keyfall_sdk::ErrorKind;
 use serde_json::json;
 
-use super::runs::append;
+use super::looks::until;
+use super::runs::cancel;
 use super::script::Ask;
-use super::world::{World, until};
-use crate::domain::actor::Actor;
+use super::world::World;
 use crate::domain::due::DueReason;
-use crate::domain::workflow::{EventBody, Run, RunKind, Step};
+use crate::domain::workflow::{Run, RunKind, Step};
 use crate::store::Fact;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -137,14 +137,7 @@ async fn what_a_person_asked_for_and_took_back_is_withdrawn_but_a_compromise_is_
                 (run.row.node.is_none() && run.row.step.as_deref() == Some(step.name())).then_some(run)
             })
             .await;
-            let cancelled = EventBody::CancelRequested {
-                by: Actor::Engine,
-                reason: "not today".to_owned(),
-            };
-            append(&world, &waiting.events, cancelled).await;
-            engine.ring();
-            world.until_status(&live, "unwound").await;
-            engine.shutdown().await;
+            cancel(&world, &live, &waiting, engine).await;
             let (at, why) = world.due_of(&live).await.unwrap();
             if reason == DueReason::Compromised {
                 assert_eq!(why, reason, "{step:?}");

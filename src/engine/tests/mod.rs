@@ -7,6 +7,7 @@ mod clocks;
 mod crash;
 mod due;
 mod dying;
+mod looks;
 mod runs;
 mod schedule;
 mod script;

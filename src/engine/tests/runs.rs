@@ -6,13 +6,15 @@ use jiff::SignedDuration;
 use keyfall_sdk::ErrorKind;
 
 use super::dying::{Cut, DyingStore};
+use super::looks::{new_of, run_id, starts_of, until};
 use super::script::Ask;
-use super::world::{World, new_of, run_id, starts_of, until};
+use super::world::{Live, World};
 use crate::domain::actor::Actor;
 use crate::domain::identity::CredentialState;
 use crate::domain::workflow::{Event, EventBody, Run, Step};
+use crate::engine::EngineHandle;
 use crate::evidence::audit::encode_event;
-use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page};
+use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page, StoredRun};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const FORWARD: [Step; 9] = [
@@ -242,15 +244,20 @@ async fn a_cancel_that_arrives_between_two_steps_is_obeyed_and_loses_no_result()
         (failed && run.row.node.is_none()).then_some(run)
     })
     .await;
+    cancel(&world, &live, &waiting, engine).await;
+    assert_eq!(world.steps.live(), [live.credential].into());
+}
+
+/// A person cancels the run while it waits; answers when it is taken back and the engine is down.
+pub(super) async fn cancel(world: &World, live: &Live, waiting: &StoredRun, engine: EngineHandle) {
     let cancelled = EventBody::CancelRequested {
         by: Actor::Engine,
         reason: "not today".to_owned(),
     };
-    append(&world, &waiting.events, cancelled).await;
+    append(world, &waiting.events, cancelled).await;
     engine.ring();
-    world.until_status(&live, "unwound").await;
+    world.until_status(live, "unwound").await;
     engine.shutdown().await;
-    assert_eq!(world.steps.live(), [live.credential].into());
 }
 
 /// What a use case does: appends an event of a person and wakes the run.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::world::{World, secret_row, settings, until};
+use super::looks::until;
+use super::world::{World, secret_row, settings};
 use crate::domain::ids::SecretId;
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};

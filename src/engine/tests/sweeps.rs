@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 use serde_json::json;
 
-use super::world::{World, settings, until};
+use super::looks::until;
+use super::world::{World, settings};
 use crate::domain::due::DueReason;
 use crate::domain::workflow::{RunKind, RunPlan, Step};
 use crate::engine::EngineSettings;

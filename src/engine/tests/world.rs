@@ -1,7 +1,6 @@
 //! A store on a file of its own with one system, one policy and as many active identities as a test wants, and an engine to start on it.
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use keyfall_sdk::{KeyId, PrincipalRef};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::looks::until;
 use super::script::{Script, approval};
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::actor::Actor;
@@ -19,7 +19,7 @@ use crate::domain::identity::{Credential, CredentialState, Identity, IdentitySta
 use crate::domain::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use crate::domain::planner::{Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Kind, PolicySpec, Resource, Spec};
-use crate::domain::workflow::{EventBody, Run, RunKind, RunPlan, Trigger};
+use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::engine::report::PrepareRuns;
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event, encode_act};
@@ -390,36 +390,5 @@ fn credential(live: &Live, secret: SecretId, at: Timestamp) -> Credential {
         created_at: at,
         proven_at: Some(at),
         expires_at: None,
-    }
-}
-
-pub(super) fn run_id(run: &StoredRun) -> RunId {
-    run.row.id
-}
-
-/// The credential that the run issued.
-pub(super) fn new_of(run: &StoredRun) -> CredentialId {
-    Run::replay(&run.events).unwrap().plan().new.as_ref().unwrap().id
-}
-
-pub(super) fn starts_of(run: &StoredRun, wanted: crate::domain::workflow::Step) -> usize {
-    let is_start = |body: &EventBody| matches!(body, EventBody::Started { step, .. } if *step == wanted);
-    run.events.iter().filter(|event| is_start(&event.body)).count()
-}
-
-/// Asks until there is an answer, for a bounded time.
-pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
-    let mut beat = tokio::time::interval(Duration::from_millis(10));
-    let asking = async {
-        loop {
-            beat.tick().await;
-            if let Some(answer) = ask().await {
-                return answer;
-            }
-        }
-    };
-    match tokio::time::timeout(Duration::from_secs(30), asking).await {
-        Ok(answer) => answer,
-        Err(_) => panic!("in vain waited until {what}"),
     }
 }

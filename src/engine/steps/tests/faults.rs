@@ -6,10 +6,7 @@ use serde_json::json;
 
 use super::{Bench, Live, Turn, fresh};
 use crate::domain::actor::Actor;
-use crate::domain::identity::CredentialState;
-use crate::domain::workflow::{
-    EventBody, Outcome, Path, RegisterChange, Run, RunKind, RunPlan, Step, register_changes,
-};
+use crate::domain::workflow::{EventBody, Outcome, Path, RunKind, RunPlan, Step};
 
 async fn dual() -> (Bench, Live) {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -387,37 +384,4 @@ async fn a_password_that_was_changed_by_hand_is_replaced_by_the_emergency_that_t
         1,
         "what somebody else put there is theirs (P5): {theirs}"
     );
-}
-
-#[tokio::test]
-async fn a_credential_whose_secret_is_lost_is_destroyed_downstream() {
-    for step in [Step::ProveNew, Step::Deliver] {
-        let bench = Bench::new(Strategy::AlternatingAccounts, json!({})).await;
-        let old = bench.provision("app_a").await;
-        let plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(fresh("app_b")));
-        let new = plan.new.clone().unwrap();
-        // Another node takes the run over, and does not find what the first one had in its memory.
-        let mut driven = bench.drive_until(plan, step).await;
-        bench.forget_secret(new.secret);
-        bench.finish(&mut driven).await;
-        let told = format!("{step:?}: {}", driven.text());
-        assert!(matches!(driven.outcome(), Some(Outcome::Unprovable { .. })), "{told}");
-        assert!(bench.provider.account("app_b").is_none(), "{told}");
-        assert!(bench.accepted(&old), "{told}");
-        let mut run = Run::open(&driven.events[0]).unwrap();
-        let mut state = CredentialState::Issued;
-        let mut seen = Vec::new();
-        for event in &driven.events[1..] {
-            run.apply(event).unwrap();
-            for change in register_changes(&run, event) {
-                if let RegisterChange::CredentialState { id, to } = change
-                    && id == new.id
-                {
-                    state = state.to(to).unwrap();
-                    seen.push(state.name());
-                }
-            }
-        }
-        assert_eq!(seen, ["lost", "revoking", "revoked", "unprovable"], "{told}");
-    }
 }

@@ -7,6 +7,7 @@ mod driven;
 mod faults;
 mod guards;
 mod lives;
+mod lost;
 mod pivot;
 mod plans;
 mod second;
