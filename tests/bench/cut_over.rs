@@ -16,7 +16,7 @@ use super::meter::Meter;
 use super::postgres::{Cluster, connect, unique, verifier};
 use super::register::{Member, Register, scratch};
 use super::watch::{Moment, Watched};
-use super::{Size, disk, median};
+use super::{Size, disk, libpq, median};
 
 const CONCURRENCY: usize = 8;
 /// Cut-overs before those that are counted: connections are open then, on both sides, and have done such work before.
@@ -72,29 +72,49 @@ pub(crate) async fn own_share(size: Size) -> Result<()> {
     Ok(())
 }
 
-/// 64 roles, 8 at once, beside the bare statement and login at the same concurrency.
+/// 64 roles, 8 at once, beside the bare statement and login at the same concurrency: by libpq, and by the connector's own code.
 pub(crate) async fn many(size: Size) -> Result<()> {
     let folder = scratch()?;
     let cluster = Cluster::up(folder.path()).await?;
-    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let statements = statements(&cluster, size.runs).await?;
+    let (mut ours, mut bare, mut libpq) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..size.rounds.max(1) {
-        bare.push(bare_once(&cluster, size.runs).await?);
-        ours.push(keyfall_once(&cluster, size.runs).await?);
-        println!(
-            "cut_overs_round keyfall_s={:.0} bare_s={:.0}",
-            ours.last().copied().unwrap_or_default(),
-            bare.last().copied().unwrap_or_default()
-        );
+        let by_libpq = libpq::cut_overs_a_second(&cluster.servers, folder.path(), &statements, CONCURRENCY)?;
+        let by_hand = bare_once(&cluster, size.runs).await?;
+        let by_keyfall = keyfall_once(&cluster, size.runs).await?;
+        println!("cut_overs_round keyfall_s={by_keyfall:.0} libpq_s={by_libpq:.0} bare_s={by_hand:.0}");
+        libpq.push(by_libpq);
+        bare.push(by_hand);
+        ours.push(by_keyfall);
     }
-    let (ours, bare) = (median(ours), median(bare));
+    let (ours, libpq, bare) = (median(ours), median(libpq), median(bare));
     println!(
-        "cut_overs roles={} conc={CONCURRENCY} rounds={} keyfall_s={ours:.0} bare_s={bare:.0} ratio={:.2} {}",
+        "cut_overs roles={} conc={CONCURRENCY} rounds={} keyfall_s={ours:.0} libpq_s={libpq:.0} bare_s={bare:.0} per_libpq={:.2} per_bare={:.2} {}",
         size.runs,
         size.rounds,
+        ours / libpq,
         ours / bare,
         disk::measure(folder.path())?
     );
     Ok(())
+}
+
+/// Roles of their own for libpq, and the statement that puts a ready verifier on each.
+async fn statements(cluster: &Cluster, roles: usize) -> Result<Vec<String>> {
+    let register = cluster.register(&Meter::default(), 1, json!({})).await?;
+    let mut statements = Vec::new();
+    for member in members(cluster, &register, roles).await? {
+        if let Some(idle) = member.idle {
+            let secret = register.draw_secret()?;
+            statements.push(format!(
+                "ALTER ROLE {} LOGIN PASSWORD '{}'",
+                idle.name,
+                verifier(&secret)
+            ));
+        }
+    }
+    register.store.close().await?;
+    Ok(statements)
 }
 
 /// Everything before the cut-over is done when the gate opens: then all runs issue, prove and deliver.

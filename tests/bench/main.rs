@@ -7,6 +7,7 @@ mod cpu;
 mod cut_over;
 mod demo;
 mod disk;
+mod libpq;
 mod meter;
 mod postgres;
 mod register;
