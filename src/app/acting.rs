@@ -77,7 +77,7 @@ impl App {
             credential: None,
             exception: None,
         };
-        let credentials = self.store.credentials_of(identity.id).await?;
+        let credentials = self.store.credentials_in_play(identity.id).await?;
         let opened = self.opened(&world, &identity, &credentials, request, now).await?;
         self.store(opened.commit, "another run of this identity began meanwhile")
             .await?;
@@ -121,7 +121,7 @@ impl App {
         let identity = self.named(name).await?;
         self.check_idle(&identity).await?;
         if identity.state == IdentityState::Requested {
-            check_never_there(&identity, &self.store.credentials_of(identity.id).await?)?;
+            check_never_there(&identity, &self.store.credentials_in_play(identity.id).await?)?;
             let consequences = vec![format!(
                 "{name}: nothing of it is downstream, so it only ends here; the name is never given again"
             )];
@@ -181,13 +181,14 @@ impl App {
         let identity = self.named(name).await?;
         self.check_idle(&identity).await?;
         let credential: CredentialId = credential.parse().map_err(|bad| AppError::invalid(format!("{bad}")))?;
-        let all = self.store.credentials_of(identity.id).await?;
-        let wanted = all.iter().find(|one| one.id == credential);
+        let all = self.store.credentials_in_play(identity.id).await?;
+        let wanted = self.store.credential(credential).await?;
+        let wanted = wanted.filter(|one| one.identity == identity.id);
         let wanted = wanted.ok_or_else(|| AppError::NotFound {
             what: "credential",
             name: credential.to_string(),
         })?;
-        may_be_revoked(wanted, identity.current, &all).map_err(|cannot| AppError::Conflict {
+        may_be_revoked(&wanted, identity.current, &all).map_err(|cannot| AppError::Conflict {
             why: cannot.to_string(),
         })?;
         let consequences = vec![format!(

@@ -121,7 +121,7 @@ impl App {
             ));
         }
         if let Some(known) = known.filter(|_| ask.take_over) {
-            let credentials = self.store.credentials_of(known.id).await?;
+            let credentials = self.store.credentials_in_play(known.id).await?;
             if let Err(cannot) = check_take_over(known, &credentials, RunKind::TakeOver) {
                 problems.push(format!("name: {cannot}"));
             }

@@ -231,7 +231,7 @@ impl App {
         work: &mut Application<'_>,
         identity: &Identity,
     ) -> Result<(), AppError> {
-        check_never_there(identity, &self.store.credentials_of(identity.id).await?)?;
+        check_never_there(identity, &self.store.credentials_in_play(identity.id).await?)?;
         work.commit.guards.push(Guard::NoOpenRun { identity: identity.id });
         work.commit.facts.push(Fact::IdentityState {
             id: identity.id,

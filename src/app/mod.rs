@@ -11,6 +11,7 @@ mod approving;
 mod backups;
 mod checking;
 mod controls;
+mod credentials;
 mod doctor;
 mod error;
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl App {
             None => self.registered(id).await?,
         };
         work.commit.facts.extend(secret.map(|id| Fact::SecretKept { id }));
-        let known = self.store.credentials_of(id).await?;
+        let known = self.store.credentials_in_play(id).await?;
         let credentials = match known
             .into_iter()
             .find(|one| matches!(one.state, CredentialState::Foreign))
@@ -114,7 +114,7 @@ impl App {
         identity: Identity,
         cause: Cause,
     ) -> Result<(), AppError> {
-        let credentials = self.store.credentials_of(identity.id).await?;
+        let credentials = self.store.credentials_in_play(identity.id).await?;
         self.open_with(work, identity, &credentials, cause).await
     }
 

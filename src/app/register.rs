@@ -5,12 +5,10 @@ use std::collections::BTreeMap;
 use keyfall_sdk::PrincipalState;
 use serde::Deserialize;
 
+use super::credentials::credential_view;
 use super::world::World;
-use super::{
-    AccountView, App, AppError, Caller, CredentialView, FindingView, IdentityView, ResourceView, StatusView, Verb,
-    allow,
-};
-use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
+use super::{AccountView, App, AppError, Caller, FindingView, IdentityView, ResourceView, StatusView, Verb, allow};
+use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
 use crate::engine::findings::{KINDS, credential_subject};
@@ -114,12 +112,12 @@ impl App {
         let identity = self.named(name).await?;
         let world = World::read(&*self.store).await?;
         let mut view = identity_view(&identity, &world);
-        let credentials = self.store.credentials_of(identity.id).await?;
+        let credentials = self.store.credentials_in_play(identity.id).await?;
         view.current = credentials
             .iter()
             .find(|one| Some(one.id) == identity.current)
             .map(credential_view);
-        view.credentials = credentials.iter().rev().map(credential_view).collect();
+        view.credentials = self.history(identity.id, &credentials).await?;
         view.open_run = self.store.open_run_of(identity.id).await?.map(|run| run.to_string());
         // What is wrong with it stands under its name, under those of its credentials, and under the run that is stuck.
         let living = credentials.iter().filter(|one| one.state.may_be_live());
@@ -319,26 +317,6 @@ fn identity_view(identity: &Identity, world: &World) -> IdentityView {
         open_run: None,
         findings: Vec::new(),
         spec: None,
-    }
-}
-
-pub(super) fn credential_view(credential: &Credential) -> CredentialView {
-    let note = match &credential.state {
-        CredentialState::Superseded { overlap_ends, .. } => Some(format!("overlap ends {overlap_ends:.0}")),
-        CredentialState::Revoked { settling_until } => Some(format!("settles until {settling_until:.0}")),
-        CredentialState::Dead { proof } => Some(format!("proven dead {:.0}", proof.proven_at())),
-        CredentialState::AliveAfterRevoke { since } => Some(format!("still accepted {since:.0}")),
-        CredentialState::Unprovable { why, .. } => Some(why.clone()),
-        _ => None,
-    };
-    CredentialView {
-        id: credential.id.to_string(),
-        state: credential.state.name().to_owned(),
-        account: credential.principal.name.clone(),
-        key_id: credential.key_id.as_ref().map(|key| key.0.clone()),
-        created_at: credential.created_at,
-        proven_at: credential.proven_at,
-        note,
     }
 }
 

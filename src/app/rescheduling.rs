@@ -73,8 +73,8 @@ impl App {
         before: &World,
         identities: &[(Identity, Identity)],
     ) -> Result<(), AppError> {
-        let ids: Vec<_> = identities.iter().map(|(identity, _)| identity.id).collect();
-        let credentials = self.store.credentials_of_many(&ids).await?;
+        let ids: Vec<_> = identities.iter().filter_map(|(_, is)| is.current).collect();
+        let credentials = self.store.credentials_with(&ids).await?;
         let credentials: BTreeMap<CredentialId, &Credential> = credentials.iter().map(|one| (one.id, one)).collect();
         let mut systems = Systems::new();
         for (was, is) in identities {

@@ -22,7 +22,7 @@ pub struct IdentityView {
     pub due_at: Option<Timestamp>,
     pub due_reason: Option<String>,
     pub current: Option<CredentialView>,
-    /// Only in `describe`: all of them, the latest first.
+    /// Only in `describe`: the latest 100 first, then older ones that may be alive. The receipts of the earlier ones stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub credentials: Vec<CredentialView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -152,7 +152,7 @@ pub(super) fn foreign(env: &Environment, run: &Run, keys: &[String], at: Timesta
         severity: Severity::High,
         owner: &plan.owner,
         text: format!(
-            "the account of {} on `{}` holds credentials that nobody recorded: {}. Find out who made them; Keyfall does not remove what it did not make",
+            "the account of {} on `{}` holds credentials that nobody recorded as alive: {}. Find out who made them; Keyfall does not remove what it did not make",
             plan.identity_name,
             plan.system_name,
             keys.join(", ")

@@ -38,9 +38,10 @@ pub(super) async fn seen_in(
 async fn found(shared: &Shared, run: &Run, reading: &PrincipalReading, at: Timestamp) -> Result<Fact, StoreError> {
     let plan = run.plan();
     let mut unrecorded = unrecorded(run, reading, &[]);
-    // Nearly always the account shows what the run itself made, and nobody needs to be asked.
+    // Nearly always the account shows what the run itself made, and nobody needs to be asked. A key that was proven dead and is there again is
+    // as foreign as one that nobody knows.
     if !unrecorded.is_empty() {
-        let recorded = shared.store.credentials_of(plan.identity).await?;
+        let recorded = shared.store.credentials_in_play(plan.identity).await?;
         unrecorded = self::unrecorded(run, reading, &recorded);
     }
     if unrecorded.is_empty() {

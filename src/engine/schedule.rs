@@ -114,7 +114,7 @@ impl Scheduling<'_> {
         }
         let identities = self.shared.store.identities_with(&ids).await?;
         let mut credentials: HashMap<IdentityId, Vec<Credential>> = HashMap::new();
-        for credential in self.shared.store.credentials_of_many(&ids).await? {
+        for credential in self.shared.store.credentials_in_play_of_many(&ids).await? {
             credentials.entry(credential.identity).or_default().push(credential);
         }
         let mut commits = Vec::new();

@@ -176,7 +176,19 @@ pub trait Store: Send + Sync {
     fn credential(&self, id: CredentialId) -> BoxFuture<'_, Result<Option<Credential>>>;
     /// All credentials that an identity ever had, the oldest first.
     fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>>;
+    /// The newest of them, the newest first.
+    fn latest_credentials(&self, identity: IdentityId, limit: u32) -> BoxFuture<'_, Result<Vec<Credential>>>;
+    /// What a run is planned from, whatever the length of the history: the credentials of the identity that are not proven dead, the current
+    /// one whatever became of it, and of each account the last one that knows the account's immutable id. The oldest first.
+    fn credentials_in_play(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>>;
     /// The same for many identities at once, the oldest first.
+    fn credentials_in_play_of_many<'a>(
+        &'a self,
+        identities: &'a [IdentityId],
+    ) -> BoxFuture<'a, Result<Vec<Credential>>>;
+    /// Those of these ids that there are, in no particular order.
+    fn credentials_with<'a>(&'a self, ids: &'a [CredentialId]) -> BoxFuture<'a, Result<Vec<Credential>>>;
+    /// All that many identities ever had, the oldest first.
     fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>>;
 
     fn resource<'a>(&'a self, kind: Kind, name: &'a str) -> BoxFuture<'a, Result<Option<Resource>>>;

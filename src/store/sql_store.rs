@@ -61,6 +61,15 @@ impl<D: Driver> SqlStore<D> {
         self.driver.read(Select { bounds, map }, Reach::Range).await
     }
 
+    /// On one state of the store, each credential once.
+    async fn in_play(&self, identities: Vec<IdentityId>) -> Result<Vec<Credential>> {
+        let bounds = identities.into_iter().flat_map(credential::in_play).collect();
+        let mut found = self.each(bounds, credential::read).await?;
+        found.sort_by_key(|credential| (credential.created_at, credential.id));
+        found.dedup_by_key(|credential| credential.id);
+        Ok(found)
+    }
+
     fn decode(&self, bytes: &[u8]) -> Result<Event> {
         (self.decode)(bytes).map_err(|why| StoreError::Unreadable { what: "log entry", why })
     }
@@ -194,6 +203,26 @@ impl<D: Driver> Store for SqlStore<D> {
 
     fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
         Box::pin(self.some(credential::of(identity), credential::read))
+    }
+
+    fn latest_credentials(&self, identity: IdentityId, limit: u32) -> BoxFuture<'_, Result<Vec<Credential>>> {
+        Box::pin(self.some(credential::latest(identity, limit), credential::read))
+    }
+
+    fn credentials_in_play(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
+        Box::pin(self.in_play(vec![identity]))
+    }
+
+    fn credentials_in_play_of_many<'a>(
+        &'a self,
+        identities: &'a [IdentityId],
+    ) -> BoxFuture<'a, Result<Vec<Credential>>> {
+        Box::pin(self.in_play(identities.to_vec()))
+    }
+
+    fn credentials_with<'a>(&'a self, ids: &'a [CredentialId]) -> BoxFuture<'a, Result<Vec<Credential>>> {
+        let by_id = |id| credential::BY_ID.with([("id", Value::shown(id))]);
+        Box::pin(self.each(ids.iter().map(by_id).collect(), credential::read))
     }
 
     fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>> {

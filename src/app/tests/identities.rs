@@ -279,3 +279,32 @@ async fn sessions_show_an_uptake_only_where_they_tell_whose_they_are() {
         "only one consumer can be seen by sessions",
     );
 }
+
+/// The history is shown to its last hundred, and of what came before whatever may still be accepted.
+#[tokio::test]
+async fn a_long_history_is_shown_to_its_last_hundred_and_what_may_be_alive() {
+    let world = living("").await;
+    let worker = world.store.identity_named("worker").await.unwrap().unwrap();
+    let mut current = world.store.credentials_of(worker.id).await.unwrap().remove(0);
+    let now = world.env.now();
+    let ours = current.id;
+    let mut left = None;
+    for hour in 1..=150 {
+        current.id = CredentialId::from_uuid(world.env.draw_uuid());
+        current.created_at = now - jiff::SignedDuration::from_hours(hour);
+        current.state = CredentialState::NeverIssued;
+        if hour == 140 {
+            current.state = CredentialState::AliveAfterRevoke { since: now };
+            left = Some(current.id);
+        }
+        world.put(vec![Fact::Credential(current.clone())]).await;
+    }
+    let shown = world.app.identity(&world.caller("ada").await, "worker").await.unwrap();
+    let ids: Vec<&str> = shown.credentials.iter().map(|one| one.id.as_str()).collect();
+    assert_eq!(ids.len(), 101);
+    assert_eq!(
+        (ids[0], ids[100]),
+        (ours.to_string().as_str(), left.unwrap().to_string().as_str())
+    );
+    assert_eq!(shown.current.map(|one| one.id), Some(ours.to_string()));
+}

@@ -34,7 +34,8 @@ pub struct Registered<'a> {
     /// With its name. `None`: no policy selects the identity; the defaults hold.
     pub policy: Option<(&'a str, &'a PolicySpec)>,
     pub destinations: &'a BTreeMap<String, (ResourceId, DestinationSpec)>,
-    /// All credentials that the identity ever had.
+    /// Those that are not proven dead, the current one, and of each account the last that knows its immutable id; the oldest first. Others do
+    /// no harm.
     pub credentials: &'a [Credential],
     pub connector: &'a ConnectorFacts,
     /// What earlier runs saw of credentials whose death was not proven yet; only what was seen at the present endpoints.

@@ -84,6 +84,14 @@ impl Store for DyingStore {
         })
     }
 
+    fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
+        panic!("the whole history of {identity} is read by a run, or to plan one")
+    }
+
+    fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>> {
+        panic!("the whole histories of {identities:?} are read by runs, or to plan them")
+    }
+
     asked! {
         fn claim_runs<'a>(node: &'a str, now: Timestamp, lease: SignedDuration, limit: u32) -> Vec<Claimed>;
         fn renew_leases<'a>(node: &'a str, runs: &'a [(RunId, u64)], until: Timestamp) -> Vec<RunId>;
@@ -104,8 +112,10 @@ impl Store for DyingStore {
         fn identities<'a>(filter: &'a IdentityFilter, page: Page) -> Vec<Identity>;
         fn control_identity<'a>(system: &'a str) -> Option<Identity>;
         fn credential<'a>(id: CredentialId) -> Option<Credential>;
-        fn credentials_of<'a>(identity: IdentityId) -> Vec<Credential>;
-        fn credentials_of_many<'a>(identities: &'a [IdentityId]) -> Vec<Credential>;
+        fn latest_credentials<'a>(identity: IdentityId, limit: u32) -> Vec<Credential>;
+        fn credentials_in_play<'a>(identity: IdentityId) -> Vec<Credential>;
+        fn credentials_in_play_of_many<'a>(identities: &'a [IdentityId]) -> Vec<Credential>;
+        fn credentials_with<'a>(ids: &'a [CredentialId]) -> Vec<Credential>;
         fn resource<'a>(kind: Kind, name: &'a str) -> Option<Resource>;
         fn resources<'a>(kind: Kind) -> Vec<Resource>;
         fn secret<'a>(id: SecretId) -> Option<SecretRow>;

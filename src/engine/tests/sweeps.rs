@@ -1,11 +1,14 @@
 //! What is wrong although nothing happens is found, and what is right again is resolved.
 
 use jiff::SignedDuration;
+use keyfall_sdk::KeyId;
 use serde_json::json;
 
 use super::looks::until;
 use super::world::{World, settings};
 use crate::domain::due::DueReason;
+use crate::domain::identity::{Credential, CredentialState};
+use crate::domain::ids::CredentialId;
 use crate::domain::workflow::{RunKind, RunPlan, Step};
 use crate::engine::EngineSettings;
 use crate::engine::standstill::{Cause, stand_still};
@@ -165,6 +168,24 @@ async fn a_credential_that_nobody_recorded_is_a_finding_until_it_is_gone() {
     world.until_status(&live, "completed").await;
     assert!(world.is_open("foreign", "app").await);
     engine.shutdown().await;
+
+    for (state, is_foreign) in [(CredentialState::NeverIssued, true), (CredentialState::Lost, false)] {
+        let world = World::new().await;
+        let live = world.due("app", HOUR).await;
+        let current = world.store.credential(live.credential).await.unwrap().unwrap();
+        let recorded = Credential {
+            id: CredentialId::from_uuid(world.env.draw_uuid()),
+            key_id: Some(KeyId("grown-again".to_owned())),
+            state,
+            ..current
+        };
+        world.put(vec![Fact::Credential(recorded)]).await;
+        world.steps.plant(&["grown-again"]);
+        let engine = world.start().await;
+        world.until_status(&live, "completed").await;
+        assert_eq!(world.is_open("foreign", "app").await, is_foreign);
+        engine.shutdown().await;
+    }
 
     let world = World::new().await;
     let live = world.due("app", HOUR).await;

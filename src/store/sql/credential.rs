@@ -19,6 +19,25 @@ macro_rules! columns {
 statements! {
     BY_ID = concat!("select ", columns!(), " from credentials where id = $id");
     OF_IDENTITY = concat!("select ", columns!(), " from credentials where identity = $identity order by created_at, id");
+    LIVING = concat!(
+        "select ", columns!(), " from credentials where identity = $identity and state <> 'dead' and state <> 'never_issued' ",
+        "order by created_at, id"
+    );
+    CURRENT = concat!(
+        "select ", columns!(), " from credentials where id = (select current_credential from identities where id = $identity)"
+    );
+    /// From one account's name to the next one's by the index, and of each only the last row.
+    LAST_OF_ACCOUNTS = concat!(
+        "with recursive accounts (name) as (select (select principal from credentials where identity = $identity ",
+        "and principal_id is not null order by principal limit 1) union all select (select principal from credentials ",
+        "where identity = $identity and principal_id is not null and principal > accounts.name order by principal limit 1) ",
+        "from accounts where accounts.name is not null) select ", columns!(), " from credentials where id in ",
+        "(select (select id from credentials where identity = $identity and principal_id is not null ",
+        "and principal = accounts.name order by created_at desc, id desc limit 1) from accounts)"
+    );
+    LATEST = concat!(
+        "select ", columns!(), " from credentials where identity = $identity order by created_at desc, id desc limit $limit"
+    );
     LIFE = "select life from credentials where id = $id";
     INSERT = "insert into credentials (id, identity, principal, principal_id, key_id, secret, state, life, created_at, proven_at, \
         expires_at) values ($id, $identity, $principal, $principal_id, $key_id, $secret, $state, $life, $created_at, $proven_at, \
@@ -127,6 +146,20 @@ pub(crate) fn without_secret(secret: &str) -> Result<Bound> {
 
 pub(crate) fn of(identity: IdentityId) -> Result<Bound> {
     OF_IDENTITY.with([("identity", Value::shown(&identity))])
+}
+
+/// The questions whose answers together are what is in play of an identity. A credential may be in several of them.
+pub(crate) fn in_play(identity: IdentityId) -> [Result<Bound>; 3] {
+    let given = || [("identity", Value::shown(&identity))];
+    [
+        LIVING.with(given()),
+        CURRENT.with(given()),
+        LAST_OF_ACCOUNTS.with(given()),
+    ]
+}
+
+pub(crate) fn latest(identity: IdentityId, limit: u32) -> Result<Bound> {
+    LATEST.with([("identity", Value::shown(&identity)), ("limit", limit.into())])
 }
 
 pub(crate) fn read(row: Row) -> Result<Credential> {

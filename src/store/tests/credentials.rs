@@ -124,3 +124,55 @@ async fn an_account_has_one_open_intent() {
         "{refused:?}"
     );
 }
+
+/// Of an identity that was rotated between two accounts for years, with what is left of one failed rotation among it.
+#[tokio::test]
+async fn what_a_rotation_is_planned_from_does_not_grow_with_the_history() {
+    let test = opened().await;
+    let owner = test.identity("billing").await;
+    let other = test.identity("shipping").await;
+    let mut sizes = Vec::new();
+    for number in 0..400_u32 {
+        let mut one = credential(
+            u128::from(number) + 1_000,
+            if number == 200 { other.id } else { owner.id },
+        );
+        one.created_at = at(i64::from(number));
+        one.principal.name = format!("billing_{}", if number % 2 == 0 { "a" } else { "b" });
+        one.principal.immutable_id = Some(format!("oid-{}", one.principal.name));
+        one.state = match number {
+            100 => CredentialState::AliveAfterRevoke { since: at(101) },
+            300 => CredentialState::NeverIssued,
+            _ => CredentialState::Dead { proof: proof() },
+        };
+        // A failed attempt on an account of which nothing is known.
+        if number == 300 {
+            one.principal.immutable_id = None;
+            one.principal.name = "billing_c".to_owned();
+        }
+        test.put(vec![Fact::Credential(one)]).await;
+        if [150, 250, 399].contains(&number) {
+            let current = Fact::IdentityCurrent {
+                id: owner.id,
+                credential: Some(credential(1_120, owner.id).id),
+            };
+            test.put(vec![current]).await;
+            sizes.push(test.store.credentials_in_play(owner.id).await.unwrap().len());
+        }
+    }
+    assert_eq!(sizes, [4, 4, 4]);
+    let numbers = |found: Vec<crate::domain::identity::Credential>| -> Vec<u128> {
+        found.iter().map(|one| one.id.as_uuid().as_u128()).collect()
+    };
+    // What is still accepted, the current one though it is dead, and the last of each account.
+    let wanted = [1_100, 1_120, 1_398, 1_399];
+    assert_eq!(numbers(test.store.credentials_in_play(owner.id).await.unwrap()), wanted);
+    let both = test
+        .store
+        .credentials_in_play_of_many(&[other.id, owner.id])
+        .await
+        .unwrap();
+    assert_eq!(numbers(both), [1_100, 1_120, 1_200, 1_398, 1_399]);
+    let latest = test.store.latest_credentials(owner.id, 3).await.unwrap();
+    assert_eq!(numbers(latest), [1_399, 1_398, 1_397]);
+}
