@@ -118,5 +118,6 @@ fn terms<'a>(world: &'a World, identity: &Identity, systems: &Systems) -> Option
     let (_, policy, _) = world.policy_of(identity)?;
     let (manifest, facts) = systems.get(&identity.spec.system)?;
     let proof = proof_terms(manifest, Some(policy), facts);
-    Some(DueTerms::new(&policy.rotation, policy.overlap, &proof))
+    let terms = DueTerms::new(&policy.rotation, policy.overlap, &proof);
+    Some(terms.spread_over(policy.spread_window()))
 }

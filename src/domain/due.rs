@@ -81,6 +81,8 @@ pub struct DueTerms<'a> {
     pub rotation: &'a RotationRule,
     /// Overlap, settling and probing: how long a rotation takes until the old credential is proven dead.
     pub takes: SignedDuration,
+    /// What a change of the rule makes due for many at once is spread over this.
+    pub window: SignedDuration,
 }
 
 impl<'a> DueTerms<'a> {
@@ -89,7 +91,13 @@ impl<'a> DueTerms<'a> {
         Self {
             rotation,
             takes: proof.takes(overlap),
+            window: SignedDuration::ZERO,
         }
+    }
+
+    #[must_use]
+    pub fn spread_over(self, window: SignedDuration) -> Self {
+        Self { window, ..self }
     }
 }
 
@@ -256,7 +264,14 @@ pub fn rescheduled(
     let brought_forward = stored.filter(|(_, reason)| *reason == DueReason::PolicyChanged);
     let is_earlier = old.map_or(at <= now, |(old, _)| at < old);
     if is_earlier || brought_forward.is_some_and(|(stored, _)| at <= stored) {
-        let changed_at = brought_forward.map_or(now, |(stored, _)| stored.min(now));
+        // What is over at once is over for all identities of the policy: each has a place of its own, which a further change never moves back.
+        let window = after.0.map_or(SignedDuration::ZERO, |terms| terms.window);
+        let first = if at > now {
+            now
+        } else {
+            place_in(window, now, after.1.identity)
+        };
+        let changed_at = brought_forward.map_or(first, |(stored, _)| stored.min(first));
         let facts = DueFacts {
             policy_changed_at: Some(changed_at),
             ..*after.1
@@ -332,6 +347,15 @@ fn zone_of(rule: &RotationRule) -> Result<TimeZone, BadRule> {
 
 fn parse_cron(text: &str) -> Result<Cron, BadRule> {
     Cron::from_str(text).map_err(|error| BadRule::Cron { why: error.to_string() })
+}
+
+/// The identity's own instant in the window that begins at `from`: never before it, even over identities, the same for ever.
+#[must_use]
+pub fn place_in(window: SignedDuration, from: Timestamp, identity: IdentityId) -> Timestamp {
+    let place = share_of(window.max(SignedDuration::ZERO), 100, identity);
+    // The store keeps microseconds.
+    let place = SignedDuration::from_micros_i128(place.as_micros());
+    from.saturating_add(place).unwrap_or(from)
 }
 
 /// The identity's own place inside `percent` of a length, even over identities and the same for ever.

@@ -1,6 +1,8 @@
 //! Each rule of a due time by its cases, and what a change of policy makes of it. Knows no store and no engine.
 
-use super::{BadRule, Due, DueFacts, DueReason, DueTerms, check_rule, due_of, rescheduled, returning, sooner};
+use super::{
+    BadRule, Due, DueFacts, DueReason, DueTerms, check_rule, due_of, place_in, rescheduled, returning, sooner,
+};
 use crate::domain::ids::IdentityId;
 use crate::domain::resource::RotationRule;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +30,7 @@ fn terms(rotation: &RotationRule) -> DueTerms<'_> {
     DueTerms {
         rotation,
         takes: SignedDuration::from_mins(10),
+        window: SignedDuration::ZERO,
     }
 }
 
@@ -215,6 +218,51 @@ fn a_change_of_policy_that_brings_the_due_time_forward_is_its_reason() {
         changed("2026-01-10T00:00:00Z")
     );
     assert_eq!(change(month, Some(&monthly), None, "2026-01-10T00:00:00Z"), None);
+}
+
+#[test]
+fn what_a_change_of_policy_makes_due_at_once_is_spread_over_its_window() {
+    let window = SignedDuration::from_hours(2);
+    let (monthly, daily, hourly) = (
+        rule(Some("720h"), None),
+        rule(Some("24h"), None),
+        rule(Some("1h"), None),
+    );
+    let now = at("2026-01-10T00:00:00Z");
+    let month = Some((at("2026-01-31T00:00:00Z"), DueReason::MaxAge));
+    let mut places = std::collections::BTreeSet::new();
+    for number in 0..1_000 {
+        let mut one = facts("2026-01-01T00:00:00Z");
+        one.identity = IdentityId::from_uuid(Uuid::from_u128(number));
+        let change = |stored: Option<Due>, before: &RotationRule, after: &RotationRule, now: Timestamp| {
+            let [before, after] = [before, after].map(|rule| Some(terms(rule).spread_over(window)));
+            rescheduled(stored, (before, &one), (after, &one), now)
+                .unwrap()
+                .unwrap()
+        };
+        let (first, reason) = change(month, &monthly, &daily, now);
+        assert_eq!(reason, DueReason::PolicyChanged);
+        assert!(first >= now && first <= now + window, "{first}");
+        assert_eq!(first, place_in(window, now, one.identity));
+        places.insert(first);
+        // A further change never moves it back, however often there is one.
+        let stored = Some((first, reason));
+        let later = now + SignedDuration::from_mins(1);
+        assert_eq!(change(stored, &daily, &hourly, later), (first, reason));
+        // What is not over yet keeps the place that its age gives it.
+        let early = at("2026-01-01T12:00:00Z");
+        let by_age = (at("2026-01-02T00:00:00Z"), DueReason::PolicyChanged);
+        assert_eq!(change(month, &monthly, &daily, early), by_age);
+        // A compromise waits for nobody.
+        one.compromised_at = Some(now);
+        let [before, after] = [&monthly, &daily].map(|rule| Some(terms(rule).spread_over(window)));
+        let leaked = rescheduled(month, (before, &one), (after, &one), now).unwrap();
+        assert!(
+            leaked.is_some_and(|(at, why)| at <= now && why == DueReason::Compromised),
+            "{leaked:?}"
+        );
+    }
+    assert!(places.len() > 990, "{}", places.len());
 }
 
 #[test]

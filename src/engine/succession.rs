@@ -1,5 +1,5 @@
-//! Owners who are gone, and what follows: each identity of theirs is a finding until it has another owner, and what a policy rotates is due at
-//! once, for whoever left may know the secret. Nothing is ever decommissioned for want of an owner.
+//! Owners who are gone, and what follows: each identity of theirs is a finding until it has another owner, and what a policy rotates is due
+//! soon, for whoever left may know the secret: each at its own instant of the policy's window, so that many never come due together. Nothing is ever decommissioned for want of an owner.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::findings::{self, Severity, about_identity};
 use super::housekeeping::{commit_exceptions, open_among};
 use super::register::Snapshot;
 use super::{Shared, record};
-use crate::domain::due::{DueReason, sooner};
+use crate::domain::due::{DueReason, place_in, sooner};
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::resource::{Kind, Spec};
 use crate::evidence::record::ExceptionCause;
@@ -94,7 +94,7 @@ async fn unowned_by(
             );
             let wrong = about_identity(identity, findings::UNOWNED, Severity::High, text);
             facts.push(findings::raised(&shared.env, now, wrong));
-            facts.extend(due_at_once(identity, register, now));
+            facts.extend(due_soon(identity, register, now));
         }
         commit_exceptions(shared, facts, now, ExceptionCause::FragmentedOwnership).await?;
         match found.last() {
@@ -105,13 +105,12 @@ async fn unowned_by(
 }
 
 /// Stored together with the finding, so it happens once for each owner that leaves. A control identity's secret never leaves Keyfall.
-fn due_at_once(identity: &Identity, register: &Snapshot, now: Timestamp) -> Option<Fact> {
-    let is_rotated = identity.state == IdentityState::Active
-        && identity.current.is_some()
-        && !identity.is_control
-        && register.policy_of(identity).is_some();
-    is_rotated.then(|| Fact::IdentityDue {
+fn due_soon(identity: &Identity, register: &Snapshot, now: Timestamp) -> Option<Fact> {
+    let is_rotated = identity.state == IdentityState::Active && identity.current.is_some() && !identity.is_control;
+    let holding = register.policy_of(identity).filter(|_| is_rotated)?;
+    let at = place_in(holding.policy.spread_window(), record::to_micros(now), identity.id);
+    Some(Fact::IdentityDue {
         id: identity.id,
-        due: Some(sooner(identity.due, record::to_micros(now), DueReason::OwnerLeft)),
+        due: Some(sooner(identity.due, at, DueReason::OwnerLeft)),
     })
 }

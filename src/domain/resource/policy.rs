@@ -36,6 +36,15 @@ pub struct PolicySpec {
     pub risk_analysis: Option<String>,
 }
 
+impl PolicySpec {
+    /// Over how long is spread what becomes due for many identities at once, an owner having left or the policy having changed: the window
+    /// that the budget counts in, and never more than a day.
+    #[must_use]
+    pub fn spread_window(&self) -> SignedDuration {
+        self.budget.per.min(SignedDuration::from_hours(24))
+    }
+}
+
 fn quarter_hour() -> SignedDuration {
     SignedDuration::from_mins(15)
 }

@@ -51,7 +51,7 @@ async fn an_identity_that_expires_before_its_age_is_due_is_due_then() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_policy_rotates_is_due_once_when_its_owner_has_left() {
-    let world = World::new().await;
+    let world = World::with_policy(json!({ "budget": { "per": "1s" } })).await;
     let ours = world.due("ours", -HOUR * 20).await;
     let unselected = world.due("unselected", -HOUR * 20).await;
     let other = world.due("other", -HOUR * 20).await;
@@ -73,6 +73,60 @@ async fn what_a_policy_rotates_is_due_once_when_its_owner_has_left() {
     assert_eq!(world.due_of(&ours).await.unwrap().1, DueReason::MaxAge);
     assert_eq!(world.due_of(&unselected).await, before);
     assert!(world.run_of(&other).await.is_none());
+}
+
+/// Each has its own instant in the window in which the policy's budget counts, and keeps it; none waits for longer than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_leaves_behind_does_not_come_due_in_one_instant() {
+    let world =
+        World::with_policy(json!({ "autonomy": "observe", "budget": { "destructive": 100, "per": "2h" } })).await;
+    world.put(vec![world.owner("leaving")]).await;
+    let mut all = Vec::new();
+    for number in 0..1_000 {
+        let live = world.due(&format!("app-{number}"), -HOUR * 20).await;
+        world.change(&live, |one| one.spec.owner = "leaving".to_owned()).await;
+        all.push(live);
+    }
+    let leaked = world.due("leaked", -HOUR * 20).await;
+    let soon = super::super::record::to_micros(world.env.now() + MINUTE);
+    let compromised = Some((soon, DueReason::Compromised));
+    world
+        .put(vec![Fact::IdentityDue {
+            id: leaked.id,
+            due: compromised,
+        }])
+        .await;
+    world.change(&leaked, |one| one.spec.owner = "leaving".to_owned()).await;
+    let before = world.env.now();
+    let engine = world.start().await;
+    world.retire_owner("leaving").await;
+    world.until_open("unowned", "leaked", true).await;
+    world.until_open("unowned", "app-999", true).await;
+    let after = world.env.now();
+    let mut places = std::collections::BTreeMap::new();
+    for live in &all {
+        let (at, reason) = world.due_of(live).await.unwrap();
+        assert_eq!(reason, DueReason::OwnerLeft);
+        assert!(at >= before && at <= after + HOUR * 2, "{at}");
+        places.insert(at, live.id);
+    }
+    assert!(places.len() > 990, "{}", places.len());
+    let widest = places.keys().zip(places.keys().skip(10));
+    let widest = widest.map(|(one, tenth)| tenth.duration_since(*one)).min().unwrap();
+    assert!(widest > SignedDuration::from_secs(1), "ten within {widest}");
+    assert_eq!(world.due_of(&leaked).await, compromised);
+
+    // Another owner leaves, and passes look at all of them again: nothing is moved.
+    let last = world.due("last", -HOUR * 20).await;
+    world.put(vec![world.owner("following")]).await;
+    world.change(&last, |one| one.spec.owner = "following".to_owned()).await;
+    world.retire_owner("following").await;
+    world.until_open("unowned", "last", true).await;
+    engine.shutdown().await;
+    for (at, id) in &places {
+        let identity = world.store.identity(*id).await.unwrap().unwrap();
+        assert_eq!(identity.due, Some((*at, DueReason::OwnerLeft)));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
