@@ -2,7 +2,6 @@
 //! plan that another person signs.
 
 use super::planning::Draft;
-use super::world::World;
 use super::{App, AppError, Caller, PlanView, RunView, Verb, allow};
 use crate::domain::actor::Approval;
 use crate::domain::due::DueReason;
@@ -42,12 +41,13 @@ impl App {
         if ask.emergency {
             return self.emergency(caller, identity, ask).await;
         }
-        let world = World::read(&*self.store).await?;
-        let standing = world
+        let landscape = self.landscape().await?;
+        let standing = landscape
             .policy_of(&identity)
-            .and_then(|(_, policy, approved)| standing(policy.autonomy, approved))
+            .and_then(|holding| standing(holding.policy.autonomy, holding.approved))
             .filter(|approval| approval.solo || !is_signed_by(approval, caller));
-        let in_bounds = ask.exception.is_none() && !identity.spec.privileged && !world.is_contested(&identity);
+        let in_bounds =
+            ask.exception.is_none() && !identity.spec.privileged && landscape.conflict_of(&identity).is_none();
         // A policy that somebody signed who has retired since allows nothing; this rotation is then approved by name.
         let standing = match standing.filter(|_| in_bounds) {
             Some(approval) if self.prepare.check_approval(&approval).await.is_ok() => Some(approval),
@@ -78,7 +78,7 @@ impl App {
             exception: None,
         };
         let credentials = self.store.credentials_in_play(identity.id).await?;
-        let opened = self.opened(&world, &identity, &credentials, request, now).await?;
+        let opened = self.opened(&landscape, &identity, &credentials, request, now).await?;
         self.store(opened.commit, "another run of this identity began meanwhile")
             .await?;
         self.bell.ring();

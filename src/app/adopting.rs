@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyfall_sdk::{SecretValue, Strategy};
 
+use super::landscape::system_in;
 use super::planning::{Draft, PLAN_LIFE};
-use super::world::World;
 use super::{App, AppError, Caller, PlanView, Verb, allow};
 use crate::domain::identity::Identity;
 use crate::domain::ids::{IdentityId, SecretId};
@@ -41,8 +41,8 @@ impl App {
     pub async fn adopt(&self, caller: &Caller, ask: AdoptAsk) -> Result<PlanView, AppError> {
         allow(caller, Verb::AskRun)?;
         let now = self.env.now();
-        let world = World::read(&*self.store).await?;
-        let (_, system) = world.system(&ask.system)?;
+        let landscape = self.landscape().await?;
+        let (_, system) = system_in(&landscape, &ask.system)?;
         let known = self.store.identity_named(&ask.name).await?;
         let problems = self.adoption_problems(&ask, system, known.as_ref(), now).await?;
         if !problems.is_empty() {

@@ -7,11 +7,11 @@ use super::acting::check_never_there;
 use super::opening::Cause;
 use super::people::enrolled_token;
 use super::stopping::{lift, rearm};
-use super::world::World;
 use super::{App, AppError, Caller, Deed};
 use crate::domain::actor::Approval;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::landscape::Landscape;
 use crate::domain::plan::{Action, Change, ChangeTarget, Plan};
 use crate::domain::resource::{Kind, Resource, Spec};
 use crate::domain::workflow::{RunKind, Trigger};
@@ -22,7 +22,7 @@ use crate::store::{Commit, Committed, Fact, Guard, PersonRow, PlanRow, PlanStatu
 pub(super) struct Application<'a> {
     pub(super) plan: &'a Plan,
     pub(super) approval: &'a Approval,
-    pub(super) world: World,
+    pub(super) landscape: Landscape,
     pub(super) now: Timestamp,
     pub(super) commit: Commit,
     pub(super) runs: Vec<String>,
@@ -51,15 +51,15 @@ impl App {
         let mut deed = Deed::new("plan_applied", json!({ "plan": row.id, "digest": row.digest }));
         deed.approval = Some(approval);
         commit.log.push(self.entry(caller, now, deed));
-        let world = World::read(&*self.store).await?.with(&plan.changes, Some(approval));
-        let problems = self.occupied(&world, &plan.changes, &plan.actions).await?;
+        let landscape = self.landscape().await?.with(&plan.changes, Some(approval));
+        let problems = self.occupied(&landscape, &plan.changes, &plan.actions).await?;
         if !problems.is_empty() {
             return Err(AppError::Invalid { problems });
         }
         let mut work = Application {
             plan,
             approval,
-            world,
+            landscape,
             now,
             commit,
             runs: Vec::new(),

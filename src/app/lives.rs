@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use super::world::World;
+use super::landscape::system_in;
 use super::{App, AppError};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, SecretId};
+use crate::domain::landscape::Landscape;
 use crate::domain::planner::Lives;
 use crate::domain::revoking::was_ended;
 use crate::domain::workflow::Run;
@@ -20,13 +21,13 @@ impl App {
         &self,
         identity: &Identity,
         credentials: &[Credential],
-        world: &World,
+        landscape: &Landscape,
     ) -> Result<Lives, AppError> {
         let ended = credentials.iter().filter(|one| was_ended(&one.state));
         let mut wanted: BTreeMap<CredentialId, SecretId> =
             ended.filter_map(|one| Some((one.id, one.secret?))).collect();
         let mut lives = Lives::new();
-        let (_, system) = world.system(&identity.spec.system)?;
+        let (_, system) = system_in(landscape, &identity.spec.system)?;
         let endpoints = system
             .endpoint_digest()
             .map_err(|error| AppError::internal("endpoints could not be hashed", &error))?;

@@ -5,9 +5,10 @@ use keyfall_sdk::{Confirmation, DeliverCall, SecretValue};
 
 use super::checking::destination_connector;
 use super::doctor::context;
+use super::landscape::system_in;
 use super::planning::Means;
-use super::world::World;
 use super::{App, AppError};
+use crate::domain::landscape::Landscape;
 use crate::domain::plan::{Action, Change, ChangeTarget};
 use crate::domain::planner::{delivery_fields, merged};
 use crate::domain::resource::{DeliverySpec, IdentitySpec, Spec};
@@ -17,10 +18,10 @@ const NOBODYS: &str = "keyfall looks here before it writes";
 
 impl App {
     /// The places that are occupied by something that is not ours, of those that these changes and provisionings would write to for the first
-    /// time. `world` is the register with the changes.
+    /// time. `landscape` is the register with the changes.
     pub(super) async fn occupied(
         &self,
-        world: &World,
+        landscape: &Landscape,
         changes: &[Change],
         actions: &[Action],
     ) -> Result<Vec<String>, AppError> {
@@ -37,7 +38,7 @@ impl App {
                     .any(|known| known.destination == one.destination && known.target == one.target)
             };
             for delivery in after.deliver_to.iter().filter(|one| !is_known(one)) {
-                problems.extend(self.look(world, &change.name, after, delivery).await);
+                problems.extend(self.look(landscape, &change.name, after, delivery).await);
             }
         }
         for action in actions {
@@ -51,18 +52,24 @@ impl App {
             // It was taken back, and somebody may have used the place since.
             let spec = self.registered(*identity).await?.spec;
             for delivery in &spec.deliver_to {
-                problems.extend(self.look(world, name, &spec, delivery).await);
+                problems.extend(self.look(landscape, name, &spec, delivery).await);
             }
         }
         Ok(problems)
     }
 
-    async fn look(&self, world: &World, name: &str, spec: &IdentitySpec, delivery: &DeliverySpec) -> Option<String> {
+    async fn look(
+        &self,
+        landscape: &Landscape,
+        name: &str,
+        spec: &IdentitySpec,
+        delivery: &DeliverySpec,
+    ) -> Option<String> {
         if delivery.replace {
             return None;
         }
-        let (_, system) = world.system(&spec.system).ok()?;
-        let destination = world.destination(&delivery.destination)?;
+        let (_, system) = system_in(landscape, &spec.system).ok()?;
+        let destination = landscape.destination(&delivery.destination)?;
         let means = Means {
             kinds: &self.kinds,
             grants: &self.settings.grants,

@@ -18,6 +18,7 @@ mod error;
 mod examples_tests;
 mod following;
 mod kek;
+mod landscape;
 mod lives;
 mod log;
 mod looking;
@@ -39,7 +40,6 @@ mod stopping;
 mod tests;
 mod views;
 mod wording;
-mod world;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use keyfall_sdk::PrincipalRef;
 
 use super::applying::Application;
-use super::world::World;
+use super::landscape::system_in;
 use super::{App, AppError};
 use crate::domain::actor::Actor;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
+use crate::domain::landscape::Landscape;
 use crate::domain::planner::{Drawn, Lives, RunRequest};
 use crate::domain::workflow::{RunKind, Trigger};
 use crate::engine::opening;
@@ -138,7 +139,7 @@ impl App {
             exception: cause.exception,
         };
         let opened = self
-            .opened(&work.world, &identity, credentials, request, work.now)
+            .opened(&work.landscape, &identity, credentials, request, work.now)
             .await?;
         work.runs.push(opened.run.to_string());
         work.commit.guards.extend(opened.commit.guards);
@@ -150,7 +151,7 @@ impl App {
     /// The commit that opens a run, with a fresh secret sealed where the run issues one.
     pub(super) async fn opened(
         &self,
-        world: &World,
+        landscape: &Landscape,
         identity: &Identity,
         credentials: &[Credential],
         request: RunRequest,
@@ -161,7 +162,7 @@ impl App {
             system: system.clone(),
             why,
         };
-        let (resource, _) = world.system(system)?;
+        let (resource, _) = system_in(landscape, system)?;
         let facts = self.prepare.connector_facts(resource).await.map_err(failed)?;
         let drawn = Drawn {
             run: RunId::from_uuid(self.env.draw_uuid()),
@@ -170,11 +171,15 @@ impl App {
             now,
         };
         let lives = match request.kind {
-            RunKind::Revoke | RunKind::Decommission => self.lives_of(identity, credentials, world).await?,
+            RunKind::Revoke | RunKind::Decommission => self.lives_of(identity, credentials, landscape).await?,
             _ => Lives::new(),
         };
         let known = (credentials, &lives);
-        let run_plan = world.plan_run(identity, known, &facts, request, drawn)?;
+        let run_plan = landscape
+            .plan_run(identity, known, &facts, request, drawn)
+            .map_err(|cannot| AppError::Conflict {
+                why: cannot.to_string(),
+            })?;
         let secret = run_plan
             .new
             .is_some()

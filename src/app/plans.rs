@@ -12,7 +12,6 @@ use super::planning::{Draft, Means, PLAN_LIFE, Present, draft, draw_plan_id};
 use super::positions::told;
 use super::register::{PageQuery, page};
 use super::wording::{action_line, diff_lines};
-use super::world::World;
 use super::{App, AppError, ApprovalView, Caller, Deed, PlanView, Verb, allow};
 use crate::domain::identity::IdentityState;
 use crate::domain::ids::PlanId;
@@ -44,8 +43,8 @@ impl App {
         let draft = draft(manifests, &present, &means).map_err(|problems| AppError::Invalid {
             problems: told(&files, &problems),
         })?;
-        let world = World::read(&*self.store).await?.with(&draft.changes, None);
-        let problems = self.occupied(&world, &draft.changes, &draft.actions).await?;
+        let landscape = self.landscape().await?.with(&draft.changes, None);
+        let problems = self.occupied(&landscape, &draft.changes, &draft.actions).await?;
         if !problems.is_empty() {
             return Err(AppError::Invalid { problems });
         }

@@ -6,9 +6,10 @@ use keyfall_sdk::PrincipalState;
 use serde::Deserialize;
 
 use super::credentials::credential_view;
-use super::world::World;
+use super::landscape::system_in;
 use super::{AccountView, App, AppError, Caller, FindingView, IdentityView, ResourceView, StatusView, Verb, allow};
 use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::landscape::Landscape;
 use crate::domain::resource::{IdentityKind, Kind, Resource, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
 use crate::engine::findings::{KINDS, credential_subject};
@@ -98,9 +99,12 @@ impl App {
             name_prefix: query.prefix,
             with_control: query.with_control,
         };
-        let world = World::read(&*self.store).await?;
+        let landscape = self.landscape().await?;
         let found = self.store.identities(&filter, page(page_query)).await?;
-        Ok(found.iter().map(|identity| identity_view(identity, &world)).collect())
+        Ok(found
+            .iter()
+            .map(|identity| identity_view(identity, &landscape))
+            .collect())
     }
 
     /// Everything about one identity.
@@ -110,8 +114,8 @@ impl App {
     pub async fn identity(&self, caller: &Caller, name: &str) -> Result<IdentityView, AppError> {
         allow(caller, Verb::Read)?;
         let identity = self.named(name).await?;
-        let world = World::read(&*self.store).await?;
-        let mut view = identity_view(&identity, &world);
+        let landscape = self.landscape().await?;
+        let mut view = identity_view(&identity, &landscape);
         let credentials = self.store.credentials_in_play(identity.id).await?;
         view.current = credentials
             .iter()
@@ -201,7 +205,7 @@ impl App {
     /// When the system does not answer.
     pub async fn discover(&self, caller: &Caller, system: &str) -> Result<Vec<AccountView>, AppError> {
         allow(caller, Verb::Examine)?;
-        World::read(&*self.store).await?.system(system)?;
+        system_in(&self.landscape().await?, system)?;
         let registered = self.accounts_registered(system).await?;
         let found = self.accounts_downstream(system).await?;
         Ok(found
@@ -293,7 +297,7 @@ fn resource_kind(name: &str) -> Result<Kind, AppError> {
     })
 }
 
-fn identity_view(identity: &Identity, world: &World) -> IdentityView {
+fn identity_view(identity: &Identity, landscape: &Landscape) -> IdentityView {
     let spec = &identity.spec;
     let kind = serde_json::to_value(spec.kind)
         .ok()
@@ -309,7 +313,7 @@ fn identity_view(identity: &Identity, world: &World) -> IdentityView {
         expires: spec.expires,
         version: identity.version,
         labels: identity.labels.clone(),
-        policy: world.policy_of(identity).map(|(name, _, _)| name.to_owned()),
+        policy: landscape.policy_of(identity).map(|holding| holding.name.to_owned()),
         due_at: identity.due.map(|(at, _)| at),
         due_reason: identity.due.map(|(_, reason)| reason.name().to_owned()),
         current: None,

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::applying::Application;
-use super::world::World;
+use super::landscape::system_in;
 use super::{App, AppError};
 use crate::domain::due::{DueFacts, DueTerms, rescheduled};
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::CredentialId;
+use crate::domain::landscape::Landscape;
 use crate::domain::plan::ChangeTarget;
 use crate::domain::planner::{ConnectorFacts, proof_terms};
 use crate::domain::resource::{Kind, Spec, SystemManifest};
@@ -20,7 +21,7 @@ impl App {
     pub(super) async fn reschedule(&self, work: &mut Application<'_>) -> Result<(), AppError> {
         let policies = work.plan.changes.iter().filter(|change| change.kind == Kind::Policy);
         let changed: BTreeSet<&str> = policies.map(|change| change.name.as_str()).collect();
-        let before = World::read(&*self.store).await?;
+        let before = self.landscape().await?;
         let own = self.changed_identities(work).await?;
         self.reschedule_these(work, &before, &own).await?;
         if changed.is_empty() {
@@ -33,12 +34,12 @@ impl App {
             let Some(last) = found.last() else { return Ok(()) };
             page.after = Some(last.name.clone());
             let touched = |identity: &&Identity| {
-                let under = |world: &World| {
-                    world
+                let under = |landscape: &Landscape| {
+                    landscape
                         .policy_of(identity)
-                        .is_some_and(|(name, ..)| changed.contains(name))
+                        .is_some_and(|holding| changed.contains(holding.name))
                 };
-                !own.contains(&identity.id) && (under(&work.world) || under(&before))
+                !own.contains(&identity.id) && (under(&work.landscape) || under(&before))
             };
             let touched: Vec<_> = found
                 .iter()
@@ -70,7 +71,7 @@ impl App {
     async fn reschedule_these(
         &self,
         work: &mut Application<'_>,
-        before: &World,
+        before: &Landscape,
         identities: &[(Identity, Identity)],
     ) -> Result<(), AppError> {
         let ids: Vec<_> = identities.iter().filter_map(|(_, is)| is.current).collect();
@@ -81,17 +82,17 @@ impl App {
             let current = is.current.and_then(|id| credentials.get(&id));
             let Some(current) = current else { continue };
             let system = &is.spec.system;
-            let has_policy = [before, &work.world]
+            let has_policy = [before, &work.landscape]
                 .into_iter()
                 .zip([was, is])
-                .any(|(world, identity)| world.policy_of(identity).is_some());
+                .any(|(landscape, identity)| landscape.policy_of(identity).is_some());
             if has_policy && !systems.contains_key(system) {
-                systems.insert(system.clone(), self.facts_of(&work.world, system).await?);
+                systems.insert(system.clone(), self.facts_of(&work.landscape, system).await?);
             }
             let due = rescheduled(
                 was.due,
                 (terms(before, was, &systems), &DueFacts::standing(was, current)),
-                (terms(&work.world, is, &systems), &DueFacts::standing(is, current)),
+                (terms(&work.landscape, is, &systems), &DueFacts::standing(is, current)),
                 work.now,
             );
             let due = due.map_err(|bad| AppError::invalid(format!("rotation: {bad}")))?;
@@ -100,8 +101,12 @@ impl App {
         Ok(())
     }
 
-    async fn facts_of(&self, world: &World, system: &str) -> Result<(SystemManifest, ConnectorFacts), AppError> {
-        let (resource, manifest) = world.system(system)?;
+    async fn facts_of(
+        &self,
+        landscape: &Landscape,
+        system: &str,
+    ) -> Result<(SystemManifest, ConnectorFacts), AppError> {
+        let (resource, manifest) = system_in(landscape, system)?;
         let facts = self.prepare.connector_facts(resource).await;
         let facts = facts.map_err(|why| AppError::Downstream {
             system: system.to_owned(),
@@ -113,9 +118,9 @@ impl App {
 
 type Systems = BTreeMap<String, (SystemManifest, ConnectorFacts)>;
 
-/// The terms of the policy that holds in this world, as a run under it would pin them.
-fn terms<'a>(world: &'a World, identity: &Identity, systems: &Systems) -> Option<DueTerms<'a>> {
-    let (_, policy, _) = world.policy_of(identity)?;
+/// The terms of the policy that holds in this landscape, as a run under it would pin them.
+fn terms<'a>(landscape: &'a Landscape, identity: &Identity, systems: &Systems) -> Option<DueTerms<'a>> {
+    let policy = landscape.policy_of(identity)?.policy;
     let (manifest, facts) = systems.get(&identity.spec.system)?;
     let proof = proof_terms(manifest, Some(policy), facts);
     let terms = DueTerms::new(&policy.rotation, policy.overlap, &proof);

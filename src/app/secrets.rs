@@ -8,7 +8,7 @@ use keyfall_sdk::SecretValue;
 use serde_json::json;
 
 use super::applying::Application;
-use super::world::World;
+use super::landscape::reach_of;
 use super::{App, AppError, Caller, Deed, SecretView, Verb, allow};
 use crate::domain::digest::Digest;
 use crate::domain::ids::SecretId;
@@ -37,7 +37,7 @@ impl App {
         }
         let now = self.env.now();
         let register = self.store.setting(REGISTER_VERSION).await?;
-        let reach = World::read(&*self.store).await?.reach_of(name)?;
+        let reach = reach_of(&self.landscape().await?, name)?;
         let earlier = self.store.secret_named(name).await?;
         let version = earlier.as_ref().map_or(1, |row| row.version.saturating_add(1));
         let id = SecretId::from_uuid(self.env.draw_uuid());
@@ -106,7 +106,7 @@ impl App {
             let Some(row) = self.store.secret_named(name).await? else {
                 continue;
             };
-            let reach = work.world.reach_of(name)?;
+            let reach = reach_of(&work.landscape, name)?;
             if row.endpoint_digest != reach {
                 let resealed = self.resealed(row.id, reach, work.now).await?;
                 work.commit.facts.extend(resealed.map(Fact::SecretResealed));

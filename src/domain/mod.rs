@@ -8,6 +8,7 @@ pub mod digest;
 pub mod due;
 pub mod identity;
 pub mod ids;
+pub mod landscape;
 pub mod length;
 pub mod plan;
 pub mod planner;

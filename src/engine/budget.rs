@@ -41,6 +41,11 @@ pub(super) fn scope(run: &Run, policy: Option<&str>) -> String {
     }
 }
 
+/// The policy of a scope. What a system without one is counted under is the name of none.
+pub(super) fn policy_of(scope: &str) -> &str {
+    scope.split_once(':').map_or(scope, |(_, policy)| policy)
+}
+
 /// The guard and the spending of one destructive action.
 pub(super) fn spend(scope: String, budget: &Budget, now: Timestamp) -> (Guard, Fact) {
     let since = now.saturating_sub(budget.per).unwrap_or(Timestamp::MIN);

@@ -138,7 +138,7 @@ impl Driver {
     }
 
     async fn perform(&mut self, step: Step, attempt: u32, observe_first: bool) -> Result<Option<Left>, Stop> {
-        let register = self.shared.register.snapshot(&*self.shared.store).await?;
+        let register = self.shared.register.recent(&*self.shared.store).await?;
         let system = self.run.plan().system_name.clone();
         let limits = register.limits_of(&system);
         let slot = match self.shared.limits.slot(&system, &limits, self.now(), PATIENCE).await {

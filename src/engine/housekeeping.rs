@@ -129,7 +129,7 @@ pub(super) async fn look_at_expiry(shared: &Arc<Shared>) -> Result<u32, StoreErr
 async fn renew_control(shared: &Shared, mut identity: Identity, now: Timestamp) -> Result<(), StoreError> {
     let register = shared.register.current(&*shared.store).await?;
     let system = register.system(&identity.spec.system);
-    let Some(approval) = system.and_then(|system| system.approved.as_ref()) else {
+    let Some(approval) = system.and_then(|(system, _)| system.approved.as_ref()) else {
         return Ok(());
     };
     let guard = Guard::IdentityAt {

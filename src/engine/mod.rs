@@ -68,7 +68,7 @@ pub use facts::facts_by_hand;
 pub use housekeeping::LAST_BACKUP;
 pub use opening::opening;
 pub use pass::PassReport;
-pub use register::REGISTER_VERSION;
+pub use register::{REGISTER_VERSION, landscape};
 use report::{PerformSteps, PrepareRuns};
 
 /// How this node works.

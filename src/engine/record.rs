@@ -10,10 +10,10 @@ use super::driver::{Driver, Left};
 use super::facts::facts_of;
 use super::lease::renew;
 use super::outbox::{Extra, Flushed, Then};
-use super::register::Snapshot;
 use crate::domain::control::control_rotation;
 use crate::domain::due::own_end;
 use crate::domain::identity::Identity;
+use crate::domain::landscape::Landscape;
 use crate::domain::resource::Budget;
 use crate::domain::workflow::{Event, EventBody, IllegalEvent, Run, RunStatus, StuckBecause};
 use crate::store::{Fact, StoreError};
@@ -54,7 +54,7 @@ pub(super) enum Written {
 /// What is known of the run's identity, read once when it is needed.
 pub(super) struct Subject {
     identity: Option<Identity>,
-    register: Arc<Snapshot>,
+    register: Arc<Landscape>,
 }
 
 impl Subject {

@@ -11,14 +11,14 @@ use tokio::time::Instant;
 use super::findings::{self, Severity, about_identity};
 use super::opening::opening;
 use super::pass::PassReport;
-use super::register::{Holding, Snapshot};
 use super::{Shared, housekeeping, measure, record};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PlanId, RunId, SecretId};
-use crate::domain::planner::{ConnectorFacts, Drawn, Lives, Registered, RunRequest, plan_run};
-use crate::domain::resource::{Autonomy, Spec};
+use crate::domain::landscape::Landscape;
+use crate::domain::planner::{ConnectorFacts, Drawn, Lives, RunRequest};
+use crate::domain::resource::Autonomy;
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::evidence::record::ExceptionCause;
 use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
@@ -48,7 +48,7 @@ struct SystemFacts {
 pub(super) struct Scheduling<'a> {
     shared: &'a Arc<Shared>,
     memory: &'a mut Memory,
-    register: Arc<Snapshot>,
+    register: Arc<Landscape>,
     systems: HashMap<String, SystemFacts>,
     /// By the plan that was approved: all standing approvals of one plan are the same.
     approvals: HashMap<PlanId, Result<(), String>>,
@@ -190,7 +190,7 @@ impl Scheduling<'_> {
             }));
         }
         self.learn(&identity.spec.system).await?;
-        let plan = self.plan(identity, due, credentials, holding, approval, now);
+        let plan = self.plan(identity, due, credentials, approval, now);
         Ok(plan.and_then(|plan| self.commit(plan)).map_err(|why| Held {
             kind: findings::CANNOT_PLAN,
             severity: Severity::High,
@@ -203,28 +203,15 @@ impl Scheduling<'_> {
         identity: &Identity,
         due: &DueIdentity,
         credentials: &[Credential],
-        holding: Option<Holding<'_>>,
         approval: Approval,
         now: Timestamp,
     ) -> Result<RunPlan, String> {
         let name = &identity.spec.system;
-        let unregistered = || format!("system `{name}` is not registered");
-        let resource = self.register.system(name).ok_or_else(unregistered)?;
-        let Spec::System(system) = &resource.spec else {
-            return Err(unregistered());
-        };
-        let facts = self.systems.get(name).ok_or_else(unregistered)?;
-        let registered = Registered {
-            identity,
-            system_id: resource.id,
-            system,
-            policy: holding.map(|holding| (holding.name, holding.policy)),
-            destinations: &self.register.destinations,
-            credentials,
-            connector: facts.connector.as_ref().map_err(Clone::clone)?,
-            // A rotation ends a credential that is in use, and tries it itself.
-            lives: &Lives::new(),
-        };
+        let facts = self.systems.get(name);
+        let facts = facts.ok_or_else(|| format!("system `{name}` is not registered"))?;
+        let connector = facts.connector.as_ref().map_err(Clone::clone)?;
+        // A rotation ends a credential that is in use, and tries it itself.
+        let known = (credentials, &Lives::new());
         let request = RunRequest {
             kind: RunKind::Rotate,
             trigger: Trigger::Schedule,
@@ -241,7 +228,8 @@ impl Scheduling<'_> {
             secret: SecretId::from_uuid(env.draw_uuid()),
             now,
         };
-        let plan = plan_run(&registered, request, drawn).map_err(|error| error.to_string())?;
+        let plan = self.register.plan_run(identity, known, connector, request, drawn);
+        let plan = plan.map_err(|cannot| cannot.to_string())?;
         Ok(RunPlan {
             due_at: Some(due.due_at),
             ..plan
@@ -269,7 +257,7 @@ impl Scheduling<'_> {
         if self.systems.contains_key(system) {
             return Ok(());
         }
-        let Some(resource) = self.register.system(system) else {
+        let Some((resource, _)) = self.register.system(system) else {
             return Ok(());
         };
         let facts = SystemFacts {
@@ -281,7 +269,7 @@ impl Scheduling<'_> {
 }
 
 /// The standing approval under which the engine may rotate the identity by itself, or why it may not.
-fn may_open(identity: &Identity, register: &Snapshot, now: Timestamp) -> Result<Approval, Held> {
+fn may_open(identity: &Identity, register: &Landscape, now: Timestamp) -> Result<Approval, Held> {
     let standing = |approved: &Approval| Approval {
         standing: true,
         ..approved.clone()
@@ -289,7 +277,7 @@ fn may_open(identity: &Identity, register: &Snapshot, now: Timestamp) -> Result<
     if identity.is_control {
         // Powerless and Keyfall's own: what allowed its system allows its rotations, whatever policies say of the system's identities.
         let system = register.system(&identity.spec.system);
-        let approved = system.and_then(|system| system.approved.as_ref());
+        let approved = system.and_then(|(system, _)| system.approved.as_ref());
         return approved
             .map(standing)
             .ok_or_else(|| wanted(identity, "its system was not approved by anybody"));

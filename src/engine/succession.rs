@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::findings::{self, Severity, about_identity};
 use super::housekeeping::{commit_exceptions, open_among};
-use super::register::Snapshot;
 use super::{Shared, record};
 use crate::domain::due::{DueReason, place_in, sooner};
 use crate::domain::identity::{Identity, IdentityState};
+use crate::domain::landscape::Landscape;
 use crate::domain::resource::{Kind, Spec};
 use crate::evidence::record::ExceptionCause;
 use crate::store::{Fact, IdentityFilter, Page, StoreError};
@@ -55,7 +55,7 @@ impl Owners {
     pub(super) async fn look_for_unowned(
         &self,
         shared: &Shared,
-        register: &Snapshot,
+        register: &Landscape,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut last = String::new();
@@ -71,7 +71,7 @@ impl Owners {
 
 async fn unowned_by(
     shared: &Shared,
-    register: &Snapshot,
+    register: &Landscape,
     owner: &str,
     why: &str,
     now: Timestamp,
@@ -105,7 +105,7 @@ async fn unowned_by(
 }
 
 /// Stored together with the finding, so it happens once for each owner that leaves. A control identity's secret never leaves Keyfall.
-fn due_soon(identity: &Identity, register: &Snapshot, now: Timestamp) -> Option<Fact> {
+fn due_soon(identity: &Identity, register: &Landscape, now: Timestamp) -> Option<Fact> {
     let is_rotated = identity.state == IdentityState::Active && identity.current.is_some() && !identity.is_control;
     let holding = register.policy_of(identity).filter(|_| is_rotated)?;
     let at = place_in(holding.policy.spread_window(), record::to_micros(now), identity.id);

@@ -12,13 +12,12 @@ use super::breaker::BREAKER;
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::freeze::FREEZE;
 use super::housekeeping::{NOTICE, commit_exceptions, commit_findings, is_open, open_among, raise_once};
-use super::register::Snapshot;
 use super::succession::Owners;
-use super::{Shared, record};
+use super::{Shared, budget, record};
 use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
-use crate::domain::resource::Spec;
+use crate::domain::landscape::Landscape;
 use crate::evidence::record::ExceptionCause;
 use crate::store::{Fact, FindingFilter, FindingRow, Page, StoreError};
 
@@ -153,9 +152,9 @@ fn overdue_text(identity: &Identity, why: Option<&str>) -> String {
 }
 
 /// Systems that were measured to honour what was revoked for longer than they, or their manifests, say.
-async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Result<(), StoreError> {
-    for (name, resource) in register.systems() {
-        let Spec::System(system) = &resource.spec else { continue };
+async fn settling(shared: &Shared, register: &Landscape, now: Timestamp) -> Result<(), StoreError> {
+    for (resource, system) in register.systems() {
+        let name = &resource.name;
         // A connector that cannot be asked is told where it is needed.
         let Ok(facts) = shared.prepare.connector_facts(resource).await else {
             continue;
@@ -188,7 +187,7 @@ async fn settling(shared: &Shared, register: &Snapshot, now: Timestamp) -> Resul
 /// Findings about identities that hold no more.
 async fn identities_right_again(
     shared: &Shared,
-    register: &Snapshot,
+    register: &Landscape,
     owners: &Owners,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -228,7 +227,7 @@ async fn identities_right_again(
 }
 
 /// Findings about the server itself that hold no more: what a person lifted, and a budget that has room again.
-async fn right_again(shared: &Shared, register: &Snapshot, now: Timestamp) -> Result<(), StoreError> {
+async fn right_again(shared: &Shared, register: &Landscape, now: Timestamp) -> Result<(), StoreError> {
     let is_open_breaker = shared.store.setting(BREAKER).await?.is_some();
     let is_frozen = shared.store.setting(FREEZE).await?.is_some();
     for (kind, still) in [
@@ -246,7 +245,7 @@ async fn right_again(shared: &Shared, register: &Snapshot, now: Timestamp) -> Re
     while let Some(page) = open_findings(shared, findings::BUDGET_SPENT, &mut after).await? {
         let mut facts: Vec<Fact> = Vec::new();
         for row in page {
-            let budget = register.budget_of(&row.subject);
+            let budget = register.budget_of(budget::policy_of(&row.subject));
             let since = now.saturating_sub(budget.per).unwrap_or(Timestamp::MIN);
             if shared.store.spent(&row.subject, since).await? < budget.destructive {
                 facts.push(findings::resolved(findings::BUDGET_SPENT, row.subject, now));

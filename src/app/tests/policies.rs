@@ -7,7 +7,7 @@ use keyfall_sdk::{ProbeReading, Verdict};
 
 use super::identities::MANIFESTS;
 use super::world::World;
-use crate::app::{AdoptAsk, AppError, Asked, RotateAsk, world};
+use crate::app::{AdoptAsk, AppError, Asked, RotateAsk};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
@@ -198,7 +198,7 @@ async fn a_second_revocation_is_planned_with_the_life_that_an_earlier_run_saw() 
     seen_alive(&world, &worker, &elsewhere, Some(Digest::of(b"elsewhere"))).await;
     let credentials = [known.clone(), elsewhere.clone()];
     let app = &world.app;
-    let registered = world::World::read(&*world.store).await.unwrap();
+    let registered = crate::engine::landscape(&*world.store).await.unwrap();
     let lives = app.lives_of(&worker, &credentials, &registered).await.unwrap();
     assert_eq!(lives[&known.id].get("node-1"), Some(&seen));
     assert!(lives.get(&elsewhere.id).is_none_or(BTreeMap::is_empty), "{lives:?}");

@@ -106,6 +106,8 @@ pub enum CannotPlan {
         strategy: &'static str,
         can: String,
     },
+    #[error("system `{name}` is not registered")]
+    System { name: String },
     #[error("destination `{name}` is not registered")]
     Destination { name: String },
     #[error("the system's reach cannot be written down: {why}")]
