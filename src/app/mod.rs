@@ -65,9 +65,10 @@ pub use views::{
 
 use crate::clock::Environment;
 use crate::domain::actor::Approval;
+use crate::domain::ids::ActId;
 use crate::engine::report::PrepareRuns;
 use crate::engine::systems::Systems;
-use crate::evidence::audit::{Act, encode_act};
+use crate::evidence::audit::Act;
 use crate::evidence::keys::SigningKey;
 use crate::sealing::Keyring;
 use crate::store::{Commit, Committed, LogEntry, Store};
@@ -171,20 +172,16 @@ impl App {
 
     fn entry(&self, caller: &Caller, at: Timestamp, deed: Deed<'_>) -> LogEntry {
         let actor = caller.actor();
-        let bytes = encode_act(Act {
-            id: format!("act_{}", self.env.draw_uuid().simple()),
-            at,
-            action: deed.action,
+        let id = ActId::from_uuid(self.env.draw_uuid());
+        LogEntry::of_act(Act {
             by: &actor,
             trigger: "request",
             identity: deed.identity,
             system: deed.system,
             approval: deed.approval,
-            exception: None,
             outcome: deed.outcome,
-            details: deed.details,
-        });
-        LogEntry { run: None, at, bytes }
+            ..Act::of_engine(id, at, deed.action, deed.details)
+        })
     }
 
     /// Stores a commit, or says that what it was based on has changed meanwhile.

@@ -80,6 +80,8 @@ macro_rules! ids {
 }
 
 ids! {
+    /// Something done outside of a run, in the audit log.
+    ActId = "act";
     ApprovalId = "apr";
     CredentialId = "cred";
     FindingId = "fnd";

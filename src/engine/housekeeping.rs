@@ -8,11 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::{Shared, measure, record};
-use crate::domain::actor::Actor;
 use crate::domain::control::CONTROL_LIFE;
 use crate::domain::identity::Identity;
-use crate::domain::ids::{IdentityId, SecretId};
-use crate::evidence::audit::{Act, encode_act};
+use crate::domain::ids::{ActId, IdentityId, SecretId};
+use crate::evidence::audit::Act;
 use crate::evidence::record::ExceptionCause;
 use crate::store::{Commit, Fact, Guard, LogEntry, StoreError};
 
@@ -71,20 +70,11 @@ fn exceptional_entry(
     details: serde_json::Value,
     exception: Option<(ExceptionCause, String)>,
 ) -> LogEntry {
-    let bytes = encode_act(Act {
-        id: format!("act_{}", shared.env.draw_uuid().simple()),
-        at,
-        action,
-        by: &Actor::Engine,
-        trigger: "schedule",
-        identity: None,
-        system: None,
-        approval: None,
+    let id = ActId::from_uuid(shared.env.draw_uuid());
+    LogEntry::of_act(Act {
         exception,
-        outcome: "done",
-        details,
-    });
-    LogEntry { run: None, at, bytes }
+        ..Act::of_engine(id, at, action, details)
+    })
 }
 
 /// Raises what expires within the notice and what has expired. A finding that is open is left as it is; `sweep.rs` resolves what was given more
@@ -140,27 +130,18 @@ async fn renew_control(shared: &Shared, mut identity: Identity, now: Timestamp) 
     identity.spec.expires = now.saturating_add(CONTROL_LIFE).unwrap_or(Timestamp::MAX);
     identity.version = identity.version.saturating_add(1);
     identity.approved = Some(approval.clone());
-    let bytes = encode_act(Act {
-        id: format!("act_{}", shared.env.draw_uuid().simple()),
-        at: now,
-        action: "control_identity_renewed",
-        by: &Actor::Engine,
-        trigger: "schedule",
+    let id = ActId::from_uuid(shared.env.draw_uuid());
+    let details = serde_json::json!({ "expired_at": before, "expires_at": identity.spec.expires });
+    let entry = LogEntry::of_act(Act {
         identity: Some(&identity.name),
         system: Some(&identity.spec.system),
         approval: Some(approval),
-        exception: None,
-        outcome: "done",
-        details: serde_json::json!({ "expired_at": before, "expires_at": identity.spec.expires }),
+        ..Act::of_engine(id, now, "control_identity_renewed", details)
     });
     let commit = Commit {
         guards: vec![guard],
         facts: vec![Fact::Identity(identity)],
-        log: vec![LogEntry {
-            run: None,
-            at: now,
-            bytes,
-        }],
+        log: vec![entry],
     };
     // Refused: somebody changed it meanwhile, and the next look sees it as it is then.
     shared.store.commit(commit).await.map(drop)

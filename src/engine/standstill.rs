@@ -10,9 +10,9 @@ use super::findings;
 use super::freeze::{FREEZE, Freeze};
 use super::record::to_micros;
 use crate::clock::Environment;
-use crate::domain::actor::Actor;
+use crate::domain::ids::ActId;
 use crate::domain::workflow::{Event, EventBody, Run, RunStatus, StuckBecause};
-use crate::evidence::audit::{Act, encode_act, encode_event};
+use crate::evidence::audit::{Act, encode_event};
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, Page, RunFilter, Store, StoreError, StoredRun};
 
 /// The setting. Its value is the reason.
@@ -62,27 +62,16 @@ pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> 
         by: "keyfall".to_owned(),
         at,
     };
+    let details = json!({ "reason": reason, "about": details });
     let act = Act {
-        id: format!("act_{}", env.draw_uuid().simple()),
-        at,
-        action,
-        by: &Actor::Engine,
         trigger,
-        identity: None,
-        system: None,
-        approval: None,
-        exception: None,
         outcome: "frozen",
-        details: json!({ "reason": reason, "about": details }),
+        ..Act::of_engine(ActId::from_uuid(env.draw_uuid()), at, action, details)
     };
     let mut commit = Commit {
         guards: Vec::new(),
         facts: vec![freeze.fact(), setting(Some(reason.clone()))],
-        log: vec![LogEntry {
-            run: None,
-            at,
-            bytes: encode_act(act),
-        }],
+        log: vec![LogEntry::of_act(act)],
     };
     for stored in open_runs(store).await? {
         ask_about(env, &stored, &reason, at, &mut commit)?;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::record::{AuditRecord, Exception, ExceptionCause, Party, PartyKind, RecordError};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::due::GRACE;
+use crate::domain::ids::ActId;
 use crate::domain::workflow::{
     Event, EventBody, Observation, Path, Run, RunPlan, StepOutput, StuckBecause, Then, Trigger,
 };
@@ -118,8 +119,7 @@ pub fn decode_event(bytes: &[u8]) -> Result<Event, String> {
 /// Something that a person or the engine did outside of a run: a use case, a freeze, a finding.
 #[derive(Debug, Clone)]
 pub struct Act<'a> {
-    /// Unique in the log.
-    pub id: String,
+    pub id: ActId,
     pub at: jiff::Timestamp,
     /// The use case's name: `plan_approved`, `secret_set`, `frozen`.
     pub action: &'a str,
@@ -135,11 +135,31 @@ pub struct Act<'a> {
     pub details: serde_json::Value,
 }
 
+impl<'a> Act<'a> {
+    /// What the engine has done by itself, about no identity and no system.
+    #[must_use]
+    pub fn of_engine(id: ActId, at: jiff::Timestamp, action: &'a str, details: serde_json::Value) -> Self {
+        Self {
+            id,
+            at,
+            action,
+            by: &Actor::Engine,
+            trigger: "schedule",
+            identity: None,
+            system: None,
+            approval: None,
+            exception: None,
+            outcome: "done",
+            details,
+        }
+    }
+}
+
 /// The record of an act outside of a run.
 #[must_use]
 pub fn encode_act(act: Act<'_>) -> Vec<u8> {
     let record = AuditRecord {
-        id: act.id.into(),
+        id: act.id.to_string().into(),
         at_micros: act.at.as_microsecond(),
         run: None,
         step: None,

@@ -10,7 +10,7 @@ use super::{Act, encode_act, encode_event, event_of};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
-use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
+use crate::domain::ids::{ActId, CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{
     Event, EventBody, NewCredential, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput, StuckBecause, Then,
@@ -303,19 +303,12 @@ fn the_closing_record_holds_the_receipt_digest_at_its_top_level() {
 
 #[test]
 fn an_act_outside_of_a_run_is_no_event() {
-    let bytes = encode_act(Act {
-        id: "act/1".to_owned(),
-        at: Timestamp::UNIX_EPOCH,
-        action: "frozen",
-        by: &Actor::Engine,
-        trigger: "request",
-        identity: None,
-        system: None,
-        approval: None,
-        exception: None,
-        outcome: "done",
-        details: serde_json::json!({}),
-    });
+    let bytes = encode_act(Act::of_engine(
+        ActId::from_uuid(Uuid::from_u128(1)),
+        Timestamp::UNIX_EPOCH,
+        "frozen",
+        serde_json::json!({}),
+    ));
     assert_eq!(event_of(&bytes).unwrap(), None);
     assert!(event_of(&bytes[1..]).is_err());
 }

@@ -6,6 +6,7 @@ use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::{ApprovalId, FindingId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId, TokenId};
 use crate::domain::workflow::RunKind;
+use crate::evidence::audit::{Act, encode_act};
 
 /// One entry of the log: an encoded audit record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,18 @@ pub struct LogEntry {
     pub at: Timestamp,
     /// Hashed and kept as they are.
     pub bytes: Vec<u8>,
+}
+
+impl LogEntry {
+    /// The entry of something that was done outside of a run.
+    #[must_use]
+    pub fn of_act(act: Act<'_>) -> Self {
+        Self {
+            run: None,
+            at: act.at,
+            bytes: encode_act(act),
+        }
+    }
 }
 
 /// A sealed secret. The only table with secret bytes in it.

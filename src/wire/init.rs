@@ -11,8 +11,8 @@ use keyfall::app::{IssuedToken, first_people};
 use keyfall::cli::{InitArgs, Output};
 use keyfall::clock::Environment;
 use keyfall::config::{Config, FILE_NAME};
-use keyfall::domain::actor::Actor;
-use keyfall::evidence::audit::{Act, encode_act};
+use keyfall::domain::ids::ActId;
+use keyfall::evidence::audit::Act;
 use keyfall::evidence::keys::{SigningKey, VerifierKey};
 use keyfall::owner_only::{self, PRIVATE};
 use keyfall::sealing::{Kek, Keyring};
@@ -146,24 +146,12 @@ fn entry(env: &Environment, args: &InitArgs, verifier: &VerifierKey, people: &[(
         .map(|(name, key)| json!({ "name": name, "key": key.to_string() }))
         .collect();
     let at = env.now();
-    let act = Act {
-        id: format!("act_{}", env.draw_uuid().simple()),
-        at,
-        action: "initialised",
-        by: &Actor::Engine,
+    let id = ActId::from_uuid(env.draw_uuid());
+    let details = json!({ "server_key": verifier.to_string(), "people": people, "solo": args.solo });
+    LogEntry::of_act(Act {
         trigger: "request",
-        identity: None,
-        system: None,
-        approval: None,
-        exception: None,
-        outcome: "done",
-        details: json!({ "server_key": verifier.to_string(), "people": people, "solo": args.solo }),
-    };
-    LogEntry {
-        run: None,
-        at,
-        bytes: encode_act(act),
-    }
+        ..Act::of_engine(id, at, "initialised", details)
+    })
 }
 
 fn write_person(dir: &Path, name: &str, issued: &IssuedToken, args: &InitArgs) -> anyhow::Result<()> {

@@ -16,13 +16,13 @@ use crate::domain::actor::Actor;
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
-use crate::domain::ids::{CredentialId, IdentityId, ResourceId, RunId, SecretId};
+use crate::domain::ids::{ActId, CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use crate::domain::planner::{Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Kind, PolicySpec, Resource, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::engine::report::PrepareRuns;
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
-use crate::evidence::audit::{Act, decode_event, encode_act};
+use crate::evidence::audit::{Act, decode_event};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
 use crate::store::{
     Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
@@ -116,25 +116,10 @@ impl World {
     /// Stores a record as it was written `ago`.
     pub(super) async fn record(&self, ago: SignedDuration) {
         let at = self.env.now() - ago;
-        let act = Act {
-            id: format!("act_{}", self.env.draw_uuid().simple()),
-            at,
-            action: "secret_set",
-            by: &Actor::Engine,
-            trigger: "request",
-            identity: None,
-            system: None,
-            approval: None,
-            exception: None,
-            outcome: "done",
-            details: json!({}),
-        };
+        let id = ActId::from_uuid(self.env.draw_uuid());
+        let act = Act::of_engine(id, at, "secrets_destroyed", json!({}));
         let commit = Commit {
-            log: vec![LogEntry {
-                run: None,
-                at,
-                bytes: encode_act(act),
-            }],
+            log: vec![LogEntry::of_act(act)],
             ..Commit::default()
         };
         self.store.commit(commit).await.unwrap();
