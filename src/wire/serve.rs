@@ -13,7 +13,7 @@ use keyfall::engine::breaker::BreakerSettings;
 use keyfall::engine::controls::RegisteredControls;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::secrets::StoredSecrets;
-use keyfall::engine::steps::{StepSettings, Steps};
+use keyfall::engine::steps::{StepSettings, Steps, StoredRefusals};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::http::{Api, Listening, TlsFiles, router};
@@ -130,6 +130,7 @@ async fn start(
         Arc::clone(&systems),
         secrets,
         controls,
+        Arc::new(StoredRefusals(Arc::clone(store))),
         env.clone(),
         StepSettings::default(),
     );

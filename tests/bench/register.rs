@@ -20,7 +20,7 @@ use keyfall::engine::controls::RegisteredControls;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::report::PerformSteps;
 use keyfall::engine::secrets::{Reach, SealAs, StoredSecrets, seal};
-use keyfall::engine::steps::{StepSettings, Steps};
+use keyfall::engine::steps::{StepSettings, Steps, StoredRefusals};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::evidence::audit::decode_event;
@@ -267,6 +267,7 @@ impl Register {
             Arc::clone(&self.systems),
             Arc::clone(&self.secrets) as _,
             Arc::new(RegisteredControls(Arc::clone(&self.store))),
+            Arc::new(StoredRefusals(Arc::clone(&self.store))),
             self.env.clone(),
             StepSettings::default(),
         ))

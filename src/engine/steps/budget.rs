@@ -1,5 +1,6 @@
 //! How many refused logins an account may still see: old and random attempts together, across all vantages, so that proving a death never
-//! locks an account. Kept in memory; what a run's own log says of rounds before a restart is counted in.
+//! locks an account. Kept in memory. What was refused before the process began is learnt from the log when an account is asked for the
+//! first time, as long as a window reaches back behind the beginning.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -48,6 +49,16 @@ impl Room {
         self.most < REFUSED_PER_VANTAGE
     }
 
+    /// Where nobody knows what an account has seen, it sees nothing more for a minute.
+    pub(super) fn unknown(allowances: &[Allowance], now: Timestamp) -> Self {
+        let in_a_minute = now.saturating_add(SignedDuration::from_mins(1));
+        Self {
+            refused: 0,
+            more_at: Some(in_a_minute.unwrap_or(Timestamp::MAX)),
+            most: most(allowances),
+        }
+    }
+
     /// When to ask again.
     pub(super) fn later_than(self, now: Timestamp) -> Timestamp {
         let in_a_minute = now
@@ -57,11 +68,16 @@ impl Room {
     }
 }
 
-#[derive(Default)]
+/// What fits when nothing is held against the account.
+fn most(allowances: &[Allowance]) -> u32 {
+    allowances.iter().map(|one| one.refused).min().unwrap_or(u32::MAX)
+}
+
 pub(super) struct RefusalBudget(Mutex<Known>);
 
-#[derive(Default)]
 struct Known {
+    /// When this process began to remember.
+    begun_at: Timestamp,
     /// When the last refusals of an account were, by system and account.
     accounts: HashMap<(String, String), VecDeque<Timestamp>>,
     /// When there are more accounts than this, those without a recent refusal are forgotten. Twice as many as were left the last time, so
@@ -72,10 +88,45 @@ struct Known {
 /// Accounts that are remembered without being gone through.
 const MANY: usize = 4096;
 /// Refusals remembered for one account.
-const REMEMBERED: usize = 1024;
+pub(super) const REMEMBERED: usize = 1024;
 
 impl RefusalBudget {
-    /// `recorded`: instants of refused logins that the run's own log holds, for the time before this process began.
+    pub(super) fn begun_at(begun_at: Timestamp) -> Self {
+        Self(Mutex::new(Known {
+            begun_at,
+            accounts: HashMap::new(),
+            many: 0,
+        }))
+    }
+
+    /// The time that a window reaches back to from before this process began, and the instant of that beginning, when nobody has learnt yet
+    /// what the account saw in between.
+    pub(super) fn unknown(
+        &self,
+        system: &str,
+        principal: &str,
+        allowances: &[Allowance],
+        now: Timestamp,
+    ) -> Option<(Timestamp, Timestamp)> {
+        let longest = allowances.iter().map(|one| one.per).max()?;
+        let since = now.saturating_sub(longest).unwrap_or(Timestamp::MIN);
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = all.accounts.contains_key(&(system.to_owned(), principal.to_owned()));
+        (since < all.begun_at && !is_known).then_some((since, all.begun_at))
+    }
+
+    /// What the log tells of the time before this process began. Once for an account: from here on, this is what is known of it.
+    pub(super) fn learn(&self, system: &str, principal: &str, recorded: &[Timestamp]) {
+        let mut recorded = recorded.to_vec();
+        recorded.sort_unstable();
+        let surplus = recorded.len().saturating_sub(REMEMBERED);
+        let recorded = recorded.into_iter().skip(surplus).collect();
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let account = (system.to_owned(), principal.to_owned());
+        all.accounts.entry(account).or_insert(recorded);
+    }
+
+    /// `recorded`: instants of refused logins that the run's own log holds.
     pub(super) fn room(
         &self,
         system: &str,
@@ -94,7 +145,7 @@ impl RefusalBudget {
         let mut room = Room {
             refused: u32::MAX,
             more_at: None,
-            most: allowances.iter().map(|one| one.refused).min().unwrap_or(u32::MAX),
+            most: most(allowances),
         };
         for allowance in allowances {
             let since = now.saturating_sub(allowance.per).unwrap_or(Timestamp::MIN);
@@ -141,9 +192,9 @@ impl RefusalBudget {
 
 #[cfg(test)]
 impl RefusalBudget {
-    /// As a restart does.
+    /// As a restart does, with a log of which nothing can be learnt.
     pub(super) fn forget(&self) {
-        *self.0.lock().unwrap() = Known::default();
+        self.0.lock().unwrap().accounts.clear();
     }
 }
 
@@ -158,7 +209,7 @@ mod tests {
 
     #[test]
     fn refusals_leave_the_window_one_after_the_other() {
-        let budget = RefusalBudget::default();
+        let budget = RefusalBudget::begun_at(Timestamp::MIN);
         let allowances = [Allowance {
             refused: 4,
             per: SignedDuration::from_secs(60),
@@ -176,7 +227,7 @@ mod tests {
 
     #[test]
     fn accounts_without_a_recent_refusal_are_forgotten_and_the_others_stay() {
-        let budget = RefusalBudget::default();
+        let budget = RefusalBudget::begun_at(Timestamp::MIN);
         let day = 24 * 3600;
         for number in 0..=super::MANY {
             budget.spend("s", &format!("old-{number}"), 2, at(0));
@@ -196,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_the_log_tells_counts_where_memory_has_forgotten() {
-        let budget = RefusalBudget::default();
+        let budget = RefusalBudget::begun_at(Timestamp::MIN);
         let allowances = [Allowance {
             refused: 4,
             per: SignedDuration::from_secs(60),

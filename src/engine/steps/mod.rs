@@ -24,6 +24,7 @@ mod quarantine;
 mod read_back;
 mod ready;
 mod record;
+mod recorded;
 mod revoke;
 mod rounds;
 mod sessions;
@@ -51,6 +52,7 @@ use crate::domain::workflow::{Outcome, Run, Step};
 use attempt::Attempt;
 use budget::RefusalBudget;
 use opened::Opened;
+pub use recorded::{Asked, RecordedRefusals, StoredRefusals};
 
 /// Times that the engine gives to downstream systems.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,7 @@ pub struct Steps {
     systems: Arc<Systems>,
     secrets: Arc<dyn OpenSecrets>,
     controls: Arc<dyn LiveControls>,
+    recorded: Arc<dyn RecordedRefusals>,
     env: Environment,
     settings: StepSettings,
     refusals: RefusalBudget,
@@ -87,16 +90,18 @@ impl Steps {
         systems: Arc<Systems>,
         secrets: Arc<dyn OpenSecrets>,
         controls: Arc<dyn LiveControls>,
+        recorded: Arc<dyn RecordedRefusals>,
         env: Environment,
         settings: StepSettings,
     ) -> Self {
         Self {
+            refusals: RefusalBudget::begun_at(env.now()),
             systems,
             secrets,
             controls,
+            recorded,
             env,
             settings,
-            refusals: RefusalBudget::default(),
             opened: Opened::default(),
         }
     }

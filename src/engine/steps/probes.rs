@@ -1,15 +1,14 @@
 //! Trying credentials, many vantages side by side, and what is made of the answers before a revocation.
 
 use futures_util::future::join_all;
-use jiff::Timestamp;
 use keyfall_sdk::{InconclusiveWhy, PrincipalRef, ProbeCall, ProbePurpose, ProbeReading, SecretValue, Verdict};
 
 use super::super::guard::GuardedConnector;
-use super::accounts::new_principal;
 use super::attempt::Attempt;
 use super::budget::{Room, allowances};
+use super::recorded::{Asked, refused_by};
 use crate::domain::ids::CredentialId;
-use crate::domain::workflow::{Observation, Run};
+use crate::domain::workflow::Observation;
 
 /// A credential to be tried.
 #[derive(Clone)]
@@ -37,7 +36,7 @@ pub(super) async fn try_within_budget(
     let mut verdicts = Vec::new();
     let mut left = vantages;
     while !left.is_empty() {
-        let room = room(at, connector, &candidate.principal.name);
+        let room = room(at, connector, &candidate.principal.name).await;
         // With nothing held against the account one login is always possible, or no credential could ever be tried there.
         let fits = room.refused.max(u32::from(room.more_at.is_none()));
         let (next, rest) = left.split_at(usize::try_from(fits).unwrap_or(usize::MAX).min(left.len()));
@@ -89,23 +88,28 @@ async fn try_at(
 }
 
 /// How many refused logins the account may still see.
-pub(super) fn room(at: &Attempt<'_>, connector: &GuardedConnector, principal: &str) -> Room {
+pub(super) async fn room(at: &Attempt<'_>, connector: &GuardedConnector, principal: &str) -> Room {
     let allowances = allowances(connector.limits(), connector.descriptor());
-    let recorded = recorded_refusals(at.run, principal);
-    at.steps
-        .refusals
-        .room(connector.system(), principal, &allowances, &recorded, at.now())
-}
-
-/// Every refused login of one account that the run's log tells of, whichever credential it was tried with.
-fn recorded_refusals(run: &Run, principal: &str) -> Vec<Timestamp> {
-    let new = new_principal(run).filter(|new| new.name == principal);
-    let new = new.and_then(|_| run.plan().new.as_ref().map(|new| new.id));
-    let old = run.plan().old.iter().filter(|old| old.principal.name == principal);
-    old.map(|old| old.id)
-        .chain(new)
-        .flat_map(|credential| run.refused_at(credential))
-        .collect()
+    let (refusals, system, now) = (&at.steps.refusals, connector.system(), at.now());
+    if let Some((since, until)) = refusals.unknown(system, principal, &allowances, now) {
+        let asked = Asked {
+            identity: at.plan().identity,
+            principal,
+            since,
+            until,
+        };
+        match at.steps.recorded.refused(asked).await {
+            Ok(recorded) => refusals.learn(system, principal, &recorded),
+            Err(error) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "recent refused logins are not known, so none is risked"
+                );
+                return Room::unknown(&allowances, now);
+            }
+        }
+    }
+    refusals.room(system, principal, &allowances, &refused_by(at.run, principal), now)
 }
 
 /// Vantages at which this credential has not been accepted in this run.

@@ -139,7 +139,7 @@ async fn one(
     if let Standing::Probe { at: when } = judge(terms, &progress, now)
         && when <= now
     {
-        let budget = probes::room(at, connector, &condemned.principal.name);
+        let budget = probes::room(at, connector, &condemned.principal.name).await;
         let vantages = affordable(&terms.vantages, &progress, budget);
         if vantages.is_empty() {
             let gives_up_at = progress.revoked_at.map(|at| terms.gives_up_at(at));

@@ -37,7 +37,7 @@ pub(super) async fn prove_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     }
     let name = &candidate.principal.name;
     Err(StepEnd::Wait {
-        until: probes::room(at, &connector, name).later_than(at.now()),
+        until: probes::room(at, &connector, name).await.later_than(at.now()),
         why: format!("{name} has seen enough refused logins for the time being"),
     })
 }

@@ -10,6 +10,7 @@ mod lives;
 mod lost;
 mod pivot;
 mod plans;
+mod restarts;
 mod second;
 mod whole;
 
@@ -41,6 +42,7 @@ use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
 use crate::store::{Fact, StoreError};
 pub(super) use driven::Driven;
+pub(super) use plans::fresh;
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
 const CONTROL: &str = "keyfall_control";
@@ -171,6 +173,7 @@ impl Bench {
                 Arc::new(systems),
                 opener,
                 Arc::clone(&controls) as Arc<dyn LiveControls>,
+                Arc::new(restarts::NothingRecorded),
                 env,
                 settings,
             ),
@@ -378,13 +381,6 @@ impl Bench {
         VANTAGES
             .iter()
             .any(|vantage| self.provider.accepts(&live.principal.name, &secret, vantage))
-    }
-}
-
-pub(super) fn fresh(account: &str) -> PrincipalRef {
-    PrincipalRef {
-        name: account.to_owned(),
-        immutable_id: None,
     }
 }
 

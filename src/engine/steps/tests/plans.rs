@@ -120,3 +120,10 @@ fn terms() -> ProofTerms {
         give_up_after: SignedDuration::from_mins(5),
     }
 }
+
+pub(in crate::engine::steps) fn fresh(account: &str) -> PrincipalRef {
+    PrincipalRef {
+        name: account.to_owned(),
+        immutable_id: None,
+    }
+}

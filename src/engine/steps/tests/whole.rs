@@ -20,7 +20,7 @@ use crate::domain::workflow::{Run, RunKind, RunPlan};
 use crate::engine::controls::LiveControls;
 use crate::engine::report::PrepareRuns;
 use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
-use crate::engine::steps::{StepSettings, Steps};
+use crate::engine::steps::{StepSettings, Steps, StoredRefusals};
 use crate::engine::systems::{Catalog, Systems};
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::decode_event;
@@ -75,6 +75,7 @@ impl Whole {
             Arc::new(systems),
             secrets,
             Arc::clone(&bench.controls) as Arc<dyn LiveControls>,
+            Arc::new(StoredRefusals(Arc::clone(&store))),
             env.clone(),
             StepSettings::default(),
         );

@@ -1,0 +1,113 @@
+//! Refused logins that the log tells of: what a process that has just begun cannot remember. It reads the runs of one identity by an index,
+//! and only those that were open inside of the window that is asked for.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use keyfall_sdk::BoxFuture;
+
+use super::accounts::new_principal;
+use super::budget::REFUSED_PER_VANTAGE;
+use crate::domain::ids::IdentityId;
+use crate::domain::workflow::Run;
+use crate::store::{Page, RunFilter, Store, StoreError, StoredRun};
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub identity: IdentityId,
+    /// The account's name downstream.
+    pub principal: &'a str,
+    pub since: Timestamp,
+    /// When this process began. Behind it, the process itself knows.
+    pub until: Timestamp,
+}
+
+/// Where steps learn of refused logins from before their process began.
+pub trait RecordedRefusals: Send + Sync {
+    /// The instants of the refused logins of an account, and of those that nobody can rule out.
+    fn refused<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Vec<Timestamp>, StoreError>>;
+}
+
+/// The runs of the store.
+pub struct StoredRefusals(pub Arc<dyn Store>);
+
+const AT_ONCE: u32 = 8;
+
+impl RecordedRefusals for StoredRefusals {
+    fn refused<'a>(&'a self, asked: Asked<'a>) -> BoxFuture<'a, Result<Vec<Timestamp>, StoreError>> {
+        Box::pin(self.all(asked))
+    }
+}
+
+impl StoredRefusals {
+    async fn all(&self, asked: Asked<'_>) -> Result<Vec<Timestamp>, StoreError> {
+        let filter = RunFilter {
+            identity: Some(asked.identity),
+            ..RunFilter::default()
+        };
+        let mut refused = Vec::new();
+        let mut page = Page::first(AT_ONCE);
+        loop {
+            let rows = self.0.runs(&filter, page.clone()).await?;
+            for row in &rows {
+                // The newest come first, and an identity has one open run at a time: those behind were closed earlier still.
+                if row.closed_at.is_some_and(|closed| closed <= asked.since) {
+                    return Ok(refused);
+                }
+                if let Some(stored) = self.0.run(row.id).await? {
+                    refused.extend(refused_in(&stored, asked)?);
+                }
+            }
+            match rows.last() {
+                Some(last) if rows.len() == AT_ONCE as usize => page.after = Some(last.id.to_string()),
+                _ => return Ok(refused),
+            }
+        }
+    }
+}
+
+fn refused_in(stored: &StoredRun, asked: Asked<'_>) -> Result<Vec<Timestamp>, StoreError> {
+    let run = Run::replay(&stored.events).map_err(|error| StoreError::Unreadable {
+        what: "the log of a run",
+        why: error.to_string(),
+    })?;
+    let mut refused = refused_by(&run, asked.principal);
+    refused.retain(|at| *at > asked.since);
+    let unrecorded = unrecorded(stored, &run, asked.until);
+    refused.extend(std::iter::repeat_n(asked.until, unrecorded));
+    Ok(refused)
+}
+
+/// Every refused login of one account that the run's log tells of, whichever credential it was tried with.
+pub(super) fn refused_by(run: &Run, principal: &str) -> Vec<Timestamp> {
+    let new = new_principal(run).filter(|new| new.name == principal);
+    let new = new.and_then(|_| run.plan().new.as_ref().map(|new| new.id));
+    let old = run.plan().old.iter().filter(|old| old.principal.name == principal);
+    old.map(|old| old.id)
+        .chain(new)
+        .flat_map(|credential| run.refused_at(credential))
+        .collect()
+}
+
+/// How many refused logins of an open run may have been made and not recorded, because the process died in between. Each claim of the run is
+/// an epoch, which is stored before anything is done: those that left no event, and the one that left the last, may each have been cut off
+/// in one attempt.
+fn unrecorded(stored: &StoredRun, run: &Run, until: Timestamp) -> usize {
+    if stored.row.closed_at.is_some() {
+        return 0;
+    }
+    let before = stored.events.iter().filter(|event| event.at < until);
+    let Some(told) = before.map(|event| event.epoch).max() else {
+        return 0;
+    };
+    let claims = usize::try_from(stored.row.epoch.saturating_sub(told)).unwrap_or(usize::MAX);
+    let per_attempt = run
+        .plan()
+        .proof
+        .vantages
+        .len()
+        .saturating_mul(REFUSED_PER_VANTAGE as usize);
+    // More than this fills every window there is.
+    claims.saturating_mul(per_attempt).min(super::budget::REMEMBERED)
+}
