@@ -1,7 +1,7 @@
 //! What is wrong although nothing happens is found, and what is right again is resolved.
 
 use jiff::SignedDuration;
-use keyfall_sdk::KeyId;
+use keyfall_sdk::{KeyId, PrincipalRef};
 use serde_json::json;
 
 use super::looks::until;
@@ -196,6 +196,59 @@ async fn a_credential_that_nobody_recorded_is_a_finding_until_it_is_gone() {
         "the account shows what the run made"
     );
     engine.shutdown().await;
+}
+
+/// An adopted credential whose key could not be told accounts for one unknown key, as long as the run does not revoke it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_without_a_key_id_accounts_for_one_key_until_it_is_revoked() {
+    let cases: [(&str, Option<CredentialState>, &[&str], bool); 4] = [
+        ("the one that the run revokes", None, &["left"], true),
+        (
+            "another one, alive",
+            Some(CredentialState::Foreign),
+            &["adopted"],
+            false,
+        ),
+        (
+            "one for two keys",
+            Some(CredentialState::Foreign),
+            &["adopted", "other"],
+            true,
+        ),
+        (
+            "one that was never made",
+            Some(CredentialState::Intended),
+            &["left"],
+            true,
+        ),
+    ];
+    for (what, other, planted, is_foreign) in cases {
+        let world = World::new().await;
+        let live = world.due("app", HOUR).await;
+        let current = world.store.credential(live.credential).await.unwrap().unwrap();
+        let untold = Credential {
+            key_id: None,
+            ..current
+        };
+        let untold = match other {
+            None => untold,
+            Some(state) => Credential {
+                id: CredentialId::from_uuid(world.env.draw_uuid()),
+                principal: PrincipalRef {
+                    name: "app_b".to_owned(),
+                    immutable_id: None,
+                },
+                state,
+                ..untold
+            },
+        };
+        world.put(vec![Fact::Credential(untold)]).await;
+        world.steps.plant(planted);
+        let engine = world.start().await;
+        world.until_status(&live, "completed").await;
+        assert_eq!(world.is_open("foreign", "app").await, is_foreign, "{what}");
+        engine.shutdown().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
