@@ -31,6 +31,13 @@ impl Provider {
         Some(id)
     }
 
+    /// Takes a key off an account, as somebody else would. False when the account does not hold it.
+    pub fn take_key(&self, name: &str, id: &KeyId) -> bool {
+        let now = self.now();
+        self.with_account(name, |account| account.remove_key(id, now, 0))
+            .unwrap_or(false)
+    }
+
     /// Changes what an account may do, as somebody else would. False when the account is absent.
     pub fn plant_grants(&self, name: &str, grants: &[&str]) -> bool {
         let grants = grants.iter().map(|&grant| grant.to_owned()).collect();

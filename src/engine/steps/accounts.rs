@@ -1,8 +1,9 @@
 //! Which accounts a run is about, and reading several of them as one picture. Pure, but for the reading.
 
-use keyfall_sdk::{PrincipalReading, PrincipalRef};
+use keyfall_sdk::{KeyId, PrincipalReading, PrincipalRef};
 
 use super::super::guard::GuardedConnector;
+use super::super::report::StepEnd;
 use super::attempt::{Attempt, Ended};
 use crate::domain::workflow::Run;
 
@@ -79,4 +80,48 @@ pub(super) fn is_another(principal: &PrincipalRef, reading: &PrincipalReading) -
         .states()
         .find(|state| state.immutable_id != recorded)
         .map(|state| state.immutable_id.clone())
+}
+
+/// Deleting an account ends every credential on it, also those that nobody recorded: these are findings, never garbage (P5). `covered` is what
+/// the accounts showed when the run began. Where an old credential was registered without its key id it cannot be told from a foreign one, and
+/// the approved plan covers what was there then.
+pub(super) fn nothing_foreign(
+    at: &Attempt<'_>,
+    (principal, reading): &(PrincipalRef, PrincipalReading),
+    covered: Option<&PrincipalReading>,
+) -> Ended<()> {
+    let foreign = unrecorded(at.run, reading, covered);
+    if foreign.is_empty() {
+        return Ok(());
+    }
+    Err(goes_with_it(at, &principal.name, &foreign))
+}
+
+fn unrecorded(run: &Run, reading: &PrincipalReading, covered: Option<&PrincipalReading>) -> Vec<KeyId> {
+    let old = &run.plan().old;
+    let covered = covered.filter(|_| old.iter().any(|old| old.key_id.is_none()));
+    let recorded = |key: &KeyId| {
+        old.iter().any(|old| old.key_id.as_ref() == Some(key))
+            || run.issued().is_some_and(|issued| issued.key_id == *key)
+            || covered.is_some_and(|covered| covered.shows_key(key))
+    };
+    let mut foreign: Vec<KeyId> = reading.states().flat_map(|state| state.key_ids.clone()).collect();
+    foreign.retain(|key| !recorded(key));
+    foreign.sort();
+    foreign.dedup();
+    foreign
+}
+
+fn goes_with_it(at: &Attempt<'_>, account: &str, foreign: &[KeyId]) -> StepEnd {
+    let foreign: Vec<_> = foreign.iter().map(|key| key.0.as_str()).collect();
+    at.ask(
+        format!(
+            "the account {account} holds a credential that nobody recorded, and would be deleted with it: {}",
+            foreign.join(", ")
+        ),
+        &at.or_cancel(
+            "find out who uses it; remove it by hand, or give its user an account of its own",
+            "which leaves the account to its users",
+        ),
+    )
 }

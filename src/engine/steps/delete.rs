@@ -1,9 +1,9 @@
-//! Deleting the accounts of an identity, each by the immutable id that was recorded.
+//! Deleting the accounts of an identity, each by the immutable id that was recorded, and with nothing on it that nobody recorded.
 
 use keyfall_sdk::{ErrorKind, PrincipalRef};
 
 use super::super::guard::GuardedConnector;
-use super::accounts::all_principals;
+use super::accounts::{all_principals, is_another, nothing_foreign};
 use super::attempt::{Attempt, Ended};
 use crate::domain::workflow::StepOutput;
 
@@ -21,8 +21,8 @@ pub(super) async fn delete_account(
     principal: PrincipalRef,
 ) -> Ended<()> {
     let name = principal.name.clone();
+    let reading = connector.read(at.ctx(&name), principal.clone()).await?;
     if principal.immutable_id.is_none() {
-        let reading = connector.read(at.ctx(&name), principal).await?;
         if reading.is_absent() {
             return Ok(());
         }
@@ -31,6 +31,12 @@ pub(super) async fn delete_account(
             "delete it by hand if it belongs to this identity",
         ));
     }
+    let read = (principal, reading);
+    // Another account of the same name is the connector's to refuse.
+    if is_another(&read.0, &read.1).is_none() {
+        nothing_foreign(at, &read, at.run.before())?;
+    }
+    let (principal, _) = read;
     match connector.delete_principal(at.ctx(&name), principal).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -114,8 +114,8 @@ impl PerformSteps for Steps {
 
     fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>> {
         Box::pin(async move {
-            let at = Attempt::new(self, run, step, 1, false);
-            ready::ready(&at).await.err()
+            let mut at = Attempt::new(self, run, step, 1, false);
+            ready::ready(&mut at).await.err()
         })
     }
 

@@ -4,7 +4,7 @@
 use keyfall_sdk::{PrincipalReading, PrincipalRef, PrincipalStatus, Strategy};
 
 use super::super::report::StepEnd;
-use super::accounts::{all_principals, is_another, merged, read_each};
+use super::accounts::{self, all_principals, is_another, merged, read_each};
 use super::attempt::{Attempt, Ended};
 use crate::domain::workflow::{Observation, RunKind, StepOutput, StuckBecause};
 
@@ -14,6 +14,22 @@ const SLOTS: usize = 2;
 type Readings = Vec<(PrincipalRef, PrincipalReading)>;
 
 pub(super) async fn precheck(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    let readings = read(at).await?;
+    let reading = merged(&readings);
+    at.see(Observation::Before {
+        reading: reading.clone(),
+    });
+    fits(at, &readings, Some(&reading))?;
+    Ok(StepOutput::Nothing)
+}
+
+/// The same look once more, for a run that may have waited for days since: what does not fit any more is met where it can be taken back.
+pub(super) async fn look_again(at: &mut Attempt<'_>) -> Ended<()> {
+    let readings = read(at).await?;
+    fits(at, &readings, at.run.before())
+}
+
+async fn read(at: &Attempt<'_>) -> Ended<Readings> {
     let connector = at.system().await?;
     let mut principals = all_principals(at.run);
     if let Some(new) = &at.plan().new
@@ -21,16 +37,19 @@ pub(super) async fn precheck(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     {
         principals.push(new.principal.clone());
     }
-    let readings = read_each(at, &connector, principals).await?;
-    at.see(Observation::Before {
-        reading: merged(&readings),
-    });
-    same_accounts(at, &readings)?;
-    old_still_there(at, &readings)?;
-    room_for_new(at, &readings)?;
-    nothing_foreign(at, &readings)?;
-    power(at, &readings)?;
-    Ok(StepOutput::Nothing)
+    read_each(at, &connector, principals).await
+}
+
+fn fits(at: &mut Attempt<'_>, readings: &Readings, covered: Option<&PrincipalReading>) -> Ended<()> {
+    same_accounts(at, readings)?;
+    old_still_there(at, readings)?;
+    room_for_new(at, readings)?;
+    if at.plan().kind == RunKind::Decommission {
+        for one in readings {
+            accounts::nothing_foreign(at, one, covered)?;
+        }
+    }
+    power(at, readings)
 }
 
 /// An immutable id is never given to a successor: another one under the recorded name is another account.
@@ -144,28 +163,6 @@ fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
         "the account {name} holds a credential that nobody recorded: {held}"
     ));
     Ok(())
-}
-
-/// Deleting an account ends every credential on it, also those that nobody recorded: these are findings, never garbage (P5). Where an old
-/// credential was registered without its key id, it cannot be told from a foreign one, and the approved plan covers the account as a whole.
-fn nothing_foreign(at: &Attempt<'_>, readings: &Readings) -> Ended<()> {
-    let plan = at.plan();
-    if plan.kind != RunKind::Decommission || plan.old.iter().any(|old| old.key_id.is_none()) {
-        return Ok(());
-    }
-    let recorded: Vec<_> = plan.old.iter().filter_map(|old| old.key_id.as_ref()).collect();
-    let foreign = |state: &keyfall_sdk::PrincipalState| state.key_ids.iter().any(|key| !recorded.contains(&key));
-    match readings.iter().find(|(_, reading)| reading.states().any(foreign)) {
-        None => Ok(()),
-        Some((principal, reading)) => Err(at.ask(
-            format!(
-                "the account {} holds a credential that nobody recorded, and would be deleted with it: {}",
-                principal.name,
-                keys_of(reading)
-            ),
-            "find out who uses it; remove it by hand, or give its user an account of its own, then retry this run",
-        )),
-    }
 }
 
 /// A standing approval never covers an account with power over others; an approval of this very run does.

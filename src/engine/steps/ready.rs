@@ -1,17 +1,21 @@
 //! The last look before the point of no return: what would stop a run behind it is found in front of it, where the run can still be taken back.
-//! Of the systems it reads the account of the successor and nothing else, and it leaves no event but the one that says what is missing.
+//! Of the systems it reads accounts and nothing else, and it leaves no event but the one that says what is missing.
 
 use keyfall_sdk::{PlaceReading, PrincipalState, PrincipalStatus};
 
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
-use super::probes;
+use super::{precheck, probes};
 use crate::domain::workflow::{RunKind, Step};
 
-pub(super) async fn ready(at: &Attempt<'_>) -> Ended<()> {
-    if at.step == Step::RevokeOld {
-        new_is_proven(at)?;
-        new_is_still_there(at).await?;
+pub(super) async fn ready(at: &mut Attempt<'_>) -> Ended<()> {
+    match at.step {
+        Step::RevokeOld => {
+            new_is_proven(at)?;
+            new_is_still_there(at).await?;
+        }
+        Step::StripGrants => precheck::look_again(at).await?,
+        _ => {}
     }
     at.system().await?;
     for old in &at.plan().old {

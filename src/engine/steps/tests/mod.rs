@@ -12,6 +12,7 @@ mod pivot;
 mod plans;
 mod restarts;
 mod second;
+mod strangers;
 mod whole;
 
 use std::collections::BTreeMap;

@@ -1,0 +1,96 @@
+//! What somebody else puts on an account while a run waits. It is a finding and never garbage: before an account goes, and before its only value
+//! is replaced, it is read once more.
+
+use keyfall_sdk::{KeyId, Strategy};
+use serde_json::json;
+
+use super::{Bench, Driven, Live, fresh};
+use crate::domain::actor::Actor;
+use crate::domain::workflow::{EventBody, Outcome, RunKind, Step};
+
+fn plant(bench: &Bench, account: &str) -> KeyId {
+    let secret = bench.draw();
+    bench.provider.plant_key(account, &bench.secret(secret)).unwrap()
+}
+
+fn holds(bench: &Bench, account: &str, key: &KeyId) -> bool {
+    let account = bench.provider.account(account);
+    account.is_some_and(|account| account.live_keys().any(|held| held.id == *key))
+}
+
+fn retry(bench: &Bench, driven: &mut Driven) {
+    let by = Actor::Engine;
+    let reason = "taken away by hand".to_owned();
+    driven.push(bench.now(), EventBody::Retried { by, reason });
+}
+
+fn asks_about(driven: &Driven, account: &str) {
+    let reason = driven.stuck_reason().unwrap_or_else(|| panic!("{}", driven.text()));
+    assert!(
+        reason.contains("nobody recorded") && reason.contains(account),
+        "{reason}"
+    );
+}
+
+async fn decommissioned_until(bench: &Bench, live: &Live, step: Step) -> Driven {
+    let plan = bench.plan(RunKind::Decommission, std::slice::from_ref(live), None);
+    bench.drive_until(plan, step).await
+}
+
+#[tokio::test]
+async fn a_key_that_appears_while_a_decommission_listens_stops_it_where_it_can_be_taken_back() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let mut driven = decommissioned_until(&bench, &live, Step::Listen).await;
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    asks_about(&driven, "app");
+    assert_eq!(driven.run.step(), Some(Step::StripGrants));
+    assert!(driven.run.may_be_cancelled());
+    assert!(holds(&bench, "app", &strangers) && holds(&bench, "app", &live.key_id));
+    assert_eq!(bench.provider.account("app").unwrap().grants, ["read"]);
+}
+
+#[tokio::test]
+async fn a_key_that_appears_right_before_the_deletion_is_not_deleted_with_the_account() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let mut driven = decommissioned_until(&bench, &live, Step::DeleteAccount).await;
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    asks_about(&driven, "app");
+    assert!(holds(&bench, "app", &strangers));
+
+    assert!(bench.provider.take_key("app", &strangers));
+    retry(&bench, &mut driven);
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+    assert!(bench.provider.account("app").is_none());
+}
+
+#[tokio::test]
+async fn a_key_beside_an_old_one_without_a_key_id_counts_as_strange_when_it_came_later() {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let mut plan = bench.plan(RunKind::Decommission, std::slice::from_ref(&live), None);
+    plan.old[0].key_id = None;
+    let mut driven = bench.drive_until(plan, Step::DeleteAccount).await;
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    asks_about(&driven, "app");
+    assert!(holds(&bench, "app", &strangers));
+}
+
+#[tokio::test]
+async fn a_key_on_a_new_account_stops_the_deletion_on_the_way_back() {
+    let bench = Bench::new(Strategy::AlternatingAccounts, json!({})).await;
+    let old = bench.provision("app_a").await;
+    let plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(fresh("app_b")));
+    let mut driven = bench.drive_until(plan, Step::Promote).await;
+    let strangers = plant(&bench, "app_b");
+    let cause = "told to".to_owned();
+    driven.push(bench.now(), EventBody::Unwinding { cause });
+    bench.finish(&mut driven).await;
+    asks_about(&driven, "app_b");
+    assert!(holds(&bench, "app_b", &strangers) && bench.accepted(&old));
+}
