@@ -102,3 +102,15 @@ impl Servers {
         }
     }
 }
+
+/// This machine's clock, in microseconds since the Unix epoch.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a server's clock is compared with the machine's"
+)]
+pub(crate) fn machine_micros() -> i64 {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
+    i64::try_from(since.as_micros()).unwrap()
+}

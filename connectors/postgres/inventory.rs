@@ -2,7 +2,8 @@
 
 use keyfall_sdk::principal::PlaceReading;
 use keyfall_sdk::{
-    BoxFuture, CallContext, ConnectorError, Inventory, PrincipalReading, PrincipalRef, PrincipalState, Result,
+    BoxFuture, CallContext, ClockReading, ConnectorError, Inventory, PrincipalReading, PrincipalRef, PrincipalState,
+    Result,
 };
 
 use super::Postgres;
@@ -38,6 +39,10 @@ impl Inventory for Postgres {
 
     fn preflight<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<String>>> {
         Box::pin(self.missing_rights(ctx))
+    }
+
+    fn clocks<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<ClockReading>>> {
+        Box::pin(self.read_clocks(ctx))
     }
 }
 
@@ -85,6 +90,28 @@ impl Postgres {
                 state: account.map(|account| account.state),
             }],
         })
+    }
+
+    /// `VALID UNTIL` is held against this clock.
+    async fn read_clocks(&self, ctx: &CallContext) -> Result<Vec<ClockReading>> {
+        let deadline = Deadline::of(ctx);
+        let mut clocks = Vec::new();
+        for lane in self.admin.servers() {
+            let ask = || Ask::new("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
+            let begun = self
+                .admin
+                .begin(lane, deadline, "reading the server's clock", |_| Ok(vec![ask()]));
+            let (seat, rows) = begun.await?;
+            seat.leave().await;
+            let micros = rows
+                .last()
+                .and_then(|rows| rows.first()?.first()?.as_deref()?.parse().ok());
+            clocks.push(ClockReading {
+                vantage: lane.target.vantage.clone(),
+                at: micros.ok_or_else(|| ConnectorError::protocol("the server's clock is no number"))?,
+            });
+        }
+        Ok(clocks)
     }
 
     async fn missing_rights(&self, ctx: &CallContext) -> Result<Vec<String>> {

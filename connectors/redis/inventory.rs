@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, ErrorKind, Inventory, PlaceReading, PrincipalReading, PrincipalRef, PrincipalState,
-    PrincipalStatus, Result,
+    BoxFuture, CallContext, ClockReading, ErrorKind, Inventory, PlaceReading, PrincipalReading, PrincipalRef,
+    PrincipalState, PrincipalStatus, Result,
 };
 
 use super::RedisConnector;
@@ -80,6 +80,29 @@ impl Inventory for RedisConnector {
             Ok(problems)
         })
     }
+
+    fn clocks<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<ClockReading>>> {
+        Box::pin(async move {
+            let mut clocks = Vec::new();
+            for session in &mut self.open_all(Deadline::of(ctx)).await? {
+                clocks.extend(clock(session).await?);
+            }
+            Ok(clocks)
+        })
+    }
+}
+
+/// `None` where our account may not run `TIME`, which nothing else needs.
+async fn clock(session: &mut Session<'_>) -> Result<Option<ClockReading>> {
+    let (seconds, micros) = match session.read::<(i64, i64)>(&redis::cmd("TIME"), "TIME").await {
+        Ok(answer) => answer,
+        Err(error) if error.kind() == ErrorKind::Denied => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    Ok(Some(ClockReading {
+        vantage: session.vantage_name().to_owned(),
+        at: seconds.saturating_mul(1_000_000).saturating_add(micros),
+    }))
 }
 
 /// Asks the server itself (`ACL DRYRUN`, Redis 7) whether our account may send each command. Redis 6 cannot be asked, so

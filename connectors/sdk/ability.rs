@@ -7,8 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use crate::call::{
-    Acknowledgement, CallContext, Confirmation, DeliverCall, Delivered, EndSessionsCall, IssueCall, IssueObservation,
-    Issued, ProbeCall, ProbeReading, RevokeCall, Revoked, SessionsEnded,
+    Acknowledgement, CallContext, ClockReading, Confirmation, DeliverCall, Delivered, EndSessionsCall, IssueCall,
+    IssueObservation, Issued, ProbeCall, ProbeReading, RevokeCall, Revoked, SessionsEnded,
 };
 use crate::descriptor::Descriptor;
 use crate::error::Result;
@@ -67,6 +67,11 @@ pub trait Inventory: Send + Sync {
 
     /// Whether our own admin credential has the rights that this connector needs; one line for each that is missing.
     fn preflight<'a>(&'a self, ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<String>>>;
+
+    /// What the clock of each administered server says, for a comparison with the caller's. Servers that do not tell it are left out.
+    fn clocks<'a>(&'a self, _ctx: &'a CallContext) -> BoxFuture<'a, Result<Vec<ClockReading>>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
 }
 
 /// Making a credential live.

@@ -159,3 +159,12 @@ pub struct Acknowledgement {
     pub consumer: String,
     pub version: Option<String>,
 }
+
+/// What the clock of one server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClockReading {
+    /// The vantage at which the server was asked.
+    pub vantage: String,
+    /// Microseconds since the Unix epoch, UTC.
+    pub at: i64,
+}

@@ -21,8 +21,8 @@ pub mod testkit;
 
 pub use ability::{BoxFuture, Connector, Deliver, Entitle, Inventory, Issue, Probe, Revoke, Sessions, Suspend};
 pub use call::{
-    Acknowledgement, CallContext, Confirmation, DeliverCall, Delivered, EndSessionsCall, IssueCall, IssueObservation,
-    Issued, Placement, ProbeCall, ProbePurpose, ProbeReading, RevokeCall, Revoked, SessionsEnded,
+    Acknowledgement, CallContext, ClockReading, Confirmation, DeliverCall, Delivered, EndSessionsCall, IssueCall,
+    IssueObservation, Issued, Placement, ProbeCall, ProbePurpose, ProbeReading, RevokeCall, Revoked, SessionsEnded,
 };
 pub use descriptor::{Descriptor, IssueClass, Lockout, RefusalCode, SecretShape, SettlingWindow, Strategy};
 pub use error::{ConnectorError, ErrorKind, Result};

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use keyfall_sdk::CallContext;
+use jiff::{SignedDuration, Timestamp};
+use keyfall_sdk::{CallContext, ClockReading};
 
 use super::{App, AppError, Caller, DoctorLine, Verb, allow};
 use crate::domain::resource::{Kind, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
-use crate::engine::clocks::{AgainstLog, against_log, newest_record};
+use crate::engine::clocks::{AgainstLog, SYSTEM_TOLERANCE, against_log, against_system, newest_record};
 use crate::engine::freeze::{FREEZE, Freeze};
 
 /// How long a system may take to answer a question that a person waits for.
@@ -45,6 +46,7 @@ impl App {
                     lines.push(self.check_secret(&system.name, &admin.secret_ref).await);
                 }
                 lines.push(self.check_system(&system.name).await);
+                lines.extend(self.check_clocks_of(&system.name).await);
             }
         }
         Ok(lines)
@@ -143,6 +145,39 @@ impl App {
             Err(error) => line(&check, false, &error.to_string()),
         }
     }
+
+    /// Says nothing where the system does not tell its time, or cannot be reached: then its own line does.
+    async fn check_clocks_of(&self, system: &str) -> Option<DoctorLine> {
+        let (connector, _) = self.systems.connected(system).await.ok()?;
+        let asked = self.env.now();
+        let clocks = connector.clocks(context("doctor")).await.ok()?;
+        clock_line(system, asked, &clocks, self.env.now())
+    }
+}
+
+/// What the clocks of a system's servers said between two looks at ours.
+fn clock_line(system: &str, asked: Timestamp, clocks: &[ClockReading], answered: Timestamp) -> Option<DoctorLine> {
+    let check = format!("clock of {system}");
+    let off = clocks.iter().filter_map(|clock| {
+        let theirs = Timestamp::from_microsecond(clock.at).ok()?;
+        let by = against_system(asked, theirs, answered)?;
+        let side = if by.is_positive() { "ahead of" } else { "behind" };
+        let by = SignedDuration::from_secs(by.abs().as_secs());
+        Some(format!("{} is {by:#} {side} ours", clock.vantage))
+    });
+    let off: Vec<_> = off.collect();
+    if clocks.is_empty() {
+        return None;
+    }
+    if off.is_empty() {
+        let text = format!("within {SYSTEM_TOLERANCE:#} of ours");
+        return Some(line(&check, true, &text));
+    }
+    let text = format!(
+        "{}: ends of validity go by its clock, receipts by ours; set the one that is wrong right",
+        off.join(", ")
+    );
+    Some(line(&check, false, &text))
 }
 
 fn line(check: &str, ok: bool, text: &str) -> DoctorLine {
@@ -150,5 +185,31 @@ fn line(check: &str, ok: bool, text: &str) -> DoctorLine {
         check: check.to_owned(),
         ok,
         text: text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::{SignedDuration, Timestamp};
+    use keyfall_sdk::ClockReading;
+
+    use super::clock_line;
+
+    #[test]
+    fn a_clock_that_is_off_is_named_with_its_side_and_the_others_are_not() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let reading = |vantage: &str, by: i64| ClockReading {
+            vantage: vantage.to_owned(),
+            at: (now + SignedDuration::from_secs(by)).as_microsecond(),
+        };
+        let said = |clocks: &[ClockReading]| clock_line("db", now, clocks, now).map(|line| (line.ok, line.text));
+        assert_eq!(said(&[]), None);
+        assert!(said(&[reading("primary", 29), reading("replica", -29)]).unwrap().0);
+        let (ok, text) = said(&[reading("primary", 95), reading("middle", 3), reading("replica", -31)]).unwrap();
+        assert!(!ok);
+        assert!(
+            text.starts_with("primary is 1m 35s ahead of ours, replica is 31s behind ours: "),
+            "{text}"
+        );
     }
 }

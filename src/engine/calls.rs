@@ -2,9 +2,9 @@
 //! outlive the step that made it. An ability that the connector lacks is answered as `Unsupported`.
 
 use keyfall_sdk::{
-    Acknowledgement, BoxFuture, CallContext, Confirmation, ConnectorError, DeliverCall, Delivered, EndSessionsCall,
-    IssueCall, IssueObservation, Issued, PrincipalReading, PrincipalRef, PrincipalState, ProbeCall, ProbeReading,
-    Result, RevokeCall, Revoked, SessionsEnded,
+    Acknowledgement, BoxFuture, CallContext, ClockReading, Confirmation, ConnectorError, DeliverCall, Delivered,
+    EndSessionsCall, IssueCall, IssueObservation, Issued, PrincipalReading, PrincipalRef, PrincipalState, ProbeCall,
+    ProbeReading, Result, RevokeCall, Revoked, SessionsEnded,
 };
 
 use super::guard::{GuardedConnector, Nature, verdict_of};
@@ -39,6 +39,23 @@ impl GuardedConnector {
             |connector, ctx, ()| match connector.inventory() {
                 Some(ability) => ability.preflight(ctx),
                 None => lacks("check our own rights"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
+    pub async fn clocks(&self, ctx: CallContext) -> Result<Vec<ClockReading>> {
+        self.call(
+            "clocks",
+            Nature::Read,
+            ctx,
+            (),
+            Vec::new(),
+            |connector, ctx, ()| match connector.inventory() {
+                Some(ability) => ability.clocks(ctx),
+                None => lacks("read the clocks"),
             },
         )
         .await

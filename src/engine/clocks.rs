@@ -63,6 +63,24 @@ pub fn against_log(now: Timestamp, newest: Option<Timestamp>) -> AgainstLog {
     }
 }
 
+/// How far the clock of a connected system may be from ours. Validity ends go by its clock (PostgreSQL: `VALID UNTIL`), what is written in
+/// receipts by ours, and settling windows are often no longer than this.
+pub const SYSTEM_TOLERANCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// How far ahead of ours (or, negative, behind it) the clock is that was read between these two looks at ours, where it is further than is
+/// tolerated. The answer's own way counts for neither. Pure.
+#[must_use]
+pub fn against_system(asked: Timestamp, theirs: Timestamp, answered: Timestamp) -> Option<SignedDuration> {
+    let by = if theirs > answered {
+        theirs.duration_since(answered)
+    } else if theirs < asked {
+        theirs.duration_since(asked)
+    } else {
+        SignedDuration::ZERO
+    };
+    (by.abs() > SYSTEM_TOLERANCE).then_some(by)
+}
+
 /// When the newest record was written; `None` in an empty log.
 ///
 /// # Errors
@@ -77,7 +95,7 @@ pub async fn newest_record(store: &dyn Store) -> Result<Option<Timestamp>, Store
 
 #[cfg(test)]
 mod tests {
-    use super::{AgainstLog, Clocks, LONGEST_SILENCE, TOLERANCE, against_log};
+    use super::{AgainstLog, Clocks, LONGEST_SILENCE, SYSTEM_TOLERANCE, TOLERANCE, against_log, against_system};
     use jiff::{SignedDuration, Timestamp};
     use std::time::Duration;
     use tokio::time::Instant;
@@ -95,6 +113,20 @@ mod tests {
         assert_eq!(jump.map(|jump| jump.by), Some(hour));
         let back = clocks.look(wall, later, tolerance);
         assert_eq!(back.map(|jump| jump.by), Some(-(hour + hour)));
+    }
+
+    #[test]
+    fn a_systems_clock_is_off_by_what_its_answers_way_does_not_explain() {
+        let asked = Timestamp::from_second(1_800_000_000).unwrap();
+        let answered = asked + SignedDuration::from_secs(5);
+        let second = SignedDuration::from_secs(1);
+        let off = |theirs| against_system(asked, theirs, answered);
+        for theirs in [asked, answered, answered + SYSTEM_TOLERANCE, asked - SYSTEM_TOLERANCE] {
+            assert_eq!(off(theirs), None, "{theirs}");
+        }
+        let by = SYSTEM_TOLERANCE + second;
+        assert_eq!(off(answered + by), Some(by));
+        assert_eq!(off(asked - by), Some(-by));
     }
 
     #[test]

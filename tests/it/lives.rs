@@ -219,6 +219,8 @@ spec:
         .filter(|line| line["ok"] != true)
         .collect();
     assert!(failed.is_empty(), "{failed:?}");
+    let compared = doctor.as_array().unwrap().iter();
+    assert_eq!(compared.filter(|line| line["check"] == "clock of cache").count(), 1);
     assert_eq!(
         kf.alice().json(&["describe", "system", "cache"])["approved_by"][0],
         "bob"

@@ -1,12 +1,16 @@
 //! Discovery, the rights of our own account, and what is never to be seen on the server.
 
-use keyfall_sdk::{AdminCredential, Connector, ErrorKind, PrincipalStatus, RevokeCall, Revoked, ServerGrants};
+use keyfall_sdk::{
+    AdminCredential, Connector, ErrorKind, Inventory as _, PrincipalStatus, RevokeCall, Revoked, ServerGrants,
+};
 use serde_json::json;
 
 use super::super::admin::Deadline;
 use super::super::ask::Ask;
-use super::{Postgres, admin, ctx, issue, issue_call, name, new_account, postgres, secret, session, spec, sql, value};
-use crate::testing::servers;
+use super::{
+    Postgres, VANTAGES, admin, ctx, issue, issue_call, name, new_account, postgres, secret, session, spec, sql, value,
+};
+use crate::testing::{machine_micros, servers};
 
 #[tokio::test]
 async fn discovery_shows_logins_with_their_power() {
@@ -198,4 +202,18 @@ async fn the_servers_log_never_shows_a_secret() {
         "the test servers do not log statements"
     );
     assert!(!log.contains("canary-5e1f"));
+}
+
+#[tokio::test]
+async fn each_server_tells_its_time() {
+    let connector = postgres();
+    let before = machine_micros();
+    let clocks = connector.clocks(&ctx()).await.unwrap();
+    let after = machine_micros();
+    let vantages: Vec<&str> = clocks.iter().map(|clock| clock.vantage.as_str()).collect();
+    assert_eq!(vantages, VANTAGES);
+    assert!(
+        clocks.iter().all(|clock| before <= clock.at && clock.at <= after),
+        "{clocks:?}"
+    );
 }

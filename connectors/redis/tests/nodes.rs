@@ -3,9 +3,10 @@
 use keyfall_sdk::{ErrorKind, IssueObservation, Revoked};
 
 use super::server::{
-    Server, connector, connector_as, context, issue, issue_call, losing_proxy, probe, read, recorded, revoke,
+    ADMIN, Server, connector, connector_as, context, issue, issue_call, losing_proxy, probe, read, recorded, revoke,
     unrecorded,
 };
+use crate::testing::machine_micros;
 
 const ONE: &str = "first-password-0123456789abcdef";
 
@@ -124,4 +125,22 @@ async fn a_lost_answer_is_ambiguous_and_can_be_observed() {
     let error = revoke(&lossy, &issued).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Ambiguous);
     assert_eq!(revoke(&direct, &issued).await.unwrap(), Revoked::AlreadyGone);
+}
+
+#[tokio::test]
+async fn each_node_tells_its_time_where_our_account_may_ask() {
+    let (one, two) = (Server::start().await, Server::start().await);
+    let connector = connector(&[("primary", one.port), ("replica", two.port)]);
+    let clocks = async || connector.inventory().unwrap().clocks(&context()).await.unwrap();
+    let before = machine_micros();
+    let told = clocks().await;
+    let after = machine_micros();
+    let vantages: Vec<&str> = told.iter().map(|clock| clock.vantage.as_str()).collect();
+    assert_eq!(vantages, ["primary", "replica"]);
+    assert!(
+        told.iter().all(|clock| before <= clock.at && clock.at <= after),
+        "{told:?}"
+    );
+    two.ask(&["ACL", "SETUSER", ADMIN, "-time"]).await;
+    assert_eq!(clocks().await.len(), 1);
 }
