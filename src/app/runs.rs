@@ -185,7 +185,11 @@ impl App {
             _ => None,
         };
         run.apply(&event).map_err(|_| AppError::Conflict {
-            why: format!("{id} is {}: {}", run.status().name(), forbidden.unwrap_or(refused)),
+            why: format!(
+                "{id} is {}: {}",
+                run.status().name(),
+                forbidden.as_deref().unwrap_or(refused)
+            ),
         })?;
         let mut facts = facts_by_hand(&run, &event);
         facts.extend([Fact::RunProgress {

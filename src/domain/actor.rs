@@ -26,6 +26,14 @@ impl Actor {
             Self::Engine => "keyfall",
         }
     }
+
+    #[must_use]
+    pub fn person(&self) -> Option<PersonId> {
+        match self {
+            Self::Person { id, .. } => Some(*id),
+            Self::Engine => None,
+        }
+    }
 }
 
 /// What allows a run. The digest is the one that a person signed.

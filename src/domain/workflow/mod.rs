@@ -5,6 +5,7 @@
 //! | `plan.rs` what a run is to do, pinned when it opens     | gathers the facts, draws ids and secrets, opens it    |
 //! | `steps.rs` which steps, in which order; the unwinding   |                                                       |
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
+//! | `resuming.rs` what a person may declare done            |                                                       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
 //! | `changes.rs` what an event changes in the register,     | stores these changes in the same transaction          |
 //! | `expiry.rs` when a credential ends by itself            |                                                       |
@@ -17,6 +18,7 @@ mod expiry;
 mod keeping;
 mod plan;
 mod reading;
+mod resuming;
 mod run;
 mod state;
 mod steps;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
-use super::super::actor::Actor;
 use super::super::ids::{CredentialId, RunId, SecretId};
 use super::super::proof::ProofProgress;
 use super::event::Death;
@@ -13,9 +12,6 @@ use super::plan::RunPlan;
 use super::run::Run;
 use super::state::{Path, RunStatus, Skipped, StepState};
 use super::steps::{Step, pivot};
-
-const BY_NOBODY: &str =
-    "nothing that is done by hand stands in for this step; retry the run, or cancel it while that is possible";
 
 impl Run {
     #[must_use]
@@ -193,26 +189,6 @@ impl Run {
     #[must_use]
     pub fn skipped(&self) -> &[Skipped] {
         &self.skipped
-    }
-
-    /// Why this person cannot declare the step under the cursor done; `None` when they can.
-    #[must_use]
-    pub fn refusal_to_resume(&self, by: &Actor) -> Option<&'static str> {
-        match self.step()? {
-            Step::IssueNew | Step::Promote => Some(BY_NOBODY),
-            Step::ProveNew if !self.is_past_pivot() => Some(BY_NOBODY),
-            Step::AwaitUptake | Step::AwaitReturn if !self.is_second_person(by) => Some(
-                "going on without the consumers needs a person other than the one who asked for this run; let that person resume it, or retry",
-            ),
-            _ => None,
-        }
-    }
-
-    fn is_second_person(&self, by: &Actor) -> bool {
-        let Actor::Person { id, .. } = by else { return false };
-        let approval = &self.plan.approval;
-        let began_it = matches!(&self.plan.initiator, Actor::Person { id: initiator, .. } if initiator == id);
-        approval.solo || (!began_it && approval.requester != *id)
     }
 
     /// What this run revoked, each with the instant of it.

@@ -51,6 +51,8 @@ pub struct Run {
     pub(super) refused: Vec<(CredentialId, Timestamp)>,
     pub(super) deaths: BTreeMap<CredentialId, Death>,
     pub(super) skipped: Vec<Skipped>,
+    /// The first person who asked for the run, for its cancelling or for another try.
+    pub(super) asked_by: Option<Actor>,
 }
 
 impl Run {
@@ -93,6 +95,7 @@ impl Run {
         Ok(Self {
             progress: progress.collect(),
             steps: forward_steps(&plan),
+            asked_by: Some(plan.initiator.clone()).filter(|actor| actor.person().is_some()),
             plan,
             next_seq: event.seq.saturating_add(1),
             path: Path::Forward,
@@ -215,7 +218,8 @@ impl Run {
                     manual_step: manual_step.clone(),
                 };
             }
-            EventBody::Retried { .. } => {
+            EventBody::Retried { by, .. } => {
+                self.asked(by);
                 self.status = RunStatus::Open;
                 self.step_began_at = None;
                 if !matches!(self.step_state, StepState::Started { .. }) {
@@ -226,7 +230,8 @@ impl Run {
                 self.status = RunStatus::Open;
                 self.skip(by, reason, event.at);
             }
-            EventBody::CancelRequested { reason, .. } => {
+            EventBody::CancelRequested { by, reason } => {
+                self.asked(by);
                 self.cancel = Some(reason.clone());
                 self.status = RunStatus::Open;
             }
@@ -235,6 +240,12 @@ impl Run {
                     outcome: outcome.clone(),
                 }
             }
+        }
+    }
+
+    fn asked(&mut self, by: &Actor) {
+        if self.asked_by.is_none() && by.person().is_some() {
+            self.asked_by = Some(by.clone());
         }
     }
 

@@ -62,7 +62,10 @@ fn same_accounts(at: &Attempt<'_>, readings: &Readings) -> Ended<()> {
                     principal.name,
                     principal.immutable_id.as_deref().unwrap_or("none")
                 ),
-                "find out who replaced it, then adopt it anew and cancel this run",
+                &at.or_cancel(
+                    "find out who replaced it, and rename or remove that other account by hand",
+                    "and leave it",
+                ),
             ));
         }
     }
@@ -170,12 +173,15 @@ fn power(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
     let privileged = |reading: &PrincipalReading| reading.states().any(|state| state.privileged);
     for (principal, _) in readings.iter().filter(|(_, reading)| privileged(reading)) {
         if at.plan().approval.standing {
-            return Err(at.ask(
+            let name = &at.plan().identity_name;
+            return Err(at.ask_to_cancel(
                 format!(
                     "the account {} is privileged, and only the policy approved this run",
                     principal.name
                 ),
-                "cancel this run and ask for the rotation by name, so that a person approves it",
+                &format!(
+                    "say `privileged: true` in the manifest of {name}, apply it, and ask with `keyfall rotate {name} --reason …`, which a person then approves"
+                ),
             ));
         }
         at.note(format!("the account {} is privileged", principal.name));

@@ -7,7 +7,7 @@ use super::super::report::StepEnd;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
 use crate::domain::resource::SeenBy;
-use crate::domain::workflow::{ConsumerPlan, Observation, StepOutput};
+use crate::domain::workflow::{ConsumerPlan, Observation, Step, StepOutput};
 
 pub(super) async fn await_uptake(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let principal = new_principal(at.run);
@@ -72,8 +72,20 @@ fn not_yet(at: &mut Attempt<'_>, laggards: Vec<String>, names: &str) -> Ended<St
     }
     Err(at.ask(
         format!("consumers that have not taken up the delivered credential in time: {names}"),
-        "make them read their destination again (restart or reload them)",
+        &without_them(at),
     ))
+}
+
+/// The old credential is taken from consumers by a signed exception only; this is the way to one.
+fn without_them(at: &Attempt<'_>) -> String {
+    let again = "make them read their destination again (restart or reload them)";
+    if at.step != Step::AwaitUptake || !at.run.may_be_cancelled() || at.plan().old.is_empty() {
+        return again.to_owned();
+    }
+    let (id, name) = (at.run.id(), &at.plan().identity_name);
+    format!(
+        "to go on without them, run `keyfall cancel {id} --reason …`, and `keyfall rotate {name} --exception …` when it is taken back; or {again}"
+    )
 }
 
 /// A consumer reads one of the places, and repeats there the version that it uses.

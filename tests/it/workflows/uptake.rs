@@ -34,15 +34,17 @@ fn a_consumer_that_never_switches_holds_the_run_until_a_person_says_why_not() {
         let resume = |reason: &str| ["resume", &run, "--reason", reason].map(str::to_owned);
         for (person, reason, why) in [
             (scene.kf.bob(), " ", "a reason is needed"),
-            (scene.kf.alice(), "app is gone", "a person other than the one who asked"),
+            (scene.kf.alice(), "app is gone", "rotate orders --exception"),
+            (scene.kf.bob(), "app is gone", "rotate orders --exception"),
         ] {
             let refused = person.fails(&resume(reason).each_ref().map(String::as_str), 1);
             assert!(refused.contains(why), "{refused}");
         }
-        scene
-            .kf
-            .bob()
-            .ok(&["resume", &run, "--reason", "app was switched off last week"]);
+        // What the refusal says to do instead.
+        scene.kf.alice().ok(&["cancel", &run, "--reason", "app is gone"]);
+        scene.until_status(&run, "unwound");
+        scene.works(service, &old);
+        let run = scene.agreed(&["rotate", "orders", "--exception", "app was switched off last week"])[0].clone();
         scene.kf.follow(&run, 0);
         scene.works(service, &scene.delivered("orders"));
         scene.is_dead(service, &old);

@@ -1,12 +1,16 @@
 //! What a person may declare done, and what follows from it.
 
+use std::collections::BTreeMap;
+
 use keyfall_sdk::Strategy;
 
 use super::{Told, at, plan, uuid};
 use crate::domain::actor::Actor;
-use crate::domain::ids::{CredentialId, PersonId};
+use crate::domain::ids::{CredentialId, PersonId, ResourceId};
 use crate::domain::resource::SeenBy;
-use crate::domain::workflow::{ConsumerPlan, Decision, EventBody, Outcome, RegisterChange, RunKind, Step, decide};
+use crate::domain::workflow::{
+    ConsumerPlan, Decision, DeliveryPlan, EventBody, Outcome, RegisterChange, RunKind, Step, decide,
+};
 
 fn person(number: u128) -> Actor {
     Actor::Person {
@@ -85,33 +89,97 @@ fn nobody_stands_in_for_a_new_credential_that_works() {
     }
 }
 
-#[test]
-fn going_on_without_the_consumers_takes_a_second_person() {
-    let opened = |initiator: Actor, solo| {
-        let mut plan = plan(RunKind::Rotate, Strategy::DualSlot);
-        plan.initiator = initiator;
-        plan.approval.solo = solo;
-        plan.consumers.push(ConsumerPlan {
-            name: "one".to_owned(),
-            seen_by: SeenBy::Acknowledgement,
-        });
-        let mut told = Told::open(plan);
-        told.stuck_at(Step::AwaitUptake);
-        told
-    };
-    // Person 5 asked for the plan that the run stands on, person 6 began the run.
-    for (by, may) in [
-        (person(5), false),
-        (person(6), false),
-        (Actor::Engine, false),
-        (person(7), true),
-    ] {
-        assert_eq!(opened(person(6), false).resume(by.clone()), may, "{by:?}");
+/// A run that waits for a consumer at `step`; `None` began it by itself.
+fn waiting_for_consumers(step: Step, strategy: Strategy, initiator: Option<u128>, solo: bool) -> Told {
+    let mut plan = plan(RunKind::Rotate, strategy);
+    plan.initiator = initiator.map_or(Actor::Engine, person);
+    plan.approval.solo = solo;
+    plan.consumers.push(ConsumerPlan {
+        name: "one".to_owned(),
+        seen_by: SeenBy::Acknowledgement,
+    });
+    plan.deliveries.push(delivery());
+    let mut told = Told::open(plan);
+    if step == Step::AwaitReturn {
+        told.until(Step::AwaitUptake);
+        told.tell(EventBody::Unwinding {
+            cause: "test".to_owned(),
+        })
+        .unwrap();
     }
-    let mut solo = opened(person(5), true);
+    told.stuck_at(step);
+    told
+}
+
+fn delivery() -> DeliveryPlan {
+    DeliveryPlan {
+        destination: ResourceId::from_uuid(uuid(30)),
+        destination_name: "files".to_owned(),
+        connector: "file".to_owned(),
+        target: serde_json::Value::Null,
+        fields: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn the_old_credential_is_taken_from_consumers_by_a_signed_exception_and_by_no_resume() {
+    for initiator in [None, Some(6)] {
+        let mut told = waiting_for_consumers(Step::AwaitUptake, Strategy::DualSlot, initiator, false);
+        // Person 5 asked for the plan that the run stands on, person 7 has nothing to do with it.
+        for by in [person(5), person(6), person(7), Actor::Engine] {
+            assert!(!told.resume(by.clone()), "{by:?}");
+        }
+        let why = told.run.refusal_to_resume(&person(7)).unwrap();
+        let id = told.run.id();
+        for way in [
+            format!("retry {id} --reason"),
+            format!("cancel {id} --reason"),
+            "rotate app --exception".to_owned(),
+        ] {
+            assert!(why.contains(&way), "{why}");
+        }
+    }
+    let mut solo = waiting_for_consumers(Step::AwaitUptake, Strategy::DualSlot, Some(5), true);
     assert!(solo.resume(person(5)));
     assert_eq!(solo.run.step(), Some(Step::Promote));
     assert_eq!(solo.run.skipped()[0].reason, "did it by hand");
+}
+
+#[test]
+fn going_on_without_the_consumers_where_the_old_credential_stays_takes_a_second_person() {
+    for (step, strategy) in [
+        (Step::AwaitReturn, Strategy::DualSlot),
+        (Step::AwaitUptake, Strategy::InPlace),
+    ] {
+        let waiting = |initiator| waiting_for_consumers(step, strategy, initiator, false);
+        for (by, may) in [
+            (person(5), false),
+            (person(6), false),
+            (Actor::Engine, false),
+            (person(7), true),
+        ] {
+            assert_eq!(waiting(Some(6)).resume(by.clone()), may, "{by:?} at {step:?}");
+        }
+        // Nobody asked for a scheduled run, so that one person alone is nobody's second.
+        let mut scheduled = waiting(None);
+        assert!(!scheduled.resume(person(7)), "{step:?}");
+        let (by, reason) = (person(7), "look again".to_owned());
+        scheduled.tell(EventBody::Retried { by, reason }).unwrap();
+        scheduled.stuck_at(step);
+        assert!(!scheduled.resume(person(7)), "{step:?}");
+        assert!(scheduled.resume(person(8)), "{step:?}");
+    }
+}
+
+#[test]
+fn nobody_declares_the_look_at_the_accounts_done() {
+    for kind in RunKind::ALL {
+        let mut told = Told::open(plan(kind, Strategy::DualSlot));
+        told.stuck_at(Step::Precheck);
+        assert!(!told.resume(person(7)), "{kind:?}");
+        let why = told.run.refusal_to_resume(&person(7)).unwrap();
+        assert!(why.contains("retry"), "{why}");
+    }
 }
 
 #[test]
