@@ -6,15 +6,16 @@ use serde_json::json;
 use super::{App, AppError, Caller, Deed, PlanView, StatusView, Verb, allow};
 use crate::domain::plan::Action;
 use crate::engine::breaker::{Allowance, BREAKER, Tripped, rearmed};
-use crate::engine::freeze::{FREEZE, Freeze, lifted};
+use crate::engine::freeze::{FREEZE, Freeze, lifted, still};
 use crate::engine::standstill::{STANDSTILL, ended};
-use crate::store::{Commit, Guard};
+use crate::store::{Commit, Committed, Guard};
 
 /// How long a due set that a person has looked at may be worked off.
 const ALLOWED_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 impl App {
-    /// From its commit on no node takes anything away. Freezing twice keeps the first reason.
+    /// From its commit on no node takes anything away. A freeze upon a freeze keeps both reasons, and whoever asked to lift the first one asks
+    /// anew.
     ///
     /// # Errors
     /// When there is no reason.
@@ -23,22 +24,25 @@ impl App {
         if reason.trim().is_empty() {
             return Err(AppError::invalid("a freeze needs a reason: --reason \"why\""));
         }
-        if self.store.setting(FREEZE).await?.is_none() {
+        loop {
+            let standing = self.store.setting(FREEZE).await?;
             let now = self.env.now();
             let log = vec![self.entry(caller, now, Deed::new("frozen", json!({ "reason": reason })))];
             let freeze = Freeze {
-                reason,
+                reason: reason.clone(),
                 by: caller.name.clone(),
                 at: now,
             };
             let commit = Commit {
-                guards: Vec::new(),
-                facts: vec![freeze.fact()],
+                facts: vec![freeze.upon(standing.as_deref()).fact()],
+                guards: vec![still(standing)],
                 log,
             };
-            self.store(commit, "the freeze could not be stored").await?;
+            // Refused: somebody else froze, or lifted a freeze, at the same moment.
+            if let Committed::Stored { .. } = self.store.commit(commit).await? {
+                return self.status(caller).await;
+            }
         }
-        self.status(caller).await
     }
 
     /// Asks for the end of a freeze: another person signs.
@@ -56,6 +60,8 @@ impl App {
         let mut consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
         if self.store.setting(STANDSTILL).await?.is_some() {
             let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for a `keyfall retry RUN --reason …` each";
+            consequences.push(text.to_owned());
+            let text = "if a backup was restored: people who were retired and tokens that were revoked after it was made count again, for this signature too; end them again first (`keyfall people`, `keyfall token revoke`)";
             consequences.push(text.to_owned());
         }
         let action = Action::Unfreeze {

@@ -13,6 +13,10 @@ use crate::store::{Fact, Guard};
 /// The setting. Its value is a [`Freeze`] as JSON.
 pub const FREEZE: &str = "freeze";
 
+const BEFORE_THAT: &str = "; before that: ";
+/// Earlier reasons that are kept; the log has all. A server that starts again and again with a wrong clock freezes each time.
+const MOST_EARLIER: usize = 8;
+
 /// Why everything destructive stands still.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freeze {
@@ -23,6 +27,19 @@ pub struct Freeze {
 }
 
 impl Freeze {
+    /// On top of a freeze that stands: its reason stays to be read, and whoever agreed to lift it has agreed to something else.
+    #[must_use]
+    pub fn upon(self, standing: Option<&str>) -> Self {
+        let Some(standing) = standing else { return self };
+        let earlier = Self::of_setting(standing).reason;
+        let earlier = earlier.split(BEFORE_THAT).take(MOST_EARLIER);
+        let reasons: Vec<&str> = std::iter::once(self.reason.as_str()).chain(earlier).collect();
+        Self {
+            reason: reasons.join(BEFORE_THAT),
+            ..self
+        }
+    }
+
     #[must_use]
     pub fn fact(&self) -> Fact {
         Fact::Setting {
@@ -56,8 +73,14 @@ pub fn lifted() -> Fact {
 /// Holds while nothing is frozen.
 #[must_use]
 pub fn not_frozen() -> Guard {
+    still(None)
+}
+
+/// Holds while the freeze that was read, or its absence, stands.
+#[must_use]
+pub fn still(standing: Option<String>) -> Guard {
     Guard::SettingIs {
         key: FREEZE,
-        value: None,
+        value: standing,
     }
 }

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 use super::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
 use super::clocks::{AgainstLog, Clocks, against_log, newest_record};
 use super::findings::{self, Severity, Wrong};
-use super::freeze::{FREEZE, Freeze};
+use super::freeze::{FREEZE, Freeze, still};
 use super::schedule::{self, Memory};
 use super::sweep::Sweep;
 use super::{Shared, housekeeping, record};
-use crate::store::{Commit, StoreError};
+use crate::store::{Commit, Committed, StoreError};
 
 /// Looked at least this often, whatever bell is silent.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -180,19 +180,25 @@ async fn freeze_for_clock(shared: &Shared, reason: String, at: Timestamp) -> Res
         owner: KEYFALL,
         text,
     };
-    let freeze = Freeze {
-        reason: reason.clone(),
-        by: KEYFALL.to_owned(),
-        at,
-    };
-    let details = serde_json::json!({ "reason": reason });
-    let commit = Commit {
-        // A freeze of a person stays as it is.
-        guards: vec![super::freeze::not_frozen()],
-        facts: vec![freeze.fact(), findings::raised(&shared.env, at, wrong)],
-        log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
-    };
-    shared.store.commit(commit).await.map(drop)
+    let raised = findings::raised(&shared.env, at, wrong);
+    loop {
+        let standing = shared.store.setting(FREEZE).await?;
+        let freeze = Freeze {
+            reason: reason.clone(),
+            by: KEYFALL.to_owned(),
+            at,
+        };
+        let details = serde_json::json!({ "reason": reason });
+        let commit = Commit {
+            facts: vec![freeze.upon(standing.as_deref()).fact(), raised.clone()],
+            guards: vec![still(standing)],
+            log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
+        };
+        // Refused: a person froze, or lifted a freeze, at the same moment; the jump is seen once only.
+        if let Committed::Stored { .. } = shared.store.commit(commit).await? {
+            return Ok(());
+        }
+    }
 }
 
 /// Opens the breaker when more is due than can be right. After a long silence the clock may be ahead, and a due set that would be small

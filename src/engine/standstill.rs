@@ -49,19 +49,19 @@ pub struct Cause {
 pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> Result<(), StandstillError> {
     let at = to_micros(env.now());
     let Cause {
-        mut reason,
+        reason,
         action,
         trigger,
         details,
     } = cause;
-    if let Some(earlier) = store.setting(FREEZE).await? {
-        reason = format!("{reason}; before that: {}", Freeze::of_setting(&earlier).reason);
-    }
+    let standing = store.setting(FREEZE).await?;
     let freeze = Freeze {
-        reason: reason.clone(),
+        reason,
         by: "keyfall".to_owned(),
         at,
     };
+    let freeze = freeze.upon(standing.as_deref());
+    let reason = freeze.reason.clone();
     let details = json!({ "reason": reason, "about": details });
     let act = Act {
         trigger,

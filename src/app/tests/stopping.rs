@@ -3,6 +3,7 @@
 use super::world::World;
 use crate::app::AppError;
 use crate::engine::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
+use crate::evidence::record::AuditRecord;
 
 #[tokio::test]
 async fn an_old_plan_lifts_no_newer_freeze() {
@@ -22,6 +23,36 @@ async fn an_old_plan_lifts_no_newer_freeze() {
     assert!(matches!(again, Err(AppError::Conflict { why }) if why.contains("is stale already")));
     let frozen = world.app.status(&ada).await.unwrap().frozen;
     assert_eq!(frozen.as_deref(), Some("second"));
+}
+
+#[tokio::test]
+async fn a_freeze_upon_a_freeze_is_not_lifted_by_who_agreed_to_the_first() {
+    let world = World::new().await;
+    let ada = world.caller("ada").await;
+    let bo = world.caller("bo").await;
+    world.app.freeze(&ada, "a drill".to_owned()).await.unwrap();
+    let over = world.app.unfreeze(&ada, "the drill is over".to_owned()).await.unwrap();
+    let size = world.store.log_state().await.unwrap().size;
+    world.app.freeze(&bo, "an incident".to_owned()).await.unwrap();
+    let record = world.store.log(size, 1).await.unwrap().remove(0);
+    let record = AuditRecord::decode(&record.bytes).unwrap();
+    assert_eq!(record.action, "frozen");
+    assert!(record.details.contains("an incident"), "{}", record.details);
+
+    let late = world.approve("bo", &over).await;
+    assert!(matches!(late, Err(AppError::Conflict { .. })), "{late:?}");
+    let frozen = world.app.status(&ada).await.unwrap().frozen.unwrap();
+    assert_eq!(frozen, "an incident; before that: a drill");
+    let again = world.app.unfreeze(&ada, "both are over".to_owned()).await.unwrap();
+    world.approve("bo", &again).await.unwrap();
+    assert_eq!(world.app.status(&ada).await.unwrap().frozen, None);
+
+    for number in 0..40 {
+        world.app.freeze(&ada, format!("reason {number}")).await.unwrap();
+    }
+    let frozen = world.app.status(&ada).await.unwrap().frozen.unwrap();
+    assert!(frozen.starts_with("reason 39; before that: reason 38"), "{frozen}");
+    assert!(frozen.len() < 400, "{frozen}");
 }
 
 #[tokio::test]

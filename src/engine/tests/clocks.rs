@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use super::looks::until;
 use super::world::{World, settings};
 use crate::engine::breaker::BREAKER;
-use crate::engine::freeze::lifted;
+use crate::engine::freeze::{Freeze, lifted};
 use crate::store::{Page, RunFilter};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
@@ -46,6 +46,32 @@ async fn a_jump_in_either_direction_freezes_and_a_small_correction_does_not() {
         .await;
         world.until_open("clock_jump", "node-a", false).await;
     }
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_is_told_while_a_person_has_frozen_everything() {
+    let world = World::new().await;
+    let by_hand = Freeze {
+        reason: "a drill".to_owned(),
+        by: "ada".to_owned(),
+        at: world.env.now(),
+    };
+    world.put(vec![by_hand.fact()]).await;
+    let engine = world.start().await;
+    let pass = || async { engine.status().last_pass.frozen };
+    until("a first pass was made", pass).await;
+    world.clock.shift(YEAR);
+    world.until_open("clock_jump", "node-a", true).await;
+    let frozen = until("both reasons stand", || async {
+        pass().await.filter(|frozen| frozen.by == "keyfall")
+    })
+    .await;
+    assert!(
+        frozen.reason.contains("jumped") && frozen.reason.contains("a drill"),
+        "{}",
+        frozen.reason
+    );
     engine.shutdown().await;
 }
 
