@@ -10,7 +10,7 @@ use crate::evidence::receipt::{LogPlace, assemble};
 use crate::store::{ReceiptFilter, ReceiptRow};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ReceiptQuery {
     pub identity: Option<String>,
     pub run: Option<String>,

@@ -33,7 +33,7 @@ pub(super) fn page(query: PageQuery) -> Page {
 
 /// All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct IdentityQuery {
     pub system: Option<String>,
     pub environment: Option<String>,
@@ -45,7 +45,7 @@ pub struct IdentityQuery {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct FindingQuery {
     pub kind: Option<String>,
     pub subject: Option<String>,

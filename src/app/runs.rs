@@ -17,7 +17,7 @@ const TRIES: u32 = 8;
 
 /// All that is given must hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct RunQuery {
     pub identity: Option<String>,
     pub kind: Option<String>,

@@ -63,16 +63,21 @@ impl Paging {
     }
 
     fn next(&self, after: &str) -> String {
-        let others = self.uri.query().unwrap_or_default().split('&').filter(|pair| {
-            let name = pair.split('=').next().unwrap_or_default();
-            !name.is_empty() && name != "after" && name != "limit"
-        });
+        let others = others(self.uri.query().unwrap_or_default());
         let after: String = after.bytes().map(escaped).collect();
         let mut query: Vec<String> = others.map(str::to_owned).collect();
         query.push(format!("limit={}", self.limit));
         query.push(format!("after={after}"));
         format!("<{}?{}>; rel=\"next\"", self.uri.path(), query.join("&"))
     }
+}
+
+/// The pairs of a query that do not say which page.
+pub(super) fn others(query: &str) -> impl Iterator<Item = &str> {
+    query.split('&').filter(|pair| {
+        let name = pair.split('=').next().unwrap_or_default();
+        !name.is_empty() && name != "after" && name != "limit"
+    })
 }
 
 /// Percent-encodes what is not unreserved (RFC 3986, 2.3).

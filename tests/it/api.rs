@@ -61,6 +61,8 @@ fn every_error_is_a_problem() {
     assert_eq!(ask("DELETE", "/v1/status", ""), (405, "wrong_method".to_owned()));
     assert_eq!(ask("GET", "/v1/identities/absent", ""), (404, "not_found".to_owned()));
     assert_eq!(ask("GET", "/v1/runs?limit=many", ""), (422, "invalid".to_owned()));
+    assert_eq!(ask("GET", "/v1/runs?opne_only=true", ""), (422, "invalid".to_owned()));
+    assert_eq!(ask("GET", "/v1/audit?form=3", ""), (422, "invalid".to_owned()));
     assert_eq!(ask("POST", "/v1/plans", "{\"files\": 1}"), (422, "invalid".to_owned()));
     assert_eq!(
         ask("POST", "/v1/plans", "{\"files\": [], \"more\": 1}"),

@@ -15,6 +15,12 @@ fn a_server_is_made_serves_alone_and_ends_in_order() {
     });
     let metrics = http("GET", &format!("{}/metrics", kf.url()), None, "").2;
     assert!(metrics.contains("keyfall_log_size 1"), "{metrics}");
+    assert_eq!(http("EVIL-7f3a", &format!("{}/nope", kf.url()), None, "").0, 404);
+    let metrics = http("GET", &format!("{}/metrics", kf.url()), None, "").2;
+    assert!(
+        metrics.contains("method=\"other\"") && !metrics.contains("EVIL"),
+        "{metrics}"
+    );
 
     let second = ran(&mut kf.serve_command(), b"");
     assert_eq!(second.code, 1);

@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, AppState, By, Filter};
+use super::{Answer, AppState, By, Filter, Listed};
 use crate::app::{AuditView, ReceiptQuery};
 use crate::http::page::Paging;
 use crate::http::problem::Problem;
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct From {
     #[serde(default)]
     from: u64,
@@ -52,6 +53,7 @@ pub(super) async fn checkpoint(State(app): AppState, Extension(by): By) -> Resul
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Sizes {
     from: u64,
     to: u64,
@@ -70,7 +72,7 @@ pub(super) async fn consistency(
 pub(super) async fn receipts(
     State(app): AppState,
     Extension(by): By,
-    Filter(query): Filter<ReceiptQuery>,
+    Listed(query): Listed<ReceiptQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let found = app.receipts(&by, query, paging.query()).await?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use keyfall_sdk::SecretValue;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Answer, AppState, Body, By, Filter, Reason};
+use super::{Answer, AppState, Body, By, Listed, Reason};
 use crate::app::{AdoptAsk, Asked, IdentityQuery, IdentityView, PlanView, RotateAsk, RunView, SecretView};
 use crate::domain::resource::IdentityKind;
 use crate::http::page::Paging;
@@ -22,7 +22,7 @@ const LONGEST_SECRET: usize = 64 * 1024;
 pub(super) async fn list(
     State(app): AppState,
     Extension(by): By,
-    Filter(query): Filter<IdentityQuery>,
+    Listed(query): Listed<IdentityQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let found = app.identities(&by, query, paging.query()).await?;

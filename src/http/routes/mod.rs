@@ -10,13 +10,16 @@ mod stopping;
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequest, FromRequestParts, State};
+use axum::extract::{FromRequest, FromRequestParts, Query, State};
+use axum::http::Uri;
+use axum::http::request::Parts;
 use axum::routing::{MethodRouter, get, post, put};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
-use super::{Api, sse};
+use super::{Api, page, sse};
 use crate::app::{App, Caller};
 
 type AppState = State<Arc<App>>;
@@ -31,8 +34,24 @@ struct Body<T>(T);
 
 /// The query's parameters; what is wrong with them is told as a problem.
 #[derive(FromRequestParts)]
-#[from_request(via(axum::extract::Query), rejection(Problem))]
+#[from_request(via(Query), rejection(Problem))]
 struct Filter<T>(T);
+
+/// The query's parameters of a list, beside those that [`super::page::Paging`] reads.
+struct Listed<T>(T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Listed<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let query = page::others(parts.uri.query().unwrap_or_default())
+            .collect::<Vec<_>>()
+            .join("&");
+        let uri = Uri::try_from(format!("/?{query}")).map_err(|error| Problem::invalid(error.to_string()))?;
+        let Query(wanted) = Query::try_from_uri(&uri)?;
+        Ok(Self(wanted))
+    }
+}
 
 /// The body of everything that needs nothing but a reason.
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 
-use super::{Answer, AppState, Body, By, Filter, Reason};
+use super::{Answer, AppState, Body, By, Listed, Reason};
 use crate::app::manifest::ManifestFile;
 use crate::app::{PlanView, Signed};
 use crate::http::page::Paging;
@@ -21,6 +21,7 @@ pub(super) struct Proposal {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ByStatus {
     status: Option<String>,
 }
@@ -43,7 +44,7 @@ pub(super) async fn propose(
 pub(super) async fn list(
     State(app): AppState,
     Extension(by): By,
-    Filter(filter): Filter<ByStatus>,
+    Listed(filter): Listed<ByStatus>,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let plans = app.plans(&by, filter.status.as_deref(), paging.query()).await?;

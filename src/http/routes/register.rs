@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 
-use super::{Answer, AppState, By, Filter};
+use super::{Answer, AppState, By, Listed};
 use crate::app::{AccountView, DoctorLine, FindingQuery, ResourceView, ReviewView, StatusView};
 use crate::http::page::Paging;
 use crate::http::problem::Problem;
@@ -40,7 +40,7 @@ pub(super) async fn resource(
 pub(super) async fn findings(
     State(app): AppState,
     Extension(by): By,
-    Filter(query): Filter<FindingQuery>,
+    Listed(query): Listed<FindingQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let found = app.findings(&by, query, paging.query()).await?;

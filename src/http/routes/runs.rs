@@ -4,7 +4,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::{Extension, Json};
 
-use super::{Answer, AppState, Body, By, Filter, Reason};
+use super::{Answer, AppState, Body, By, Listed, Reason};
 use crate::app::{RunQuery, RunView};
 use crate::http::page::Paging;
 use crate::http::problem::Problem;
@@ -12,7 +12,7 @@ use crate::http::problem::Problem;
 pub(super) async fn list(
     State(app): AppState,
     Extension(by): By,
-    Filter(query): Filter<RunQuery>,
+    Listed(query): Listed<RunQuery>,
     paging: Paging,
 ) -> Result<Response, Problem> {
     let runs = app.runs(&by, query, paging.query()).await?;
