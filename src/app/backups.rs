@@ -1,5 +1,6 @@
 //! Consistent copies of the store. Secrets in a copy are sealed as they are in the store; the KEK and the signing key are in neither.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::{App, AppError, BackupView, Caller, Deed, Verb, allow};
@@ -25,28 +26,40 @@ impl App {
                 why: format!("{} exists already; choose another name", path.display()),
             });
         }
-        self.store.backup(&path).await?;
-        let now = self.env.now();
-        let state = self.store.log_state().await?;
-        let details = json!({ "name": name, "log_size": state.size });
-        let facts = vec![Fact::Setting {
+        // Named before it is written: a copy that nobody finished to record may hold secrets all the same.
+        let last = |value| Fact::Setting {
             key: LAST_BACKUP,
-            value: Some(format!("{name} at {now}")),
-        }];
-        let log = vec![self.entry(caller, now, Deed::new("backed_up", details))];
-        self.store(
-            Commit {
-                guards: Vec::new(),
-                facts,
-                log,
-            },
-            "the backup could not be recorded",
-        )
-        .await?;
+            value,
+        };
+        let earlier = self.store.setting(LAST_BACKUP).await?;
+        let begun = self.env.now();
+        let deed = Deed::new("backup_begun", json!({ "name": name }));
+        let facts = vec![last(Some(format!("{name} at {begun}")))];
+        self.record(caller, begun, deed, facts).await?;
+        let written = self.store.backup(&path).await;
+        let now = self.env.now();
+        if let Err(error) = written {
+            let why = error.to_string();
+            let deed = Deed::new("backup_failed", json!({ "name": name, "why": why }));
+            self.record(caller, now, deed, vec![last(earlier)]).await?;
+            return Err(error.into());
+        }
+        let state = self.store.log_state().await?;
+        let deed = Deed::new("backed_up", json!({ "name": name, "log_size": state.size }));
+        self.record(caller, now, deed, Vec::new()).await?;
         Ok(BackupView {
             path: path.display().to_string(),
             at: now,
             log_size: state.size,
         })
+    }
+
+    async fn record(&self, caller: &Caller, at: Timestamp, deed: Deed<'_>, facts: Vec<Fact>) -> Result<(), AppError> {
+        let commit = Commit {
+            guards: Vec::new(),
+            facts,
+            log: vec![self.entry(caller, at, deed)],
+        };
+        self.store(commit, "the backup could not be recorded").await
     }
 }
