@@ -186,9 +186,7 @@ impl App {
             work.commit.guards.push(Guard::NoOpenRun { identity: identity.id });
             for credential in self.store.credentials_of(identity.id).await? {
                 let Some(id) = credential.secret else { continue };
-                work.commit
-                    .facts
-                    .extend(self.resealed(id, new, work.now).await?.map(Fact::SecretResealed));
+                self.reseal(id, new, work).await?;
             }
         }
         Ok(())

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, AppError, Caller, Deed, KekView, Verb, allow};
 use crate::sealing::{KekId, Sealed};
-use crate::store::{Commit, Fact, SecretRow};
+use crate::store::{Commit, Committed, Fact, Guard, SecretRow};
 
 /// The settings by which a start with the wrong key is noticed.
 pub const KEK_ID: &str = "kek_id";
@@ -35,16 +35,16 @@ impl App {
             let count = facts.len();
             let details = json!({ "kek": active.0, "rows": count });
             let log = vec![self.entry(caller, now, Deed::new("secrets_rewrapped", details))];
-            self.store(
-                Commit {
-                    guards: Vec::new(),
-                    facts,
-                    log,
-                },
-                "the secrets changed meanwhile",
-            )
-            .await?;
-            rewrapped = rewrapped.saturating_add(u64::try_from(count).unwrap_or(0));
+            // A key that wraps what was sealed anew meanwhile would open nothing.
+            let as_read = |row: SecretRow| Guard::SecretWrapped {
+                id: row.id,
+                wrapped_key: row.wrapped_key,
+            };
+            let guards = rows.into_iter().map(as_read).collect();
+            let committed = self.store.commit(Commit { guards, facts, log }).await?;
+            if matches!(committed, Committed::Stored { .. }) {
+                rewrapped = rewrapped.saturating_add(u64::try_from(count).unwrap_or(0));
+            }
         }
         let now = self.env.now();
         let check = crate::domain::digest::Digest(self.keys.check_value()).to_string();

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use keyfall_sdk::SecretValue;
 use serde_json::json;
 
@@ -13,8 +12,8 @@ use super::{App, AppError, Caller, Deed, SecretView, Verb, allow};
 use crate::domain::digest::Digest;
 use crate::domain::ids::SecretId;
 use crate::domain::resource::{Kind, Spec};
-use crate::engine::REGISTER_VERSION;
 use crate::engine::secrets::{OpenSecrets, SealAs, StoredSecrets, seal};
+use crate::engine::{LAST_BACKUP, REGISTER_VERSION};
 use crate::store::{Commit, Fact, Guard, SecretRow};
 
 impl App {
@@ -51,12 +50,13 @@ impl App {
         };
         let row = seal(&self.keys, seal_as, &secret, &*self.env.random)
             .map_err(|error| AppError::internal("the secret could not be sealed", &error))?;
-        let mut facts: Vec<_> = earlier
-            .map(|row| Fact::SecretDestroyed { id: row.id, at: now })
-            .into_iter()
-            .collect();
-        facts.push(Fact::Secret(row));
-        let details = json!({ "name": name, "secret": id, "version": version });
+        let destroyed = earlier.map(|row| row.id);
+        let last_backup = self.store.setting(LAST_BACKUP).await?.filter(|_| destroyed.is_some());
+        let details = json!({
+            "name": name, "secret": id, "version": version, "destroyed": destroyed, "last_backup": last_backup,
+        });
+        let gone = destroyed.map(|id| Fact::SecretDestroyed { id, at: now });
+        let facts = gone.into_iter().chain([Fact::Secret(row)]).collect();
         let log = vec![self.entry(caller, now, Deed::new("secret_set", details))];
         // The systems that name it are those that it was sealed for.
         let guards = vec![Guard::SettingIs {
@@ -108,22 +108,21 @@ impl App {
             };
             let reach = reach_of(&work.landscape, name)?;
             if row.endpoint_digest != reach {
-                let resealed = self.resealed(row.id, reach, work.now).await?;
-                work.commit.facts.extend(resealed.map(Fact::SecretResealed));
+                self.reseal(row.id, reach, work).await?;
             }
         }
         Ok(())
     }
 
-    /// The same secret sealed for other endpoints, under the same id; `None` when it was destroyed.
-    pub(super) async fn resealed(
+    /// Adds to the commit that the secret is sealed for other endpoints, under the same id; nothing when it was destroyed.
+    pub(super) async fn reseal(
         &self,
         id: SecretId,
         endpoints: Digest,
-        now: Timestamp,
-    ) -> Result<Option<SecretRow>, AppError> {
+        work: &mut Application<'_>,
+    ) -> Result<(), AppError> {
         let Some(row) = self.store.secret(id).await?.filter(|row| row.destroyed_at.is_none()) else {
-            return Ok(None);
+            return Ok(());
         };
         let failed = |error: &dyn std::fmt::Display| {
             AppError::internal("a secret could not be sealed for its new endpoints", error)
@@ -140,13 +139,18 @@ impl App {
             kind: row.kind,
             version,
             endpoints,
-            at: now,
+            at: work.now,
         };
         let sealed = seal(&self.keys, seal_as, &secret, &*self.env.random).map_err(|error| failed(&error))?;
-        Ok(Some(SecretRow {
+        work.commit.guards.push(Guard::SecretWrapped {
+            id,
+            wrapped_key: row.wrapped_key,
+        });
+        work.commit.facts.push(Fact::SecretResealed(SecretRow {
             created_at: row.created_at,
             destroy_at: row.destroy_at,
             ..sealed
-        }))
+        }));
+        Ok(())
     }
 }

@@ -13,7 +13,7 @@ use crate::domain::identity::Identity;
 use crate::domain::ids::{ActId, IdentityId, SecretId};
 use crate::evidence::audit::Act;
 use crate::evidence::record::ExceptionCause;
-use crate::store::{Commit, Fact, Guard, LogEntry, StoreError};
+use crate::store::{Commit, Committed, Fact, Guard, LogEntry, SCRUB_OWED, StoreError};
 
 const BATCH: u32 = 200;
 /// How long before its expiry an identity is spoken about.
@@ -29,14 +29,21 @@ pub(super) async fn destroy_secrets(shared: &Shared) -> Result<u32, StoreError> 
             break;
         }
         let count = u32::try_from(due.len()).unwrap_or(u32::MAX);
-        shared.store.commit(destruction(shared, &due, now).await?).await?;
-        destroyed = destroyed.saturating_add(count);
+        match shared.store.commit(destruction(shared, &due, now).await?).await? {
+            Committed::Stored { .. } => destroyed = destroyed.saturating_add(count),
+            // A run that needs one of them put its deadline off meanwhile.
+            Committed::Refused { .. } if shared.is_stopping() => break,
+            Committed::Refused { .. } => continue,
+        }
         if count < BATCH || shared.is_stopping() {
             break;
         }
     }
-    if destroyed > 0 {
+    // Also what an earlier pass, or a person, left: a scrub that did not succeed stays owed.
+    if shared.store.setting(SCRUB_OWED).await?.is_some() {
         shared.store.scrub().await?;
+    }
+    if destroyed > 0 {
         measure::secrets_destroyed(u64::from(destroyed));
         tracing::info!(secrets = destroyed, "secrets whose deadline had passed were destroyed");
     }
@@ -51,8 +58,9 @@ async fn destruction(shared: &Shared, secrets: &[SecretId], at: Timestamp) -> Re
     let last_backup = shared.store.setting(LAST_BACKUP).await?;
     let names: Vec<String> = secrets.iter().map(ToString::to_string).collect();
     let details = serde_json::json!({ "secrets": names, "last_backup": last_backup });
+    let due = |id: &SecretId| Guard::SecretDue { id: *id, now: at };
     Ok(Commit {
-        guards: Vec::new(),
+        guards: secrets.iter().map(due).collect(),
         facts: secrets.iter().map(|id| Fact::SecretDestroyed { id: *id, at }).collect(),
         log: vec![act_entry(shared, at, "secrets_destroyed", details)],
     })

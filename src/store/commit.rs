@@ -2,13 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::Result;
 use super::driver::{Tx, Verb};
 use super::fact::{Commit, Committed, Fact, Guard};
 use super::sql::{
     Bound, Leaf, Op, credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret,
 };
-use crate::domain::ids::RunId;
+use super::{Result, SCRUB_OWED};
+use crate::domain::ids::{RunId, SecretId};
 
 /// A commit with nothing left to encode or to hash.
 pub(crate) struct Prepared {
@@ -46,11 +46,24 @@ impl Prepared {
         for fact in &commit.facts {
             add(&mut ops, fact, &commit, now)?;
         }
+        // With what left the bytes, so that neither a death nor a full disk can forget them.
+        if let Some(id) = commit.facts.iter().rev().find_map(leaves_bytes) {
+            ops.push(ledger::set(SCRUB_OWED, Some(&id.to_string()))?);
+        }
         Ok(Self {
             checks,
             ops,
             leaves: commit.log.into_iter().map(Leaf::of).collect(),
         })
+    }
+}
+
+/// The secret of which the fact leaves sealed bytes behind in the store's files, until these are scrubbed.
+fn leaves_bytes(fact: &Fact) -> Option<SecretId> {
+    match fact {
+        Fact::SecretDestroyed { id, .. } | Fact::SecretRewrapped { id, .. } => Some(*id),
+        Fact::SecretResealed(row) => Some(row.id),
+        _ => None,
     }
 }
 
@@ -79,6 +92,8 @@ fn check(guard: &Guard) -> Result<Check> {
             identity::VERSION_BY_NAME.with([("name", name.as_str().into())])?,
             u64::from(*version),
         ),
+        Guard::SecretWrapped { id, wrapped_key } => Check::SomeRow(secret::wrapped(*id, wrapped_key)?),
+        Guard::SecretDue { id, now } => Check::SomeRow(secret::due(*id, *now)?),
         Guard::SettingIs { key, value } => Check::TextIs(ledger::setting(key)?, value.clone()),
         Guard::SpentBelow { scope, since, limit } => Check::Below(ledger::spent(scope, *since)?, *limit),
     })

@@ -5,10 +5,10 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::check;
-use super::driver::{Driver, Execute, Select};
+use super::driver::{Driver, Execute, Select, only_text};
 use super::sql::{Value, ledger, log, run, secret};
 use super::sql_store::SqlStore;
-use super::{Claimed, LAST_BACKUP_AT, Result, RunRow, SecretRow, StoreError, StoredRun};
+use super::{Claimed, LAST_BACKUP_AT, Result, RunRow, SCRUB_OWED, SecretRow, StoreError, StoredRun};
 use crate::domain::ids::RunId;
 use crate::evidence::merkle::Frontier;
 
@@ -82,6 +82,19 @@ impl<D: Driver> SqlStore<D> {
         let micros = now.as_microsecond().to_string();
         let bound = ledger::SET.with([("key", LAST_BACKUP_AT.into()), ("value", micros.into())])?;
         self.driver.write(Execute { bound }).await.map(drop)
+    }
+
+    pub(super) async fn scrub_files(&self) -> Result<()> {
+        let owed = self.one(ledger::setting(SCRUB_OWED), only_text).await?;
+        self.driver.scrub().await?;
+        // What came to be owed meanwhile has another value, and stays.
+        match owed {
+            Some(owed) => {
+                let bound = ledger::UNSET_IF.with([("key", SCRUB_OWED.into()), ("value", owed.into())])?;
+                self.driver.write(Execute { bound }).await.map(drop)
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) async fn check_everything(&self) -> Result<Vec<String>> {

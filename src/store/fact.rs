@@ -65,6 +65,16 @@ pub enum Guard {
         key: &'static str,
         value: Option<String>,
     },
+    /// The secret is sealed as it was when it was read: nobody sealed it anew or destroyed it meanwhile.
+    SecretWrapped {
+        id: SecretId,
+        wrapped_key: Vec<u8>,
+    },
+    /// The secret's deadline has passed, and nobody put it off meanwhile.
+    SecretDue {
+        id: SecretId,
+        now: Timestamp,
+    },
     /// The scope has spent less than `limit` since `since`.
     SpentBelow {
         scope: String,

@@ -50,6 +50,9 @@ pub type DecodeEvent = fn(&[u8]) -> std::result::Result<Event, String>;
 /// The setting that holds the store's own id: drawn when the store is made, the same in every copy and backup of it.
 pub const STORE_ID: &str = "store_id";
 
+/// The setting that stands while the store's files may hold sealed bytes of a secret that was destroyed or sealed anew: the secret's id.
+pub const SCRUB_OWED: &str = "scrub_owed";
+
 /// The setting that holds the instant of the last backup that was written, in microseconds since the Unix epoch, UTC.
 pub const LAST_BACKUP_AT: &str = "last_backup_at";
 
@@ -239,7 +242,8 @@ pub trait Store: Send + Sync {
 
     /// Writes a consistent copy to a path that does not exist yet.
     fn backup<'a>(&'a self, to: &'a std::path::Path) -> BoxFuture<'a, Result<()>>;
-    /// Overwrites what deleted rows left behind: checkpoints and truncates the write-ahead log.
+    /// Overwrites what deleted rows left behind: checkpoints and truncates the write-ahead log. What was owed when it began ([`SCRUB_OWED`]) is
+    /// owed no more; when it fails, everything stays owed.
     fn scrub(&self) -> BoxFuture<'_, Result<()>>;
     /// Checks the file's structure, the schema and that every cached state equals the fold of its log.
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>>>;

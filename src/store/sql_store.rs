@@ -354,7 +354,7 @@ impl<D: Driver> Store for SqlStore<D> {
     }
 
     fn scrub(&self) -> BoxFuture<'_, Result<()>> {
-        Box::pin(self.driver.scrub())
+        Box::pin(self.scrub_files())
     }
 
     fn check(&self) -> BoxFuture<'_, Result<Vec<String>>> {

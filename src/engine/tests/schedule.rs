@@ -11,7 +11,7 @@ use crate::domain::ids::SecretId;
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};
 use crate::evidence::record::AuditRecord;
-use crate::store::{Fact, Page, RunFilter};
+use crate::store::{Fact, Page, RunFilter, SCRUB_OWED};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -135,6 +135,22 @@ async fn a_secret_is_destroyed_on_record_when_its_deadline_has_passed() {
     let record = AuditRecord::decode(&log[0].bytes).unwrap();
     assert_eq!(record.action, "secrets_destroyed");
     assert!(record.details.contains(&over.to_string()), "{}", record.details);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pass_scrubs_what_somebody_else_left_behind() {
+    let world = World::new().await;
+    let now = world.env.now();
+    let id = SecretId::from_uuid(world.env.draw_uuid());
+    world.put(vec![Fact::Secret(secret_row(id, now))]).await;
+    world.put(vec![Fact::SecretDestroyed { id, at: now }]).await;
+    assert!(world.store.setting(SCRUB_OWED).await.unwrap().is_some());
+    let engine = world.start().await;
+    until("a pass scrubbed", || async {
+        world.store.setting(SCRUB_OWED).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    engine.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

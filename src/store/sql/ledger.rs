@@ -9,6 +9,7 @@ use super::{Bound, Op, Row, Value, statements};
 statements! {
     SETTING = "select value from settings where key = $key";
     SET = "insert into settings (key, value) values ($key, $value) on conflict (key) do update set value = excluded.value";
+    UNSET_IF = "delete from settings where key = $key and value = $value";
     UNSET = "delete from settings where key = $key";
     COUNTED = "select state, amount from counters where subject = $subject and amount > 0 order by state";
     COUNT = "insert into counters (subject, state, amount) values ($subject, $state, $by) \

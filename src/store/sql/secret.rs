@@ -31,6 +31,8 @@ statements! {
     INSERT = "insert into secrets (id, name, kind, version, endpoint_digest, algorithm, kek_id, wrapped_key, wrap_nonce, \
         nonce, ciphertext, created_at, destroy_at, destroyed_at) values ($id, $name, $kind, $version, $endpoint_digest, \
         $algorithm, $kek_id, $wrapped_key, $wrap_nonce, $nonce, $ciphertext, $created_at, $destroy_at, $destroyed_at)";
+    WRAPPED = "select 1 from secrets where id = $id and wrapped_key = $wrapped_key and destroyed_at is null";
+    DUE = "select 1 from secrets where id = $id and destroyed_at is null and destroy_at is not null and destroy_at <= $now";
     SET_DESTROY_AT = "update secrets set destroy_at = $at where id = $id";
     KEEP = "update secrets set destroy_at = null where id = $id and destroyed_at is null";
     LENGTHS = "select length(wrapped_key), length(ciphertext), destroyed_at from secrets where id = $id";
@@ -59,6 +61,16 @@ pub(crate) fn insert(secret: &SecretRow) -> Result<Op> {
         ("destroy_at", secret.destroy_at.into()),
         ("destroyed_at", secret.destroyed_at.into()),
     ])?))
+}
+
+/// A row while the secret is sealed so.
+pub(crate) fn wrapped(id: SecretId, wrapped_key: &[u8]) -> Result<Bound> {
+    WRAPPED.with([("id", Value::shown(&id)), ("wrapped_key", wrapped_key.to_vec().into())])
+}
+
+/// A row while the secret is there and over its deadline.
+pub(crate) fn due(id: SecretId, now: Timestamp) -> Result<Bound> {
+    DUE.with([("id", Value::shown(&id)), ("now", now.into())])
 }
 
 fn must(id: SecretId, bound: Bound) -> Op {

@@ -61,7 +61,7 @@ pub(super) fn scrub(connection: &Connection) -> Result<()> {
     if busy {
         return Err(StoreError::Failed {
             doing: "emptying the write-ahead log",
-            source: "a long reading or a backup still uses it; it is emptied by the next scrub".into(),
+            source: "a long reading or a backup still uses it; it is tried again until it succeeds".into(),
         });
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::support::{Opened, at, credential, opened, secret};
 use crate::domain::digest::Digest;
-use crate::store::{Fact, SecretRow, StoreError};
+use crate::store::{Commit, Committed, Fact, Guard, SCRUB_OWED, SecretRow, StoreError};
 
 const CANARY: &[u8] = b"canary-7f3a91c4-sealed-bytes";
 
@@ -71,6 +71,68 @@ async fn a_destroyed_secret_leaves_no_byte_in_any_file() {
         }])
         .await;
     assert!(matches!(rewrapped, Err(StoreError::Absent { what: "secret", .. })));
+}
+
+#[tokio::test]
+async fn a_scrub_is_owed_until_it_has_succeeded() {
+    let test = opened().await;
+    let (first, second) = (secret(1, CANARY), secret(2, CANARY));
+    test.put(vec![Fact::Secret(first.clone()), Fact::Secret(second.clone())])
+        .await;
+    let owed = async || test.store.setting(SCRUB_OWED).await.unwrap();
+    assert_eq!(owed().await, None);
+    // A long reading keeps the write-ahead log from being emptied.
+    let reading = rusqlite::Connection::open(test.path()).unwrap();
+    reading.execute_batch("begin; select count(*) from secrets;").unwrap();
+    test.put(vec![Fact::SecretDestroyed {
+        id: first.id,
+        at: at(9),
+    }])
+    .await;
+    assert!(test.store.scrub().await.is_err());
+    assert_eq!(owed().await, Some(first.id.to_string()));
+    drop(reading);
+    test.store.scrub().await.unwrap();
+    assert_eq!(owed().await, None);
+    test.put(vec![Fact::SecretRewrapped {
+        id: second.id,
+        kek_id: "kek-2".to_owned(),
+        wrapped_key: vec![1],
+        wrap_nonce: vec![1],
+    }])
+    .await;
+    assert_eq!(owed().await, Some(second.id.to_string()));
+}
+
+#[tokio::test]
+async fn what_was_sealed_anew_or_put_off_meanwhile_is_not_written_over() {
+    let test = opened().await;
+    let mut one = secret(1, b"sealed");
+    one.destroy_at = Some(at(5));
+    test.put(vec![Fact::Secret(one.clone())]).await;
+    let try_under = async |guard: Guard| {
+        let commit = Commit {
+            guards: vec![guard],
+            ..Commit::default()
+        };
+        matches!(test.store.commit(commit).await.unwrap(), Committed::Stored { .. })
+    };
+    let wrapped = || Guard::SecretWrapped {
+        id: one.id,
+        wrapped_key: one.wrapped_key.clone(),
+    };
+    let due = |seconds| Guard::SecretDue {
+        id: one.id,
+        now: at(seconds),
+    };
+    assert!(try_under(wrapped()).await);
+    assert!(!try_under(due(4)).await && try_under(due(5)).await);
+    let mut anew = one.clone();
+    anew.wrapped_key = b"under another data key".to_vec();
+    test.put(vec![Fact::SecretResealed(anew), Fact::SecretKept { id: one.id }])
+        .await;
+    assert!(!try_under(wrapped()).await, "it was sealed anew");
+    assert!(!try_under(due(9)).await, "its deadline was put off");
 }
 
 #[tokio::test]
