@@ -8,7 +8,7 @@ use keyfall_sdk::{
 };
 use serde::Deserialize;
 
-use super::account::{Account, Login, hash_of};
+use super::account::{Account, Key, Login, hash_of};
 use super::connector::{BAD_CREDENTIAL, DemoConnector, PRINCIPAL_DISABLED, PRINCIPAL_LOCKED};
 use super::control::{absent, another};
 use super::faults::{Fault, Faults, Operation};
@@ -131,7 +131,14 @@ fn put_key(
     {
         return Ok(key.id.clone());
     }
+    let strange = |key: &&Key| key.hash != hash && !call.replaces.contains(&key.id);
     match call.placement {
+        Placement::Replace if account.live_keys().any(|key| strange(&key)) => {
+            return Err(ConnectorError::conflict(format!(
+                "{} at the demo provider holds a key that was not recorded; nothing was changed",
+                call.principal.name
+            )));
+        }
         Placement::Replace => account.remove_all_keys(now, provider.honoured_until(faults)),
         Placement::Alongside if account.live_keys().count() >= faults.slots => {
             return Err(ConnectorError::conflict(format!(

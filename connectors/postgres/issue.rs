@@ -186,7 +186,15 @@ fn decide(call: &IssueCall, role: Option<&Role>, facts: &Facts) -> Result<()> {
             "the account {name:?} holds a credential and a role has room for one; revoke that one first, or replace it in place"
         )));
     }
-    Ok(())
+    match role.key_id() {
+        Some(held) if call.placement == Placement::Replace && !call.replaces.contains(&held) => {
+            Err(ConnectorError::conflict(format!(
+                "the account {name:?} holds the credential {}, which nobody recorded: somebody else set its password; nothing was touched",
+                held.0
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 const MEMBERSHIPS: &str = "SELECT r.rolname, g.rolname, r.rolcanlogin OR r.rolsuper FROM pg_roles r \

@@ -2,8 +2,8 @@
 //! the call may be repeated until every node has it.
 
 use keyfall_sdk::{
-    BoxFuture, CallContext, ConnectorError, Issue, IssueCall, IssueObservation, Issued, Placement, PrincipalRef,
-    PrincipalState, Result,
+    BoxFuture, CallContext, ConnectorError, ErrorKind, Issue, IssueCall, IssueObservation, Issued, Placement,
+    PrincipalRef, PrincipalState, Result,
 };
 use redis::Cmd;
 use serde_json::Value;
@@ -45,6 +45,7 @@ impl RedisConnector {
         let mut sessions = self.open_all(Deadline::of(ctx)).await?;
         let found = read_everywhere(&mut sessions, &call.principal.name).await?;
         let created_principal = judge(call, &access, &hash, &found)?;
+        self.nothing_strange(call, &hash, &found)?;
         let mut done = Vec::new();
         for (session, user) in sessions.iter_mut().zip(&found) {
             let cmd = set_user(call, &access, &hash, user.as_ref());
@@ -52,7 +53,10 @@ impl RedisConnector {
             if cuts {
                 session.forget_cut(&call.principal.name);
             }
-            let outcome = apply(session, &cmd).await;
+            let outcome = match apply(session, &cmd).await {
+                Err(error) if cuts => Err(overtaken(session, user.as_ref(), &call.principal.name, error).await),
+                outcome => outcome,
+            };
             outcome.map_err(|error| partial(&done, session.vantage_name(), error))?;
             if cuts {
                 session.keep_cut(&call.principal.name).await;
@@ -89,6 +93,25 @@ impl RedisConnector {
         })
     }
 
+    /// Only what was recorded makes room.
+    fn nothing_strange(&self, call: &IssueCall, hash: &StoredHash, found: &[Option<AclUser>]) -> Result<()> {
+        if call.placement != Placement::Replace {
+            return Ok(());
+        }
+        for user in found.iter().flatten() {
+            let held = user.hashes.iter().filter(|held| *held != hash);
+            let mut ids = held.map(|held| self.key_ids.of(&user.name, held));
+            if let Some(strange) = ids.find(|id| !call.replaces.contains(id)) {
+                return Err(ConnectorError::conflict(format!(
+                    "Redis user `{}` holds the password {}, which nobody recorded: somebody else put it there. Nothing was \
+                     touched.",
+                    user.name, strange.0
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn issued(&self, call: &IssueCall, hash: &StoredHash, created_principal: bool) -> Issued {
         Issued {
             principal: PrincipalRef {
@@ -114,6 +137,26 @@ pub(super) async fn apply(session: &mut Session<'_>, cmd: &Cmd) -> Result<()> {
     session.write::<()>(cmd, "ACL SETUSER").await?;
     session.persist().await?;
     Ok(())
+}
+
+/// Redis refuses a change whole when a password that it shall take away is gone: somebody was quicker between the look and the change.
+async fn overtaken(
+    session: &mut Session<'_>,
+    before: Option<&AclUser>,
+    name: &str,
+    error: ConnectorError,
+) -> ConnectorError {
+    if error.kind() != ErrorKind::Unsupported {
+        return error;
+    }
+    let hashes = |user: Option<&AclUser>| user.map(|user| user.hashes.clone());
+    match session.user(name).await {
+        Ok(after) if hashes(after.as_ref()) != hashes(before) => ConnectorError::transient(format!(
+            "Redis user `{name}` was changed on {} in this very moment, and keeps what it was given; look again.",
+            session.vantage_name()
+        )),
+        _ => error,
+    }
 }
 
 /// A failure after some node was changed leaves the nodes unequal, which only a repetition can heal.
@@ -176,14 +219,17 @@ fn holds_nothing_else(found: &[Option<AclUser>], hash: &StoredHash) -> bool {
 }
 
 /// One `ACL SETUSER`, which Redis applies whole or not at all. Stated rules replace what the account may do; without rules
-/// an existing account keeps its rights.
+/// an existing account keeps its rights. What makes room is named: `resetpass` would take along what was added since the look.
 fn set_user(call: &IssueCall, access: &Access, hash: &StoredHash, existing: Option<&AclUser>) -> Cmd {
     let mut cmd = redis::cmd("ACL");
     cmd.arg("SETUSER").arg(&call.principal.name).arg("on");
-    if call.placement == Placement::Replace {
-        cmd.arg("resetpass");
-    }
     cmd.arg(format!("#{}", hash.0));
+    if call.placement == Placement::Replace {
+        let held = existing.into_iter().flat_map(|user| &user.hashes);
+        for old in held.filter(|held| *held != hash) {
+            cmd.arg(format!("!{}", old.0));
+        }
+    }
     if access.rules.is_some() || existing.is_none() {
         cmd.arg("resetkeys").arg("resetchannels").arg("-@all");
         if existing.is_some_and(|user| !user.selectors.is_empty()) {

@@ -36,11 +36,16 @@ pub enum Placement {
 /// An existing account must be the one recorded (`principal.immutable_id`); another one of the same name is a `Conflict`.
 /// An account that exists although `immutable_id` is `None` is a `Conflict` too, unless it carries this call's marker.
 /// A disabled account without a credential (the idle one of two alternating accounts) is enabled by the same call.
+/// With [`Placement::Replace`] an account that holds anything but what is in `replaces`, or this very secret, is a `Conflict`
+/// as well, and nothing is touched: somebody else put it there. The look and the change are one, where the system has a way
+/// for that. What cannot be read (an admin without the right to) is not compared.
 #[derive(Debug, Clone)]
 pub struct IssueCall {
     pub principal: PrincipalRef,
     pub secret: SecretValue,
     pub placement: Placement,
+    /// The recorded credentials whose place the new one takes. Not looked at with [`Placement::Alongside`].
+    pub replaces: Vec<KeyId>,
     /// Written downstream where the system has room for it (a role comment), so that an orphan can be traced to its run.
     pub marker: String,
     /// What the account is to be able to do: the identity's `access`, in the connector's own words, already validated by it.

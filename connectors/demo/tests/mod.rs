@@ -52,6 +52,7 @@ fn issue_call(name: &str, text: &str) -> IssueCall {
         },
         secret: secret(text),
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: "run_1/issue".into(),
         access: Value::Null,
     }

@@ -1,7 +1,7 @@
 //! Other people's changes to the same roles: conflicts, and nothing is touched.
 
 use keyfall_sdk::{
-    ConnectorError, Entitle as _, ErrorKind, Issue as _, Revoke as _, RevokeCall, Suspend as _, Verdict,
+    ConnectorError, Entitle as _, ErrorKind, Issue as _, Placement, Revoke as _, RevokeCall, Suspend as _, Verdict,
 };
 use serde_json::json;
 
@@ -39,6 +39,29 @@ async fn a_password_set_by_hand_is_not_revoked() {
     conflict(connector.delete_principal(&ctx(), &issued.principal).await);
     assert_eq!(read(&connector, &issued.principal).await.unwrap().name, renamed);
     sql(&connector, &format!("DROP ROLE {renamed}")).await;
+}
+
+#[tokio::test]
+async fn a_password_set_by_hand_is_not_replaced_in_place() {
+    let connector = postgres();
+    let account = name("inplace_foreign");
+    let issued = issue(&connector, &account, &secret("one"), json!({})).await;
+    sql(
+        &connector,
+        &format!("ALTER ROLE {account} PASSWORD '{}'", verifier("by hand")),
+    )
+    .await;
+    let mut replace = issue_call(issued.principal.clone(), &secret("two"), json!({}));
+    replace.placement = Placement::Replace;
+    replace.replaces = vec![issued.key_id.clone()];
+    conflict(connector.issue(&ctx(), &replace).await);
+    settle(&connector, &account, &secret("by hand"), Verdict::is_accepted).await;
+    // What a person read and recorded may be replaced.
+    let state = read(&connector, &issued.principal).await.unwrap();
+    replace.replaces = state.key_ids;
+    connector.issue(&ctx(), &replace).await.unwrap();
+    settle(&connector, &account, &secret("two"), Verdict::is_accepted).await;
+    sql(&connector, &format!("DROP ROLE {account}")).await;
 }
 
 #[tokio::test]

@@ -93,6 +93,7 @@ async fn in_place_replaces_the_secret_and_spares_the_new_sessions() {
 
     let mut old = session(&connector, "primary", &account, &secret("one")).await;
     replace.placement = Placement::Replace;
+    replace.replaces = vec![issued.key_id.clone()];
     let second = connector.issue().unwrap().issue(&ctx(), &replace).await.unwrap();
     assert_ne!(second.key_id, issued.key_id);
     assert_eq!(second.principal, issued.principal);

@@ -92,6 +92,7 @@ pub(super) fn issue_call(principal: PrincipalRef, secret: &SecretValue, access: 
         principal,
         secret: secret.clone(),
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: "run_test/1".to_owned(),
         access,
     }

@@ -33,7 +33,7 @@ async fn two_passwords_overlap_and_only_the_named_one_dies() {
     assert!(probe(&connector, "primary", TWO).await.is_accepted());
     assert_eq!(revoke(&connector, &one).await.unwrap(), Revoked::AlreadyGone);
     let state = read(&connector).await.places[0].state.clone().unwrap();
-    assert_eq!(state.key_ids, [two.key_id]);
+    assert_eq!(state.key_ids, [two.key_id.clone()]);
     assert!(
         state.grants.contains(&"~cache:*".to_owned()) && !state.privileged,
         "{state:?}"
@@ -41,11 +41,37 @@ async fn two_passwords_overlap_and_only_the_named_one_dies() {
 
     let mut replace = issue_call(recorded(), ONE);
     replace.placement = Placement::Replace;
+    replace.replaces = state.key_ids;
     let issued = connector.issue().unwrap().issue(&context(), &replace).await.unwrap();
     assert_eq!(
         read(&connector).await.places[0].state.clone().unwrap().key_ids,
         [issued.key_id]
     );
+    assert!(probe(&connector, "primary", TWO).await.is_refused());
+}
+
+#[tokio::test]
+async fn a_password_that_somebody_added_is_not_replaced_with_the_recorded_one() {
+    let server = Server::start().await;
+    let connector = connector(&[("primary", server.port)]);
+    let one = issue(&connector, unrecorded(), ONE).await;
+    server
+        .ask(&["ACL", "SETUSER", "app", ">by-hand-0123456789abcdef0123456789"])
+        .await;
+    let mut replace = issue_call(recorded(), TWO);
+    replace.placement = Placement::Replace;
+    replace.replaces = vec![one.key_id];
+    let refusal = connector
+        .issue()
+        .unwrap()
+        .issue(&context(), &replace)
+        .await
+        .unwrap_err();
+    assert_eq!(refusal.kind(), ErrorKind::Conflict, "{refusal}");
+    assert!(refusal.message().contains("`app`"), "{refusal}");
+    for password in [ONE, "by-hand-0123456789abcdef0123456789"] {
+        assert!(probe(&connector, "primary", password).await.is_accepted());
+    }
     assert!(probe(&connector, "primary", TWO).await.is_refused());
 }
 

@@ -257,6 +257,7 @@ pub(super) fn issue_call(principal: PrincipalRef, password: &str) -> IssueCall {
         principal,
         secret: secret(password),
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: "keyfall run_test".to_owned(),
         access: json!({ "rules": ["~cache:*", "+@read"] }),
     }

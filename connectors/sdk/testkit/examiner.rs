@@ -142,6 +142,7 @@ impl<'a> Examiner<'a> {
             principal,
             secret: self.secret(),
             placement,
+            replaces: Vec::new(),
             marker: format!("keyfall-testkit {marker}"),
             access: self.subject.access.clone(),
         }
@@ -153,7 +154,10 @@ impl<'a> Examiner<'a> {
     }
 
     pub(super) async fn make_on(&self, principal: PrincipalRef, placement: Placement, marker: &str) -> Judgement<Made> {
-        let call = self.issue_call(principal, placement, marker);
+        self.made(self.issue_call(principal, placement, marker)).await
+    }
+
+    pub(super) async fn made(&self, call: IssueCall) -> Judgement<Made> {
         let issued = self.issue(&call).await.map_err(|error| failed("issue", &error))?;
         if issued.principal.name != call.principal.name || issued.principal.immutable_id.is_none() {
             return Err(Why::Broken(format!(

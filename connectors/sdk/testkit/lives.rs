@@ -287,7 +287,16 @@ async fn in_place(examiner: &Examiner<'_>) -> Judgement {
         .await?;
     let account = old.issued.principal.clone();
     examiner.accepted_everywhere(&account.name, &old.call.secret).await?;
-    let new = examiner.make_on(account.clone(), Placement::Replace, "inplace").await?;
+    let mut call = examiner.issue_call(account.clone(), Placement::Replace, "inplace");
+    let answer = examiner.issue(&call).await;
+    fails_as(
+        "an issue in the place of a credential that nobody recorded",
+        &answer,
+        &[ErrorKind::Conflict],
+    )?;
+    examiner.accepted_everywhere(&account.name, &old.call.secret).await?;
+    call.replaces = vec![old.issued.key_id.clone()];
+    let new = examiner.made(call).await?;
     differ(&old.issued.key_id, &new.issued.key_id)?;
     examiner.accepted_everywhere(&account.name, &new.call.secret).await?;
     examiner.refused_everywhere(&account.name, &old.call.secret).await?;

@@ -1,10 +1,10 @@
 //! Making the new credential live. The secret was sealed and committed before this step began, so a repetition sends the same bytes.
 
-use keyfall_sdk::{ErrorKind, IssueCall, IssueClass, IssueObservation};
+use keyfall_sdk::{ErrorKind, IssueCall, IssueClass, IssueObservation, KeyId};
 
 use super::super::guard::GuardedConnector;
 use super::attempt::{Attempt, Ended, fail};
-use crate::domain::workflow::{NewCredential, StepOutput};
+use crate::domain::workflow::{NewCredential, OldCredential, StepOutput};
 
 pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let Some(new) = &at.plan().new else {
@@ -22,8 +22,15 @@ pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
             IssueObservation::Unknown { why } => undecided(at, &connector, why)?,
         }
     }
-    let issued = connector.issue(at.ctx(&new.principal.name), call).await?;
-    Ok(StepOutput::Issued { issued })
+    match connector.issue(at.ctx(&new.principal.name), call).await {
+        Ok(issued) => Ok(StepOutput::Issued { issued }),
+        // There is no way back here, and nothing was replaced.
+        Err(error) if at.run.is_past_pivot() => Err(at.conflict_asks(
+            &error,
+            "put right what the system names; a credential that nobody recorded: find out who uses it, and take it off the account by hand",
+        )),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the connector was, or is to be, asked to make live.
@@ -32,9 +39,17 @@ pub(super) async fn issue_call(at: &Attempt<'_>, new: &NewCredential) -> Ended<I
         principal: new.principal.clone(),
         secret: at.secret(new.secret).await?,
         placement: new.placement,
+        replaces: replaced(at, new),
         marker: at.run.id().to_string(),
         access: at.plan().access.clone(),
     })
+}
+
+/// What the account is recorded to hold: the only credentials that may make room.
+fn replaced(at: &Attempt<'_>, new: &NewCredential) -> Vec<KeyId> {
+    let on_account = |old: &&OldCredential| old.principal.name == new.principal.name;
+    let old = at.plan().old.iter().filter(on_account);
+    old.filter_map(|old| old.key_id.clone()).collect()
 }
 
 /// Only where repeating is harmless by contract may an unknown outcome be repeated.

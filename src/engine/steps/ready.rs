@@ -14,7 +14,8 @@ pub(super) async fn ready(at: &mut Attempt<'_>) -> Ended<()> {
             new_is_proven(at)?;
             new_is_still_there(at).await?;
         }
-        Step::StripGrants => precheck::look_again(at).await?,
+        // Only where issuing replaces the one value, it is the point of no return.
+        Step::IssueNew | Step::StripGrants => precheck::look_again(at).await?,
         _ => {}
     }
     at.system().await?;

@@ -98,6 +98,7 @@ pub(super) async fn held(
         principal,
         secret,
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: at.run.id().to_string(),
         access: at.plan().access.clone(),
     };

@@ -126,6 +126,7 @@ async fn is_held(
         principal: principal.clone(),
         secret: secret.clone(),
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: at.run.id().to_string(),
         access: at.plan().access.clone(),
     };

@@ -149,6 +149,7 @@ fn issue_call() -> IssueCall {
         principal: principal(),
         secret: SecretValue::from("hunter2-hunter2".to_owned()),
         placement: Placement::Alongside,
+        replaces: Vec::new(),
         marker: "run".to_owned(),
         access: serde_json::Value::Null,
     }

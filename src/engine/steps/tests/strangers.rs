@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{Bench, Driven, Live, fresh};
 use crate::domain::actor::Actor;
 use crate::domain::workflow::{EventBody, Outcome, RunKind, Step};
+use crate::engine::report::PerformSteps as _;
 
 fn plant(bench: &Bench, account: &str) -> KeyId {
     let secret = bench.draw();
@@ -93,4 +94,57 @@ async fn a_key_on_a_new_account_stops_the_deletion_on_the_way_back() {
     bench.finish(&mut driven).await;
     asks_about(&driven, "app_b");
     assert!(holds(&bench, "app_b", &strangers) && bench.accepted(&old));
+}
+
+async fn in_place() -> (Bench, Live, Driven) {
+    let bench = Bench::new(Strategy::InPlace, json!({})).await;
+    let old = bench.provision("app").await;
+    let plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(old.principal.clone()));
+    let driven = bench.drive_until(plan, Step::IssueNew).await;
+    (bench, old, driven)
+}
+
+#[tokio::test]
+async fn a_password_that_was_set_while_an_in_place_rotation_was_held_is_not_written_over() {
+    let (bench, old, mut driven) = in_place().await;
+    assert!(bench.provider.take_key("app", &old.key_id));
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    let reason = driven.stuck_reason().unwrap_or_else(|| panic!("{}", driven.text()));
+    assert!(reason.contains("does not show the recorded credential"), "{reason}");
+    assert!(driven.run.may_be_cancelled(), "{}", driven.text());
+    assert!(holds(&bench, "app", &strangers));
+
+    let (by, reason) = (Actor::Engine, "as the run advises".to_owned());
+    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
+    bench.finish(&mut driven).await;
+    assert!(
+        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
+        "{}",
+        driven.text()
+    );
+    assert!(holds(&bench, "app", &strangers));
+}
+
+#[tokio::test]
+async fn a_password_that_is_set_behind_the_last_look_is_not_written_over_either() {
+    let (bench, old, mut driven) = in_place().await;
+    // The intent is committed, and the process dies before its call.
+    let intent = bench.steps.intent(&driven.run, Step::IssueNew);
+    let started = EventBody::Started {
+        step: Step::IssueNew,
+        attempt: 1,
+        deadline: bench.now(),
+        intent,
+    };
+    driven.push(bench.now(), started);
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    assert!(driven.stuck_reason().is_some(), "{}", driven.text());
+    assert!(holds(&bench, "app", &strangers) && holds(&bench, "app", &old.key_id));
+
+    assert!(bench.provider.take_key("app", &strangers));
+    retry(&bench, &mut driven);
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
 }
