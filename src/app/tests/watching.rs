@@ -50,7 +50,7 @@ fn every_kind_of_finding_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_kind_of_finding_that_is_none_is_refused_with_the_nearest() {
+async fn findings_are_asked_for_by_their_kind_and_one_that_is_none_is_refused_with_the_nearest() {
     let world = World::new().await;
     let ada = world.caller("ada").await;
     let ask = |kind: &str| FindingQuery {
@@ -66,6 +66,18 @@ async fn a_kind_of_finding_that_is_none_is_refused_with_the_nearest() {
         problems[0].contains("did you mean `alive_after_revoke`?"),
         "{problems:?}"
     );
+    let now = world.env.now();
+    let subjects = [(ALIVE_AFTER_REVOKE, "app/one"), (APPROVAL_WANTED, "app")];
+    let findings = subjects.map(|(kind, subject)| finding(&world, kind, subject.to_owned(), now));
+    world.put(findings.into()).await;
+    for (kind, subject) in subjects {
+        let found = world.app.findings(&ada, ask(kind), page()).await.unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|one| (one.kind.as_str(), one.subject.as_str()))
+            .collect();
+        assert_eq!(found, [(kind, subject)]);
+    }
     assert_eq!(world.app.findings(&ada, ask("unowned"), page()).await.unwrap(), vec![]);
 }
 
