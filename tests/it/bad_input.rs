@@ -172,6 +172,19 @@ fn a_wrong_flag_is_a_usage_error_with_help() {
 }
 
 #[test]
+fn a_kind_that_there_is_none_of_is_refused_with_the_nearest() {
+    let kf = Keyfall::start();
+    for (what, wrong, right) in [
+        ("findings", "unownd", "did you mean `unowned`?"),
+        ("identities", "databse_user", "unknown variant `databse_user`"),
+    ] {
+        let refused = kf.alice().fails(&["get", what, "--kind", wrong], 1);
+        assert!(refused.contains(right), "{what}: {refused}");
+        assert_eq!(kf.alice().json(&["get", what]), json!([]));
+    }
+}
+
+#[test]
 fn a_store_with_a_damaged_page_is_refused_and_left_as_it_is() {
     let kf = Keyfall::init(&[]);
     let store = kf.dir().join("keyfall.db");

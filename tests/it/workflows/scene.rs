@@ -272,9 +272,9 @@ impl Scene {
 
     /// The texts of the open findings of this kind.
     pub(super) fn findings(&self, kind: &str) -> Vec<String> {
-        let all = self.kf.alice().json(&["get", "findings"]);
-        let open = all.as_array().unwrap().iter();
-        open.filter(|one| one["kind"] == kind && one["resolved_at"].is_null())
+        let open = self.kf.alice().json(&["get", "findings", "--kind", kind]);
+        let open = open.as_array().unwrap().iter();
+        open.inspect(|one| assert!(one["kind"] == kind && one["resolved_at"].is_null(), "{one}"))
             .map(|one| text(&one["text"]))
             .collect()
     }
