@@ -9,6 +9,7 @@ use super::output::print;
 use super::people::verifier_key;
 use super::{CliError, Exit, Session};
 use crate::clock::{Clock, SystemClock};
+use crate::domain::workflow::Outcome;
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::keys::VerifierKey;
 use crate::evidence::merkle::Hash;
@@ -169,7 +170,7 @@ fn summary(receipt: &VerifiedReceipt, notes: &[String]) -> String {
         } else {
             ""
         },
-        body.outcome.name(),
+        outcome_text(&body.outcome),
     );
     for credential in &body.credentials {
         text.push_str(&credential_lines(credential));
@@ -182,6 +183,16 @@ fn summary(receipt: &VerifiedReceipt, notes: &[String]) -> String {
         text.push_str(&format!("note:        {note}\n"));
     }
     text
+}
+
+/// An end that is not what was planned says why.
+fn outcome_text(outcome: &Outcome) -> String {
+    let name = outcome.name();
+    match outcome {
+        Outcome::Completed => name.to_owned(),
+        Outcome::Unwound { cause: why } | Outcome::Unprovable { why, .. } => format!("{name}: {why}"),
+        Outcome::AliveAfterRevoke { since } => format!("{name} since {since:.0}"),
+    }
 }
 
 fn credential_lines(credential: &CredentialEvidence) -> String {

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 use super::report::Closing;
 use crate::clock::Environment;
 use crate::domain::ids::{CredentialId, ReceiptId};
-use crate::domain::workflow::{Death, Outcome, Path, Run, Step, Trigger};
+use crate::domain::workflow::{Death, Outcome, Path, Run, Skipped, Step, Trigger};
 use crate::evidence::receipt::{
-    CredentialEnd, CredentialEvidence, ExceptionFacts, FORMAT, IdentityFacts, ReceiptBody, RunFacts, SystemFacts,
-    vantage_evidence,
+    CredentialEnd, CredentialEvidence, DeclaredDone, ExceptionFacts, FORMAT, IdentityFacts, ReceiptBody, RunFacts,
+    SystemFacts, vantage_evidence,
 };
 use crate::evidence::record::ExceptionCause;
 use crate::store::{Fact, ReceiptRow};
@@ -96,9 +96,18 @@ pub fn body(run: &Run, outcome: &Outcome, at: Timestamp, id: ReceiptId) -> Optio
         },
         approval: plan.approval.clone(),
         exceptions: approved.chain(by_hand).collect(),
+        by_hand: run.skipped().iter().map(declared_done).collect(),
         credentials,
         outcome: outcome.clone(),
     })
+}
+
+fn declared_done(skipped: &Skipped) -> DeclaredDone {
+    DeclaredDone {
+        step: skipped.step,
+        by: skipped.by.clone(),
+        reason: skipped.reason.clone(),
+    }
 }
 
 /// On the way forward the old credentials; on the way back the new one.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::ErrorKind;
 use serde::{Deserialize, Serialize};
 
-use super::event::{Death, Outcome, StepError};
+use super::event::{Outcome, StepError};
 use super::run::Run;
 use super::state::{Path, RunStatus, StepState};
 use super::steps::Step;
@@ -53,7 +53,7 @@ pub fn decide(run: &Run, now: Timestamp) -> Decision {
         };
     }
     let Some(step) = run.step() else {
-        return Decision::Close(outcome(run));
+        return Decision::Close(run.outcome());
     };
     // Whatever was said about the step since: what was begun once may have had its effect.
     let observe_first = step.has_effect() && run.was_begun(step);
@@ -79,70 +79,6 @@ pub fn decide(run: &Run, now: Timestamp) -> Decision {
             attempt: 1,
             observe_first,
         },
-    }
-}
-
-/// How a run that has no step left ends. Unknown never reads as done.
-fn outcome(run: &Run) -> Outcome {
-    let alive = run.deaths().values().find_map(|death| match death {
-        Death::Alive { since } => Some(Outcome::AliveAfterRevoke { since: *since }),
-        _ => None,
-    });
-    let unprovable = || {
-        run.deaths().values().find_map(|death| match death {
-            Death::Unprovable { best, why } => Some(Outcome::Unprovable {
-                best: *best,
-                why: why.clone(),
-            }),
-            _ => None,
-        })
-    };
-    // A person may send a run past its proof; what was to be proven then is not.
-    let skipped = || {
-        unproven(run).then(|| Outcome::Unprovable {
-            best: None,
-            why: "a person sent the run past its proof".to_owned(),
-        })
-    };
-    alive
-        .or_else(unprovable)
-        .or_else(skipped)
-        .or_else(|| taken_on_trust(run))
-        .unwrap_or_else(|| match run.path() {
-            Path::Forward => Outcome::Completed,
-            Path::Unwinding => Outcome::Unwound {
-                cause: run.unwind_cause().unwrap_or("unknown").to_owned(),
-            },
-        })
-}
-
-/// A step that a person declared done and that nothing behind it looks at again. Revocations are looked at by the proof; consumers that are
-/// not waited for are an exception of a second person, which the receipt names.
-fn taken_on_trust(run: &Run) -> Option<Outcome> {
-    let seen_later = |step| {
-        matches!(
-            step,
-            Step::RevokeOld | Step::RevokeNew | Step::AwaitUptake | Step::AwaitReturn | Step::RestoreDelivery
-        )
-    };
-    let skipped = run.skipped().iter().find(|skipped| !seen_later(skipped.step))?;
-    Some(Outcome::Unprovable {
-        best: None,
-        why: format!("{} declared {} done by hand", skipped.by.label(), skipped.step.name()),
-    })
-}
-
-/// Something that this run was to prove dead has no judgement.
-fn unproven(run: &Run) -> bool {
-    let plan = run.plan();
-    let judged = |id| run.deaths().contains_key(&id);
-    match run.path() {
-        Path::Forward => run.steps().contains(&Step::ProveDead) && plan.old.iter().any(|old| !judged(old.id)),
-        Path::Unwinding => {
-            run.steps().contains(&Step::ProveNewDead)
-                && !run.was_never_issued()
-                && plan.new.iter().any(|new| !judged(new.id))
-        }
     }
 }
 

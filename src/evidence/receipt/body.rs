@@ -9,7 +9,7 @@ use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
 use crate::domain::ids::{CredentialId, IdentityId, ReceiptId, ResourceId, RunId};
 use crate::domain::proof::{ControlPlane, Grade, ProofProgress, ProofTerms, Round};
-use crate::domain::workflow::{Outcome, RunKind, Trigger};
+use crate::domain::workflow::{End, Outcome, RunKind, Step, Trigger};
 use crate::evidence::record::ExceptionCause;
 
 /// The one version there is. A change of meaning is another version beside it.
@@ -27,6 +27,9 @@ pub struct ReceiptBody {
     /// With the signatures themselves, so that they can be verified here.
     pub approval: Approval,
     pub exceptions: Vec<ExceptionFacts>,
+    /// The steps that a person declared done, in order: what they were to do was done by hand, or not at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub by_hand: Vec<DeclaredDone>,
     /// Every credential that the run ended or tried to end.
     pub credentials: Vec<CredentialEvidence>,
     pub outcome: Outcome,
@@ -68,6 +71,14 @@ pub struct ExceptionFacts {
     pub note: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeclaredDone {
+    pub step: Step,
+    pub by: Actor,
+    pub reason: String,
+}
+
 /// The end of one credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +116,16 @@ pub enum CredentialEnd {
     NeverLive {
         why: String,
     },
+}
+
+impl CredentialEnd {
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Dead { .. } | Self::NeverLive { .. } => End::Over,
+            Self::Unprovable { .. } => End::Unprovable,
+            Self::AliveAfterRevoke { .. } => End::Alive,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -10,8 +10,8 @@ mod rule;
 mod verify;
 
 pub use body::{
-    CredentialEnd, CredentialEvidence, ExceptionFacts, FORMAT, IdentityFacts, ReceiptBody, RunFacts, SystemFacts,
-    VantageEvidence, vantage_evidence,
+    CredentialEnd, CredentialEvidence, DeclaredDone, ExceptionFacts, FORMAT, IdentityFacts, ReceiptBody, RunFacts,
+    SystemFacts, VantageEvidence, vantage_evidence,
 };
 pub use file::{AssembleError, LogPlace, ReceiptFile, assemble};
 pub use rule::proof_holds;

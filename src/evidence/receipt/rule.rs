@@ -8,7 +8,7 @@ use keyfall_sdk::Verdict;
 
 use super::body::{CredentialEnd, CredentialEvidence, ReceiptBody, VantageEvidence};
 use crate::domain::proof::{ControlPlane, Grade, ProofTerms, Round};
-use crate::domain::workflow::{Outcome, RunKind};
+use crate::domain::workflow::{Outcome, RunKind, comes_to};
 
 const ONE_MINUTE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -40,23 +40,20 @@ pub fn proof_holds(body: &ReceiptBody) -> Result<(), Vec<String>> {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// The outcome of the run must be what the ends of its credentials come to.
+/// The outcome of the run must be what the ends of its credentials come to, with what was taken on a person's word.
 fn outcome_problem(body: &ReceiptBody) -> Option<&'static str> {
-    let ends = || body.credentials.iter().map(|credential| &credential.end);
-    let over = |end: &CredentialEnd| matches!(end, CredentialEnd::Dead { .. } | CredentialEnd::NeverLive { .. });
     let ending_run = matches!(
         body.run.kind,
         RunKind::Rotate | RunKind::EmergencyRotate | RunKind::Revoke | RunKind::Decommission
     );
-    let agrees = match &body.outcome {
-        Outcome::Completed if ending_run && body.credentials.is_empty() => {
-            return Some("the run is said to have ended credentials, and the receipt lists none");
-        }
-        Outcome::Completed | Outcome::Unwound { .. } => ends().all(over),
-        Outcome::Unprovable { .. } => ends().any(|end| matches!(end, CredentialEnd::Unprovable { .. })),
-        Outcome::AliveAfterRevoke { .. } => ends().any(|end| matches!(end, CredentialEnd::AliveAfterRevoke { .. })),
-    };
-    (!agrees).then_some("the outcome of the run is not what the ends of its credentials come to")
+    if body.outcome == Outcome::Completed && ending_run && body.credentials.is_empty() {
+        return Some("the run is said to have ended credentials, and the receipt lists none");
+    }
+    let ends = body.credentials.iter().map(|credential| credential.end.end());
+    let came_to = comes_to(ends, body.by_hand.iter().map(|declared| declared.step));
+    (body.outcome.end() != came_to).then_some(
+        "the outcome of the run is not what the ends of its credentials and the steps declared done by hand come to",
+    )
 }
 
 fn death_problems(body: &ReceiptBody, credential: &CredentialEvidence, proven_at: Timestamp) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::domain::actor::{Actor, Approval, Approver};
 use crate::domain::digest::Digest;
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, ResourceId, RunId};
 use crate::domain::proof::{ControlPlane, Grade, ProofProgress, ProofTerms, Round, Standing, judge};
-use crate::domain::workflow::{Outcome, RunKind, Trigger};
+use crate::domain::workflow::{Outcome, RunKind, Step, Trigger};
 use crate::evidence::approval::{ApprovalStatement, Decision};
 use crate::evidence::checkpoint::Checkpoint;
 use crate::evidence::keys::SigningKey;
@@ -163,6 +163,7 @@ fn world() -> World {
             cause: ExceptionCause::HumanOverride,
             note: "consumer gone".to_owned(),
         }],
+        by_hand: Vec::new(),
         credentials: vec![credential()],
         outcome: Outcome::Completed,
     };

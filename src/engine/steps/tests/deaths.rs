@@ -5,9 +5,10 @@ use keyfall_connectors::demo::{Faults, Flapping, Lie, LockoutFault, VantageFault
 use keyfall_sdk::{PrincipalStatus, Strategy};
 use serde_json::json;
 
-use super::{Bench, Driven, Live, VANTAGES};
+use super::{Bench, Driven, Live, VANTAGES, fresh};
+use crate::domain::actor::Actor;
 use crate::domain::proof::Grade;
-use crate::domain::workflow::{Death, Outcome, RunKind, Step};
+use crate::domain::workflow::{Death, Outcome, RunKind, Step, forward_steps};
 
 /// Rotates on one account, with the provider's faults set right before the revocation.
 async fn rotate_under(faults: Faults) -> (Bench, Live, Driven) {
@@ -260,4 +261,50 @@ async fn going_past_the_proof_by_hand_is_not_completed() {
         "{}",
         driven.text()
     );
+}
+
+#[tokio::test]
+async fn the_receipt_of_a_run_in_which_a_person_declared_any_step_done_verifies() {
+    let kinds = [
+        (RunKind::Decommission, Strategy::DualSlot),
+        (RunKind::Rotate, Strategy::DualSlot),
+        (RunKind::Rotate, Strategy::AlternatingAccounts),
+        (RunKind::Rotate, Strategy::InPlace),
+        (RunKind::Revoke, Strategy::DualSlot),
+    ];
+    for (kind, strategy) in kinds {
+        let mut number = 0;
+        loop {
+            let bench = Bench::new(strategy, json!({})).await;
+            let live = bench.provision("app_a").await;
+            let account = match strategy {
+                Strategy::AlternatingAccounts => fresh("app_b"),
+                _ => live.principal.clone(),
+            };
+            let new = (kind == RunKind::Rotate).then_some(account);
+            let plan = bench.plan(kind, std::slice::from_ref(&live), new);
+            let Some(step) = forward_steps(&plan).get(number).copied() else {
+                break;
+            };
+            number += 1;
+            let mut driven = bench.drive_until(plan, step).await;
+            if driven.run.refusal_to_resume(&Actor::Engine).is_some() {
+                continue;
+            }
+            bench.resume_by_hand(&mut driven, step);
+            // Every receipt is put to the verifier's rule where the run closes.
+            bench.finish(&mut driven).await;
+            let Some(outcome) = driven.outcome() else { continue };
+            let receipt = driven.receipt.as_ref().unwrap();
+            assert_eq!(receipt.outcome, *outcome);
+            let declared: Vec<_> = receipt
+                .by_hand
+                .iter()
+                .map(|one| (one.step, one.reason.as_str()))
+                .collect();
+            assert_eq!(declared, [(step, "test")], "{kind:?}");
+            let is_revocation = step == Step::RevokeOld;
+            assert!(is_revocation || *outcome != Outcome::Completed, "{kind:?} {step:?}");
+        }
+    }
 }

@@ -108,6 +108,55 @@ fn what_is_not_proven_dead_is_reported_as_that() {
     );
 }
 
+#[test]
+fn a_step_that_was_declared_done_stands_in_the_receipt_and_makes_no_death_of_anything() {
+    let declared = |step| DeclaredDone {
+        step,
+        by: Actor::Person {
+            id: PersonId::from_uuid(uuid(12)),
+            name: "Cy".to_owned(),
+        },
+        reason: "the folder is a link".to_owned(),
+    };
+    let unprovable = || Outcome::Unprovable {
+        best: None,
+        why: "Cy declared withdraw done by hand".to_owned(),
+    };
+    let mut world = world();
+    world.body.by_hand = vec![declared(Step::Withdraw)];
+    assert!(
+        world.verify().unwrap_err().to_string().contains("outcome of the run"),
+        "completed"
+    );
+    world.body.outcome = unprovable();
+    let verified = world.verify().unwrap();
+    assert_eq!(verified.dead, [world.body.credentials[0].id]);
+    assert_eq!(verified.body.by_hand, world.body.by_hand);
+
+    // A revocation that was made by hand is looked at by the proof, so it takes nothing from the outcome, and gives nothing to it.
+    world.body.by_hand = vec![declared(Step::RevokeOld)];
+    assert!(
+        world.verify().unwrap_err().to_string().contains("outcome of the run"),
+        "unprovable"
+    );
+    world.body.outcome = Outcome::Completed;
+    world.verify().unwrap();
+    world.body.credentials[0].vantages[1].rounds.pop();
+    assert!(world.verify().is_err(), "a death without its proof");
+    world.body.credentials[0].end = CredentialEnd::Unprovable {
+        best: None,
+        why: "a person sent the run past its proof".to_owned(),
+    };
+    world.body.credentials[0].vantages[1].grade = Some(Grade::E3);
+    world.body.by_hand = vec![declared(Step::ProveDead)];
+    assert!(
+        world.verify().unwrap_err().to_string().contains("outcome of the run"),
+        "not proven"
+    );
+    world.body.outcome = unprovable();
+    assert!(world.verify().unwrap().dead.is_empty());
+}
+
 fn some_round() -> impl Strategy<Value = Round> {
     let vantage = prop::sample::select(vec!["primary", "replica"]);
     let fault = prop_oneof![4 => Just(0_u8), 1 => 1_u8..6];
