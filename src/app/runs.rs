@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::register::{PageQuery, page};
-use super::wording::{event_line, status_note};
+use super::wording::{event_line, seen_lines, status_note};
 use super::{App, AppError, Caller, EventView, RunView, Verb, allow};
 use crate::domain::ids::RunId;
 use crate::domain::workflow::{Event, EventBody, Run, RunKind, RunStatus, StepState};
@@ -291,6 +291,7 @@ fn event_view(run: &str, event: &Event) -> EventView {
         at: event.at,
         event: event.body.name().to_owned(),
         step: event.body.step().map(|step| step.name().to_owned()),
+        seen: seen_lines(event),
         text: event_line(event),
     }
 }

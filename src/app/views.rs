@@ -95,7 +95,10 @@ pub struct EventView {
     pub at: Timestamp,
     pub event: String,
     pub step: Option<String>,
-    /// One sentence for people.
+    /// What the attempt that the event ends saw on its way, one sentence each: verdicts, rounds of probes, consumers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub seen: Vec<String>,
+    /// One sentence for people: how it ended.
     pub text: String,
 }
 

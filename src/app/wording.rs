@@ -73,6 +73,11 @@ pub(super) fn action_line(action: &Action) -> String {
     }
 }
 
+/// What the attempt that the event ends saw on its way, one line each, in order.
+pub(super) fn seen_lines(event: &Event) -> Vec<String> {
+    event.body.seen().iter().map(observation_line).collect()
+}
+
 /// An event as one sentence.
 pub(super) fn event_line(event: &Event) -> String {
     match &event.body {
@@ -88,7 +93,6 @@ pub(super) fn event_line(event: &Event) -> String {
         EventBody::Started { .. } => "started".to_owned(),
         EventBody::Succeeded { output, .. } => output_line(output),
         EventBody::Failed { error, .. } => format!("failed: {}", error.message),
-        EventBody::Observed { observation, .. } => observation_line(observation),
         EventBody::Waiting { until, why, .. } => format!("waits until {until:.0}: {why}"),
         EventBody::Unwinding { cause } => format!("takes back what was done: {cause}"),
         EventBody::NeedsOperator {

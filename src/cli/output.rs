@@ -151,7 +151,10 @@ fn cell(value: &Value) -> String {
         Value::Null => "-".to_owned(),
         Value::String(text) => plain(text),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
-        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(", "),
+        Value::Array(items) => {
+            let between = if items.iter().any(is_sentence) { "\n" } else { ", " };
+            items.iter().map(cell).collect::<Vec<_>>().join(between)
+        }
         Value::Object(fields) if fields.is_empty() => "-".to_owned(),
         Value::Object(fields) => fields
             .iter()
@@ -193,11 +196,7 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
                     text.push_str(&format!("{indent}  {line}\n"));
                 }
             }
-            Value::Array(items)
-                if items
-                    .iter()
-                    .any(|item| item.as_str().is_some_and(|line| line.len() > 30)) =>
-            {
+            Value::Array(items) if items.iter().any(is_sentence) => {
                 text.push_str(&format!("{indent}{name}:\n"));
                 for item in items {
                     text.push_str(&format!("{indent}  {}\n", cell(item)));
@@ -215,11 +214,14 @@ fn outline(value: &Value, depth: usize, text: &mut String) {
 fn stands_on_its_line(value: &Value) -> bool {
     match value {
         Value::Object(fields) => fields.is_empty(),
-        Value::Array(items) => items
-            .iter()
-            .all(|item| is_scalar(item) && item.as_str().is_none_or(|line| line.len() <= 30)),
+        Value::Array(items) => items.iter().all(|item| is_scalar(item) && !is_sentence(item)),
         _ => true,
     }
+}
+
+/// Too long to stand beside others.
+fn is_sentence(item: &Value) -> bool {
+    item.as_str().is_some_and(|line| line.len() > 30)
 }
 
 fn is_scalar(value: &Value) -> bool {
@@ -280,7 +282,10 @@ mod tests {
         let run = json!({
             "id": "run_1",
             "steps": [["precheck", "done"], ["issue_new", "started"]],
-            "events": [{"seq": 1, "event": "opened"}, {"seq": 2, "event": "started", "step": "precheck"}],
+            "events": [
+                {"seq": 1, "event": "opened"},
+                {"seq": 2, "event": "waiting", "seen": ["one: old refused (28P01), live control accepted", "two: untestable"]},
+            ],
             "warnings": ["this sentence is far too long to stand beside its name"],
             "labels": {"team": "orders"},
             "receipts": [],
@@ -290,9 +295,10 @@ mod tests {
             "id:       run_1",
             "receipts: -",
             "events:",
-            "  EVENT    SEQ  STEP",
+            "  EVENT    SEQ  SEEN",
             "  opened   1    -",
-            "  started  2    precheck",
+            "  waiting  2    one: old refused (28P01), live control accepted",
+            "                two: untestable",
             "labels:",
             "  team: orders",
             "steps:",

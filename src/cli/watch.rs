@@ -1,4 +1,4 @@
-//! Following a run to its end, one line for each event. A broken stream is taken up again behind the last event that was seen.
+//! Following a run to its end, one line for each event and for each thing seen on the way. A broken stream is taken up again behind the last event that was seen.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl WatchArgs {
                 })?;
                 return print(&format!("{line}\n"));
             }
-            print(&format!("{}\n", line(event)))
+            lines(event).iter().try_for_each(|line| print(&format!("{line}\n")))
         })
         .await?;
         note(&ending(&run));
@@ -41,10 +41,14 @@ impl WatchArgs {
     }
 }
 
-fn line(event: &EventView) -> String {
+/// What was seen on the way, then how it ended.
+fn lines(event: &EventView) -> Vec<String> {
     let at = event.at.strftime("%H:%M:%S%.3f");
     let step = event.step.as_deref().unwrap_or("");
-    format!("{at}  {:16} {step:16} {}", event.event, event.text)
+    let line = |what: &str, text: &str| format!("{at}  {what:16} {step:16} {text}");
+    let mut lines: Vec<_> = event.seen.iter().map(|seen| line("seen", seen)).collect();
+    lines.push(line(&event.event, &event.text));
+    lines
 }
 
 fn ending(run: &RunView) -> String {
@@ -66,7 +70,7 @@ pub(super) async fn follow_runs(session: &Session, runs: &[String]) -> Result<Ex
     let mut worst = Exit::Ok;
     for id in runs {
         let run = follow(&client, id, &mut |event| {
-            note(&line(event));
+            lines(event).iter().for_each(|line| note(line));
             Ok(())
         })
         .await?;

@@ -27,7 +27,7 @@ use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
-use super::took::crashed;
+use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::workflow::{Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StuckBecause, decide};
 use crate::store::Claimed;
@@ -191,8 +191,12 @@ impl Driver {
                     Some(_) => manual::ask_by_another(&self.run),
                     None => manual::approve_again(&self.run),
                 };
-                let reason = format!("the approval does not hold: {why}");
-                self.ask_operator(step, StuckBecause::Approval, reason, manual_step)?;
+                let question = Question {
+                    because: StuckBecause::Approval,
+                    reason: format!("the approval does not hold: {why}"),
+                    manual_step,
+                };
+                self.ask_operator(step, question)?;
                 return Ok(Intended::Again);
             }
         }

@@ -10,6 +10,7 @@ use super::driver::{Driver, Left};
 use super::facts::facts_of;
 use super::lease::renew;
 use super::outbox::{Extra, Flushed, Then};
+use super::took::Question;
 use crate::domain::control::control_rotation;
 use crate::domain::due::own_end;
 use crate::domain::identity::Identity;
@@ -149,7 +150,12 @@ impl Driver {
             "This is a defect of Keyfall. Compare what is downstream with `keyfall describe run {id}`, put right what differs, then run `keyfall retry {id} --reason …`, or `keyfall resume {id} --reason …` if the goal of {} is reached",
             step.name()
         );
-        self.ask_operator(step, StuckBecause::Ourselves, reason, manual_step)?;
+        let question = Question {
+            because: StuckBecause::Ourselves,
+            reason,
+            manual_step,
+        };
+        self.ask_operator(step, question)?;
         Ok(self.leave(None).await?.unwrap_or(Left::Broken))
     }
 

@@ -146,6 +146,7 @@ fn ask_about(
         epoch: stored.row.epoch,
         body: EventBody::NeedsOperator {
             step,
+            seen: Vec::new(),
             reason: reason.to_owned(),
             manual_step: manual_step.clone(),
             because: StuckBecause::Drift,

@@ -1,4 +1,4 @@
-//! What came of a step, as events of its run: what was seen on the way, then how it ended, and what follows from a failure.
+//! What came of a step, as one event of its run: what was seen on the way and how it ended. Behind a failure stands what follows from it.
 
 use keyfall_sdk::ErrorKind;
 
@@ -6,29 +6,43 @@ use super::driver::Driver;
 use super::record::Stop;
 use super::report::{StepEnd, StepReport};
 use super::{findings, manual};
-use crate::domain::workflow::{EventBody, Step, StepError, StuckBecause, Then, after_failure};
+use crate::domain::workflow::{EventBody, Observation, Step, StepError, StuckBecause, Then, after_failure};
 use crate::store::Fact;
 
+/// What a person is asked, and why.
+pub(super) struct Question {
+    pub(super) because: StuckBecause,
+    pub(super) reason: String,
+    pub(super) manual_step: String,
+}
+
 impl Driver {
-    /// Turns what a step reported into events, with what was found on the way.
-    pub(super) fn take(&mut self, step: Step, report: StepReport, mut found: Vec<Fact>) -> Result<(), Stop> {
-        // What was seen stands, however the step ended: it goes with the first event.
-        for observation in report.observations {
-            self.push(EventBody::Observed { step, observation }, std::mem::take(&mut found))?;
-        }
+    /// Turns what a step reported into the event that ends its attempt, with what was found on the way: both stand, however it ended.
+    pub(super) fn take(&mut self, step: Step, report: StepReport, found: Vec<Fact>) -> Result<(), Stop> {
+        let seen = report.observations;
         match report.end {
-            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, output }, found),
-            StepEnd::Wait { until, why } => self.push(EventBody::Waiting { step, until, why }, Vec::new()),
-            StepEnd::Failed(error) => self.failed(step, error),
+            StepEnd::Done(output) => self.push(EventBody::Succeeded { step, seen, output }, found),
+            StepEnd::Wait { until, why } => {
+                let waiting = EventBody::Waiting { step, seen, until, why };
+                self.push(waiting, found)
+            }
+            StepEnd::Failed(error) => self.failed(step, seen, error, found),
             StepEnd::AskOperator {
                 reason,
                 manual_step,
                 because,
-            } => self.ask_operator(step, because, reason, manual_step),
+            } => {
+                let question = Question {
+                    because,
+                    reason,
+                    manual_step,
+                };
+                self.ask(step, seen, question, found)
+            }
         }
     }
 
-    fn failed(&mut self, step: Step, error: StepError) -> Result<(), Stop> {
+    fn failed(&mut self, step: Step, seen: Vec<Observation>, error: StepError, found: Vec<Fact>) -> Result<(), Stop> {
         let then = after_failure(&self.run, &error, self.shared.env.draw_fraction(), self.now());
         tracing::warn!(
             run.id = %self.run.id(), run.step = step.name(), error.kind = ?error.kind, error.code = error.code, then = ?then,
@@ -36,10 +50,11 @@ impl Driver {
         );
         let failed = EventBody::Failed {
             step,
+            seen,
             error: error.clone(),
             then,
         };
-        self.push(failed, Vec::new())?;
+        self.push(failed, found)?;
         match then {
             Then::RetryAt { .. } => Ok(()),
             Then::Unwind => {
@@ -47,36 +62,39 @@ impl Driver {
                 self.push(EventBody::Unwinding { cause }, Vec::new())
             }
             Then::AskOperator => {
-                let manual_step = manual::manual_step(&self.run, step, &error);
-                self.ask_operator(
-                    step,
-                    StuckBecause::System { kind: error.kind },
-                    error.message,
-                    manual_step,
-                )
+                let question = Question {
+                    because: StuckBecause::System { kind: error.kind },
+                    manual_step: manual::manual_step(&self.run, step, &error),
+                    reason: error.message,
+                };
+                self.ask_operator(step, question)
             }
         }
     }
 
-    pub(super) fn ask_operator(
+    /// Asks a person about something that no attempt came upon.
+    pub(super) fn ask_operator(&mut self, step: Step, question: Question) -> Result<(), Stop> {
+        self.ask(step, Vec::new(), question, Vec::new())
+    }
+
+    fn ask(
         &mut self,
         step: Step,
-        because: StuckBecause,
-        reason: String,
-        manual_step: String,
+        seen: Vec<Observation>,
+        question: Question,
+        mut found: Vec<Fact>,
     ) -> Result<(), Stop> {
-        let (env, now) = (&self.shared.env, self.now());
-        let mut found = vec![findings::needs_operator(
-            env,
-            &self.run,
-            step,
-            &reason,
-            &manual_step,
-            now,
-        )];
-        found.extend(findings::consumer_not_seen(env, &self.run, step, &reason, now));
+        let Question {
+            because,
+            reason,
+            manual_step,
+        } = question;
+        let (env, run, now) = (&self.shared.env, &self.run, self.now());
+        found.push(findings::needs_operator(env, run, step, &reason, &manual_step, now));
+        found.extend(findings::consumer_not_seen(env, run, step, &reason, now));
         let asked = EventBody::NeedsOperator {
             step,
+            seen,
             reason,
             manual_step,
             because,

@@ -244,17 +244,18 @@ fn permissions(body: &EventBody) -> (Permissions<'_>, Permissions<'_>) {
         grants.dedup();
         Some(grants)
     }
-    match body {
-        EventBody::Observed {
-            observation: Observation::Before { reading },
-            ..
-        } => (grants(reading), None),
+    let before = body.seen().iter().find_map(|seen| match seen {
+        Observation::Before { reading } => grants(reading),
+        _ => None,
+    });
+    let after = match body {
         EventBody::Succeeded {
             output: StepOutput::Read { reading } | StepOutput::Adopted { reading, .. },
             ..
-        } => (None, grants(reading)),
-        _ => (None, None),
-    }
+        } => grants(reading),
+        _ => None,
+    };
+    (before, after)
 }
 
 fn exception<'a>(plan: &'a RunPlan, body: &'a EventBody) -> Option<Exception<'a>> {

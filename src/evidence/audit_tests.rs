@@ -97,6 +97,7 @@ fn events() -> Vec<Event> {
         EventBody::Opened { plan: Box::new(plan()) },
         EventBody::Succeeded {
             step,
+            seen: Vec::new(),
             output: StepOutput::Nothing,
         },
         EventBody::Started {
@@ -107,6 +108,7 @@ fn events() -> Vec<Event> {
         },
         EventBody::Failed {
             step: issue,
+            seen: Vec::new(),
             error: StepError {
                 kind: ErrorKind::RateLimited { after_ms: 20 },
                 message: "slow \"down\" \u{2603}".to_owned(),
@@ -192,6 +194,7 @@ fn the_record_of_a_run_that_asks_for_a_person_names_the_true_cause_and_the_polic
             epoch: 1,
             body: EventBody::NeedsOperator {
                 step: Step::AwaitUptake,
+                seen: Vec::new(),
                 reason: "late".to_owned(),
                 manual_step: "look".to_owned(),
                 because,

@@ -240,9 +240,10 @@ async fn seen_alive(
         reading: accepted,
     };
     let (step, output) = (Step::Precheck, StepOutput::Nothing);
-    append(world, run, EventBody::Succeeded { step, output }).await;
-    let (step, observation) = (Step::Baseline, tried);
-    append(world, run, EventBody::Observed { step, observation }).await;
+    let seen = Vec::new();
+    append(world, run, EventBody::Succeeded { step, seen, output }).await;
+    let (step, seen, output) = (Step::Baseline, vec![tried], StepOutput::Nothing);
+    append(world, run, EventBody::Succeeded { step, seen, output }).await;
     folded(world, run).await.progress(credential.id).unwrap().baseline["node-1"]
 }
 

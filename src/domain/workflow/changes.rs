@@ -82,19 +82,30 @@ pub enum RegisterChange {
 /// `run` is the run after `event` was applied to it.
 #[must_use]
 pub fn register_changes(run: &Run, event: &Event) -> Vec<RegisterChange> {
+    let mut changes = seen(run, event.body.seen());
+    changes.extend(told(run, event));
+    changes
+}
+
+/// What was read and lost on the way, however the attempt ended.
+fn seen(run: &Run, seen: &[Observation]) -> Vec<RegisterChange> {
+    let of_one = |observation: &Observation| match observation {
+        Observation::SecretLost { credential } => vec![credential_to(*credential, CredentialState::Lost)],
+        Observation::Before { reading } => expiry::read_before(run, reading),
+        _ => Vec::new(),
+    };
+    seen.iter().flat_map(of_one).collect()
+}
+
+fn told(run: &Run, event: &Event) -> Vec<RegisterChange> {
     let plan = run.plan();
     match &event.body {
         EventBody::Opened { .. } => opened(plan),
         EventBody::Started { step, .. } => started(plan, *step),
-        EventBody::Observed {
-            observation: Observation::SecretLost { credential },
-            ..
-        } => vec![credential_to(*credential, CredentialState::Lost)],
-        EventBody::Observed { observation, .. } => expiry::read_before(run, observation),
         EventBody::Succeeded {
             step: Step::ReadBack, ..
         } => expiry::read_after(run, event),
-        EventBody::Succeeded { step, output } => succeeded(run, *step, output, event.at),
+        EventBody::Succeeded { step, output, .. } => succeeded(run, *step, output, event.at),
         EventBody::Resumed { .. } => resumed(run, event.at),
         EventBody::Unwinding { .. } => unwinding(run),
         EventBody::Closed { .. } => closed(run, event.at),

@@ -38,22 +38,25 @@ pub enum EventBody {
         deadline: Timestamp,
         intent: serde_json::Value,
     },
+    /// The four events that end an attempt hold what the attempt saw, in the order in which it saw it: what was seen and how it ended are one
+    /// fact, and none is stored without the other.
     Succeeded {
         step: Step,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<Observation>,
         output: StepOutput,
     },
     Failed {
         step: Step,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<Observation>,
         error: StepError,
         then: Then,
     },
-    /// Something seen on the way that the step's end does not say.
-    Observed {
-        step: Step,
-        observation: Observation,
-    },
     Waiting {
         step: Step,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<Observation>,
         until: Timestamp,
         why: String,
     },
@@ -63,6 +66,8 @@ pub enum EventBody {
     },
     NeedsOperator {
         step: Step,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        seen: Vec<Observation>,
         reason: String,
         manual_step: String,
         #[serde(default)]
@@ -96,10 +101,21 @@ impl EventBody {
             Self::Started { step, .. }
             | Self::Succeeded { step, .. }
             | Self::Failed { step, .. }
-            | Self::Observed { step, .. }
             | Self::Waiting { step, .. }
             | Self::NeedsOperator { step, .. } => Some(*step),
             _ => None,
+        }
+    }
+
+    /// What the attempt that this event ends saw on its way.
+    #[must_use]
+    pub fn seen(&self) -> &[Observation] {
+        match self {
+            Self::Succeeded { seen, .. }
+            | Self::Failed { seen, .. }
+            | Self::Waiting { seen, .. }
+            | Self::NeedsOperator { seen, .. } => seen,
+            _ => &[],
         }
     }
 
@@ -111,7 +127,6 @@ impl EventBody {
             Self::Started { .. } => "started",
             Self::Succeeded { .. } => "succeeded",
             Self::Failed { .. } => "failed",
-            Self::Observed { .. } => "observed",
             Self::Waiting { .. } => "waiting",
             Self::Unwinding { .. } => "unwinding",
             Self::NeedsOperator { .. } => "needs_operator",
@@ -190,6 +205,7 @@ pub enum Death {
     Unprovable { best: Option<Grade>, why: String },
 }
 
+/// Something that an attempt saw on its way and that its end does not say. The event's time and step say when and what for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "observation", rename_all = "snake_case")]
 pub enum Observation {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use keyfall_sdk::PrincipalReading;
 
 use super::changes::RegisterChange;
-use super::event::{Event, EventBody, Observation, StepOutput};
+use super::event::{Event, EventBody, StepOutput};
 use super::run::Run;
 
 /// The earliest end that any place shows for the account.
@@ -32,10 +32,7 @@ pub fn current_ends(run: &Run, event: &Event) -> Option<Timestamp> {
 }
 
 /// What was read before the run changed anything: of the credentials that it ends, which it may have to leave in use.
-pub(super) fn read_before(run: &Run, observation: &Observation) -> Vec<RegisterChange> {
-    let Observation::Before { reading } = observation else {
-        return Vec::new();
-    };
+pub(super) fn read_before(run: &Run, reading: &PrincipalReading) -> Vec<RegisterChange> {
     let ends = |account: &str| account_ends(reading, account);
     let old = run.plan().old.iter();
     old.filter_map(|old| ends(&old.principal.name).map(|at| RegisterChange::CredentialExpires { id: old.id, at }))

@@ -169,10 +169,9 @@ impl Run {
             EventBody::Succeeded { step, .. } => {
                 at_cursor(step) && (!step.has_effect() || matches!(self.step_state, StepState::Started { .. }))
             }
-            EventBody::Failed { step, .. } | EventBody::Waiting { step, .. } | EventBody::Observed { step, .. } => {
-                at_cursor(step)
-            }
-            EventBody::NeedsOperator { step, .. } => at_cursor(step),
+            EventBody::Failed { step, .. }
+            | EventBody::Waiting { step, .. }
+            | EventBody::NeedsOperator { step, .. } => at_cursor(step),
             EventBody::Unwinding { .. } => (open || stuck) && self.path == Path::Forward && !self.is_past_pivot(),
             EventBody::Retried { .. } => stuck,
             EventBody::Resumed { by, .. } => stuck && self.refusal_to_resume(by).is_none(),
@@ -184,13 +183,20 @@ impl Run {
     }
 
     fn take(&mut self, event: &Event) {
+        // What was seen stands, however the attempt ended, and its end is judged with it.
+        if let (Some(step), seen @ [_, ..]) = (event.body.step(), event.body.seen()) {
+            self.begin(step, event.at);
+            for observation in seen {
+                self.observe(observation, event.at);
+            }
+        }
         match &event.body {
             EventBody::Opened { .. } => {}
             EventBody::Started { step, attempt, .. } => {
                 self.begin(*step, event.at);
                 self.step_state = StepState::Started { attempt: *attempt };
             }
-            EventBody::Succeeded { step, output } => {
+            EventBody::Succeeded { step, output, .. } => {
                 self.begin(*step, event.at);
                 self.keep(*step, output, event.at);
                 self.advance();
@@ -200,10 +206,6 @@ impl Run {
                 if let Then::RetryAt { at } = then {
                     self.step_state = StepState::Retrying { attempts, at: *at };
                 }
-            }
-            EventBody::Observed { step, observation } => {
-                self.begin(*step, event.at);
-                self.observe(observation, event.at);
             }
             EventBody::Waiting { step, until, .. } => {
                 self.begin(*step, event.at);

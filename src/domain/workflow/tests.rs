@@ -173,7 +173,12 @@ impl Told {
             self.start(step);
         }
         let output = self.output(step);
-        self.tell(EventBody::Succeeded { step, output }).unwrap();
+        self.tell(EventBody::Succeeded {
+            step,
+            seen: Vec::new(),
+            output,
+        })
+        .unwrap();
     }
 
     fn output(&self, step: Step) -> StepOutput {

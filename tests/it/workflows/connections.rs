@@ -69,11 +69,8 @@ fn a_server_without_room_for_a_login_kills_nobody() {
     assert_eq!(full, Err("53300".to_owned()));
     scene.until_step(&run, "prove_dead");
     scene.kf.wait("the full server was asked", || {
-        let rounds = scene.events(&run, "observed");
-        let full = rounds
-            .iter()
-            .filter(|round| text(&round["text"]).contains("(server_fault)"))
-            .count();
+        let seen = scene.seen(&run);
+        let full = seen.iter().filter(|line| line.contains("(server_fault)")).count();
         (full >= 3).then_some(())
     });
     assert_eq!(scene.credentials("orders"), ["active", "revoked"]);

@@ -102,11 +102,8 @@ fn an_account_that_a_hand_locked_is_not_dead_before_its_password_is_replaced() {
     );
     assert_eq!(answer(&scene, &old), Err("28000".to_owned()));
     scene.kf.wait("the locked account was tried", || {
-        let rounds = scene.events(&run, "observed");
-        let locked = rounds
-            .iter()
-            .filter(|round| text(&round["text"]).contains("(principal)"))
-            .count();
+        let seen = scene.seen(&run);
+        let locked = seen.iter().filter(|line| line.contains("(principal)")).count();
         (locked >= 3).then_some(())
     });
     assert_eq!(scene.credentials("orders"), ["active", "revoked"]);

@@ -270,6 +270,14 @@ impl Scene {
         all.filter(|one| one["event"] == event).cloned().collect()
     }
 
+    /// What the attempts of the run saw on their way, in order.
+    pub(super) fn seen(&self, run: &str) -> Vec<String> {
+        let view = self.run(run);
+        let all = view["events"].as_array().unwrap().iter();
+        let seen = all.filter_map(|one| one["seen"].as_array());
+        seen.flatten().map(text).collect()
+    }
+
     /// The texts of the open findings of this kind.
     pub(super) fn findings(&self, kind: &str) -> Vec<String> {
         let open = self.kf.alice().json(&["get", "findings", "--kind", kind]);

@@ -24,6 +24,7 @@ impl Told {
         self.until(step);
         let asked = EventBody::NeedsOperator {
             step,
+            seen: Vec::new(),
             reason: "test".to_owned(),
             manual_step: "test".to_owned(),
             because: super::super::StuckBecause::Drift,

@@ -55,6 +55,7 @@ fn an_effect_without_an_intent_does_not_follow() {
     let illegal = told
         .tell(EventBody::Succeeded {
             step: Step::IssueNew,
+            seen: Vec::new(),
             output,
         })
         .unwrap_err();
@@ -103,10 +104,17 @@ fn a_retry_by_hand_does_not_forget_that_an_effect_was_begun() {
         code: None,
     };
     let then = Then::RetryAt { at: at(400) };
-    told.tell(EventBody::Failed { step, error, then }).unwrap();
+    told.tell(EventBody::Failed {
+        step,
+        seen: Vec::new(),
+        error,
+        then,
+    })
+    .unwrap();
     let (reason, manual_step) = ("the approval does not hold".to_owned(), String::new());
     told.tell(EventBody::NeedsOperator {
         step,
+        seen: Vec::new(),
         reason,
         manual_step,
         because: StuckBecause::Approval,
@@ -127,6 +135,7 @@ fn a_retry_by_hand_does_not_forget_that_an_effect_was_begun() {
     let until = at(450);
     told.tell(EventBody::Waiting {
         step,
+        seen: Vec::new(),
         until,
         why: String::new(),
     })
@@ -187,6 +196,7 @@ fn retries_back_off_with_full_jitter_and_end() {
         delays.push(again.duration_since(at(0)).as_millis());
         told.tell(EventBody::Failed {
             step: Step::Precheck,
+            seen: Vec::new(),
             error: error.clone(),
             then,
         })

@@ -37,7 +37,12 @@ impl Told {
         self.until(Step::ProveDead);
         let (step, deaths) = (Step::ProveDead, BTreeMap::from([(old(), death)]));
         let output = StepOutput::Proofs { deaths };
-        self.tell(EventBody::Succeeded { step, output }).unwrap();
+        self.tell(EventBody::Succeeded {
+            step,
+            seen: Vec::new(),
+            output,
+        })
+        .unwrap();
     }
 
     fn unwind(&mut self) {
@@ -100,11 +105,21 @@ fn the_secret_of_what_was_never_issued_goes_with_its_run() {
     late.unwind();
     late.start(Step::RevokeNew);
     let (step, output) = (Step::RevokeNew, StepOutput::NeverIssued);
-    late.tell(EventBody::Succeeded { step, output }).unwrap();
+    late.tell(EventBody::Succeeded {
+        step,
+        seen: Vec::new(),
+        output,
+    })
+    .unwrap();
     late.until(Step::ProveNewDead);
     let (step, deaths) = (Step::ProveNewDead, BTreeMap::new());
     let output = StepOutput::Proofs { deaths };
-    late.tell(EventBody::Succeeded { step, output }).unwrap();
+    late.tell(EventBody::Succeeded {
+        step,
+        seen: Vec::new(),
+        output,
+    })
+    .unwrap();
     late.goes_to_its_end();
     assert_eq!(late.deadline(21), Some(Some(late.run.last_event_at())));
     assert_eq!(late.deadline(11), None, "the old one goes on living");
@@ -148,6 +163,7 @@ fn a_proof_that_a_person_went_past_leaves_a_deadline() {
     let (reason, manual_step) = (String::new(), String::new());
     let asked = EventBody::NeedsOperator {
         step,
+        seen: Vec::new(),
         reason,
         manual_step,
         because: StuckBecause::Drift,

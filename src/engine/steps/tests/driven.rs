@@ -41,12 +41,10 @@ impl Driven {
     }
 
     pub(super) fn take(&mut self, at: Timestamp, step: Step, report: StepReport) {
-        for observation in report.observations {
-            self.push(at, EventBody::Observed { step, observation });
-        }
+        let seen = report.observations;
         match report.end {
-            StepEnd::Done(output) => self.push(at, EventBody::Succeeded { step, output }),
-            StepEnd::Wait { until, why } => self.push(at, EventBody::Waiting { step, until, why }),
+            StepEnd::Done(output) => self.push(at, EventBody::Succeeded { step, seen, output }),
+            StepEnd::Wait { until, why } => self.push(at, EventBody::Waiting { step, seen, until, why }),
             StepEnd::AskOperator {
                 reason,
                 manual_step,
@@ -55,6 +53,7 @@ impl Driven {
                 at,
                 EventBody::NeedsOperator {
                     step,
+                    seen,
                     reason,
                     manual_step,
                     because,
@@ -63,7 +62,15 @@ impl Driven {
             StepEnd::Failed(error) => {
                 let then = after_failure(&self.run, &error, 1.0, at);
                 let (kind, message) = (error.kind, error.message.clone());
-                self.push(at, EventBody::Failed { step, error, then });
+                self.push(
+                    at,
+                    EventBody::Failed {
+                        step,
+                        seen,
+                        error,
+                        then,
+                    },
+                );
                 match then {
                     Then::RetryAt { .. } => {}
                     Then::Unwind => self.push(at, EventBody::Unwinding { cause: message }),
@@ -71,6 +78,7 @@ impl Driven {
                         at,
                         EventBody::NeedsOperator {
                             step,
+                            seen: Vec::new(),
                             reason: message,
                             manual_step: "look".to_owned(),
                             because: StuckBecause::System { kind },

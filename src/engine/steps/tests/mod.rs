@@ -365,6 +365,7 @@ impl Bench {
     pub(super) fn resume_by_hand(&self, driven: &mut Driven, step: Step) {
         let stuck = EventBody::NeedsOperator {
             step,
+            seen: Vec::new(),
             reason: "test".to_owned(),
             manual_step: "test".to_owned(),
             because: StuckBecause::Drift,

@@ -48,7 +48,14 @@ async fn endpoints_that_changed_stop_a_rotation_while_it_can_still_be_cancelled(
 async fn a_new_credential_that_was_never_let_in_stops_a_rotation_while_it_can_still_be_cancelled() {
     let (bench, old, mut driven) = begun(Step::ProveNew).await;
     let (step, output) = (Step::ProveNew, StepOutput::Nothing);
-    driven.push(bench.now(), EventBody::Succeeded { step, output });
+    driven.push(
+        bench.now(),
+        EventBody::Succeeded {
+            step,
+            seen: Vec::new(),
+            output,
+        },
+    );
     bench.finish(&mut driven).await;
     rests_before_the_pivot(&driven);
     cancelled(&bench, &mut driven).await;
