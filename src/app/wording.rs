@@ -170,3 +170,74 @@ pub(super) fn status_note(status: &RunStatus, last: Option<&Event>) -> Option<St
         RunStatus::Closed { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use keyfall_sdk::{InconclusiveWhy, ProbeReading, Verdict};
+    use uuid::Uuid;
+
+    use super::{event_line, seen_lines};
+    use crate::domain::ids::CredentialId;
+    use crate::domain::proof::{ControlPlane, Round};
+    use crate::domain::workflow::{Event, EventBody, Observation, Step};
+
+    fn refused() -> Verdict {
+        Verdict::Refused {
+            code: "28P01".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_an_attempt_saw_is_told_line_by_line_before_its_end() {
+        let credential = CredentialId::from_uuid(Uuid::from_u128(1));
+        let principal = "app".to_owned();
+        let round = Round {
+            vantage: "primary".to_owned(),
+            endpoint: "here".to_owned(),
+            began_at: Timestamp::UNIX_EPOCH,
+            ended_at: Timestamp::UNIX_EPOCH,
+            old: refused(),
+            positive: Some(Verdict::Accepted { principal }),
+            negative: refused(),
+            control_plane: ControlPlane::CredentialGone,
+        };
+        let reading = ProbeReading {
+            verdict: Verdict::Inconclusive {
+                why: InconclusiveWhy::Timeout,
+                detail: "no answer".to_owned(),
+            },
+            endpoint: "there".to_owned(),
+        };
+        let vantage = "replica".to_owned();
+        let seen = vec![
+            Observation::ProbeRound { credential, round },
+            Observation::Tried {
+                credential,
+                vantage,
+                reading,
+            },
+            Observation::ConsumerSeen {
+                consumer: "shop".to_owned(),
+            },
+        ];
+        let event = Event {
+            seq: 1,
+            at: Timestamp::UNIX_EPOCH,
+            epoch: 1,
+            body: EventBody::Waiting {
+                step: Step::ProveDead,
+                seen,
+                until: Timestamp::UNIX_EPOCH,
+                why: "settling".to_owned(),
+            },
+        };
+        let lines = [
+            "primary: old refused (28P01), live control accepted, random control refused (28P01)",
+            "replica: inconclusive (timeout)",
+            "consumer shop is on the new credential",
+        ];
+        assert_eq!(seen_lines(&event), lines);
+        assert_eq!(event_line(&event), "waits until 1970-01-01T00:00:00Z: settling");
+    }
+}

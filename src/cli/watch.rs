@@ -192,7 +192,25 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::Lines;
+    use super::{EventView, Lines, lines};
+
+    #[test]
+    fn what_was_seen_stands_before_how_it_ended() {
+        let event = EventView {
+            run: "run_1".to_owned(),
+            seq: 3,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            event: "failed".to_owned(),
+            step: Some("baseline".to_owned()),
+            seen: vec!["primary: accepted".to_owned()],
+            text: "failed: no".to_owned(),
+        };
+        let shown = [
+            "00:00:00.000  seen             baseline         primary: accepted",
+            "00:00:00.000  failed           baseline         failed: no",
+        ];
+        assert_eq!(lines(&event), shown);
+    }
 
     #[test]
     fn events_are_found_wherever_the_chunks_are_cut() {

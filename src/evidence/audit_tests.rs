@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
-use keyfall_sdk::{ErrorKind, Placement, PrincipalRef, Strategy};
+use keyfall_sdk::{
+    ErrorKind, PlaceReading, Placement, PrincipalReading, PrincipalRef, PrincipalState, PrincipalStatus, Strategy,
+};
 use uuid::Uuid;
 
 use super::{Act, encode_act, encode_event, event_of};
@@ -13,8 +15,8 @@ use crate::domain::due::DueReason;
 use crate::domain::ids::{ActId, CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{
-    Event, EventBody, NewCredential, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput, StuckBecause, Then,
-    Timing, Trigger,
+    Event, EventBody, NewCredential, Observation, Outcome, Run, RunKind, RunPlan, Step, StepError, StepOutput,
+    StuckBecause, Then, Timing, Trigger,
 };
 use crate::evidence::record::{AuditRecord, ExceptionCause, PartyKind};
 
@@ -89,6 +91,28 @@ fn plan() -> RunPlan {
     }
 }
 
+fn before() -> Observation {
+    let state = PrincipalState {
+        name: "app".to_owned(),
+        immutable_id: "1".to_owned(),
+        status: PrincipalStatus::Enabled,
+        key_ids: Vec::new(),
+        grants: vec!["write".to_owned(), "read".to_owned()],
+        expires_at: None,
+        sessions: None,
+        privileged: false,
+    };
+    let place = |vantage: &str| PlaceReading {
+        vantage: vantage.to_owned(),
+        state: Some(state.clone()),
+    };
+    Observation::Before {
+        reading: PrincipalReading {
+            places: vec![place("primary"), place("replica")],
+        },
+    }
+}
+
 fn events() -> Vec<Event> {
     let step = Step::Precheck;
     let issue = Step::IssueNew;
@@ -97,7 +121,7 @@ fn events() -> Vec<Event> {
         EventBody::Opened { plan: Box::new(plan()) },
         EventBody::Succeeded {
             step,
-            seen: Vec::new(),
+            seen: vec![before(), Observation::Note { text: "odd".to_owned() }],
             output: StepOutput::Nothing,
         },
         EventBody::Started {
@@ -108,7 +132,7 @@ fn events() -> Vec<Event> {
         },
         EventBody::Failed {
             step: issue,
-            seen: Vec::new(),
+            seen: vec![before()],
             error: StepError {
                 kind: ErrorKind::RateLimited { after_ms: 20 },
                 message: "slow \"down\" \u{2603}".to_owned(),
@@ -161,6 +185,17 @@ fn a_record_names_who_asked_what_was_tried_and_why_it_was_taken_back() {
     assert_eq!(records[0].initiator.name, "ada");
     assert_eq!(records[0].id, format!("{}/0", plan().run));
     assert_eq!(records[2].attempt, 1);
+    assert_eq!(records[2].permissions_before, None);
+    // What the account might do before the first change, whether the attempt that read it succeeded or failed.
+    for read in [&records[1], &records[3]] {
+        let permissions = read.permissions_before.as_deref().unwrap();
+        assert_eq!(permissions, ["read", "write"]);
+        assert!(
+            read.details.contains(r#""seen":[{"observation":"before""#),
+            "{}",
+            read.details
+        );
+    }
     assert_eq!(records[2].outcome, None);
     assert_eq!(records[2].initiator.kind, PartyKind::Engine);
     assert_eq!(

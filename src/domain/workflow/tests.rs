@@ -4,6 +4,7 @@ mod by_hand;
 mod ends;
 mod fold;
 mod keeping;
+mod seen;
 
 use std::collections::BTreeMap;
 

@@ -11,5 +11,6 @@ mod looks;
 mod runs;
 mod schedule;
 mod script;
+mod seen;
 mod sweeps;
 mod world;
