@@ -198,7 +198,7 @@ fn objective(env: &Environment, run: &Run, at: Timestamp) -> Option<Fact> {
     let mut ended: Vec<_> = run
         .revocations()
         .map(|(credential, revoked_at)| match run.deaths().get(&credential) {
-            Some(Death::Proven { proof }) => (proof.proven_at().duration_since(revoked_at), credential, true),
+            Some(Death::Proven { proven_at }) => (proven_at.duration_since(revoked_at), credential, true),
             _ => (at.duration_since(revoked_at), credential, false),
         })
         .collect();

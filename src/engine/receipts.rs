@@ -168,9 +168,7 @@ fn evidence(
 fn end(run: &Run, id: CredentialId) -> CredentialEnd {
     let is_new = run.plan().new.as_ref().is_some_and(|new| new.id == id);
     match run.deaths().get(&id) {
-        Some(Death::Proven { proof }) => CredentialEnd::Dead {
-            proven_at: proof.proven_at(),
-        },
+        Some(Death::Proven { proven_at }) => CredentialEnd::Dead { proven_at: *proven_at },
         Some(Death::Alive { since }) => CredentialEnd::AliveAfterRevoke { since: *since },
         Some(Death::Unprovable { best, why }) => CredentialEnd::Unprovable {
             best: *best,

@@ -8,7 +8,7 @@ use keyfall_sdk::{Issued, KeyId, PrincipalReading, Strategy};
 
 use super::super::identity::{CredentialState, IdentityState};
 use super::super::ids::{CredentialId, IdentityId, SecretId};
-use super::super::proof::measured_settling;
+use super::super::proof::{Proof, measured_settling};
 use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::expiry;
 use super::keeping;
@@ -287,26 +287,35 @@ fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {
 
 fn died(run: &Run, id: CredentialId, death: &Death, at: Timestamp) -> Vec<RegisterChange> {
     let plan = run.plan();
-    let to = match death {
-        Death::Proven { proof } => CredentialState::Dead { proof: proof.clone() },
-        Death::Alive { since } => CredentialState::AliveAfterRevoke { since: *since },
-        Death::Unprovable { best, why } => CredentialState::Unprovable {
-            best: *best,
-            why: why.clone(),
-        },
-    };
-    let mut changes = vec![RegisterChange::CredentialState { id, to }];
     let secret = plan
         .old
         .iter()
         .find(|old| old.id == id)
         .and_then(|old| old.secret)
         .or_else(|| plan.new.as_ref().filter(|new| new.id == id).map(|new| new.secret));
-    let Death::Proven { proof } = death else {
-        changes.extend(secret.map(|id| keeping::destroy_at(id, at, keeping::unproven(plan))));
-        return changes;
+    let to = match death {
+        // What the log does not prove changes nothing; such an event does not follow in the first place.
+        Death::Proven { .. } => {
+            return run
+                .proof_of(id)
+                .map_or_else(Vec::new, |proof| dead(plan, id, secret, proof));
+        }
+        Death::Alive { since } => CredentialState::AliveAfterRevoke { since: *since },
+        Death::Unprovable { best, why } => CredentialState::Unprovable {
+            best: *best,
+            why: why.clone(),
+        },
     };
-    changes.extend(secret.map(|id| keeping::destroy_at(id, proof.proven_at(), plan.timing.keep_dead_secret)));
+    let mut changes = vec![credential_to(id, to)];
+    changes.extend(secret.map(|id| keeping::destroy_at(id, at, keeping::unproven(plan))));
+    changes
+}
+
+fn dead(plan: &RunPlan, id: CredentialId, secret: Option<SecretId>, proof: Box<Proof>) -> Vec<RegisterChange> {
+    let mut changes: Vec<_> = secret
+        .map(|id| keeping::destroy_at(id, proof.proven_at(), plan.timing.keep_dead_secret))
+        .into_iter()
+        .collect();
     for vantage in &proof.terms().vantages {
         if let Some(settled) = measured_settling(proof.terms(), proof.progress(), vantage) {
             changes.push(RegisterChange::SettlingMeasured {
@@ -315,6 +324,7 @@ fn died(run: &Run, id: CredentialId, death: &Death, at: Timestamp) -> Vec<Regist
             });
         }
     }
+    changes.push(credential_to(id, CredentialState::Dead { proof }));
     changes
 }
 

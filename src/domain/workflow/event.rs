@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::super::actor::Actor;
 use super::super::digest::Digest;
 use super::super::ids::CredentialId;
-use super::super::proof::{Grade, Proof, Round};
+use super::super::proof::{Grade, Round};
 use super::decide::Then;
 use super::plan::RunPlan;
 use super::steps::Step;
@@ -200,9 +200,19 @@ pub enum StepOutput {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "death", rename_all = "snake_case")]
 pub enum Death {
-    Proven { proof: Box<Proof> },
-    Alive { since: Timestamp },
-    Unprovable { best: Option<Grade>, why: String },
+    /// The proof itself stands in the log already: the terms in the plan, the lives and the rounds in what attempts saw. It is judged anew from
+    /// there, when the event is folded and whenever it is wanted ([`super::Run::proof_of`]), so that the log cannot claim a death that it does
+    /// not show.
+    Proven {
+        proven_at: Timestamp,
+    },
+    Alive {
+        since: Timestamp,
+    },
+    Unprovable {
+        best: Option<Grade>,
+        why: String,
+    },
 }
 
 /// Something that an attempt saw on its way and that its end does not say. The event's time and step say when and what for.
@@ -240,6 +250,17 @@ pub enum Observation {
     Note {
         text: String,
     },
+}
+
+impl Observation {
+    /// The round, if it is one against this credential.
+    #[must_use]
+    pub fn round_of(&self, credential: CredentialId) -> Option<&Round> {
+        match self {
+            Self::ProbeRound { credential: of, round } if *of == credential => Some(round),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

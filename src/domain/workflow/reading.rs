@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
 use super::super::ids::{CredentialId, RunId, SecretId};
-use super::super::proof::ProofProgress;
+use super::super::proof::{Proof, ProofProgress, Standing, judge};
 use super::event::Death;
 use super::plan::RunPlan;
 use super::run::Run;
@@ -196,6 +196,18 @@ impl Run {
         self.progress
             .iter()
             .filter_map(|(credential, progress)| Some((*credential, progress.revoked_at?)))
+    }
+
+    /// The proof of a death that the log says is proven, judged from what the log shows.
+    #[must_use]
+    pub fn proof_of(&self, credential: CredentialId) -> Option<Box<Proof>> {
+        let Death::Proven { proven_at } = self.deaths.get(&credential)? else {
+            return None;
+        };
+        match judge(&self.plan.proof, self.progress(credential)?, *proven_at) {
+            Standing::Proven(proof) => Some(proof),
+            _ => None,
+        }
     }
 
     #[must_use]

@@ -7,7 +7,7 @@ use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
 use super::super::actor::Actor;
 use super::super::ids::CredentialId;
-use super::super::proof::ProofProgress;
+use super::super::proof::{ProofProgress, Standing, judge};
 use super::decide::Then;
 use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::plan::RunPlan;
@@ -166,8 +166,10 @@ impl Run {
         match body {
             EventBody::Opened { .. } => false,
             EventBody::Started { step, .. } => at_cursor(step) && step.has_effect(),
-            EventBody::Succeeded { step, .. } => {
-                at_cursor(step) && (!step.has_effect() || matches!(self.step_state, StepState::Started { .. }))
+            EventBody::Succeeded { step, seen, output } => {
+                at_cursor(step)
+                    && (!step.has_effect() || matches!(self.step_state, StepState::Started { .. }))
+                    && self.shows_deaths(seen, output)
             }
             EventBody::Failed { step, .. }
             | EventBody::Waiting { step, .. }
@@ -180,6 +182,23 @@ impl Run {
             }
             EventBody::Closed { .. } => open && self.step().is_none(),
         }
+    }
+
+    /// No death is said to be proven that the rounds in the log, with those of this attempt, do not prove.
+    fn shows_deaths(&self, seen: &[Observation], output: &StepOutput) -> bool {
+        let StepOutput::Proofs { deaths } = output else {
+            return true;
+        };
+        deaths.iter().all(|(id, death)| match death {
+            Death::Proven { proven_at } => {
+                let mut progress = self.progress.get(id).cloned().unwrap_or_default();
+                progress
+                    .rounds
+                    .extend(seen.iter().filter_map(|one| one.round_of(*id)).cloned());
+                matches!(judge(&self.plan.proof, &progress, *proven_at), Standing::Proven(_))
+            }
+            Death::Alive { .. } | Death::Unprovable { .. } => true,
+        })
     }
 
     fn take(&mut self, event: &Event) {

@@ -106,10 +106,7 @@ impl<'a> Attempt<'a> {
 
     /// Rounds of this attempt, which no record holds yet.
     pub(super) fn rounds_seen(&self, credential: CredentialId) -> impl Iterator<Item = &Round> {
-        self.seen.iter().filter_map(move |seen| match seen {
-            Observation::ProbeRound { credential: of, round } if *of == credential => Some(round),
-            _ => None,
-        })
+        self.seen.iter().filter_map(move |seen| seen.round_of(credential))
     }
 
     pub(super) fn note(&mut self, text: impl Into<String>) {

@@ -186,7 +186,9 @@ async fn settle(
             best: Some(Grade::E3),
             why: "no key id of it was ever recorded, so it cannot be told what was revoked".to_owned(),
         }),
-        Standing::Proven(proof) => Progress::Settled(Death::Proven { proof }),
+        Standing::Proven(proof) => Progress::Settled(Death::Proven {
+            proven_at: proof.proven_at(),
+        }),
         Standing::Alive { since } => Progress::Settled(Death::Alive { since }),
         Standing::Unprovable { best: None, why } if progress.rounds.is_empty() => {
             let shown = rounds::control_plane(at, connector, condemned).await;

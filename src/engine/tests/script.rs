@@ -249,7 +249,9 @@ impl Script {
             progress.rounds.push(round.clone());
             report = report.seeing(Observation::ProbeRound { credential: id, round });
             let death = match judge(&run.plan().proof, &progress, now) {
-                Standing::Proven(proof) => Death::Proven { proof },
+                Standing::Proven(proof) => Death::Proven {
+                    proven_at: proof.proven_at(),
+                },
                 Standing::Alive { since } => Death::Alive { since },
                 Standing::Unprovable { best, why } => Death::Unprovable { best, why },
                 Standing::Probe { at } => {

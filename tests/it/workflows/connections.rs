@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio_postgres::NoTls;
 
-use super::scene::{Scene, text};
+use super::scene::Scene;
 use crate::harness::{Servers, Service, login, sql};
 
 const PRIMARY: &str = "KEYFALL_PG_PRIMARY_PORT";

@@ -10,7 +10,7 @@ use super::{Told, at, plan, principal, uuid};
 use crate::domain::ids::CredentialId;
 use crate::domain::proof::{ControlPlane, Round};
 use crate::domain::workflow::{
-    EventBody, Observation, RegisterChange, RunKind, Step, StepError, StepOutput, StuckBecause, Then,
+    Death, EventBody, Observation, RegisterChange, Run, RunKind, Step, StepError, StepOutput, StuckBecause, Then,
 };
 
 fn old() -> CredentialId {
@@ -170,4 +170,53 @@ fn what_was_seen_at_another_step_than_the_runs_own_is_not_taken() {
         assert!(illegal.state.contains("precheck"), "{illegal}");
         assert_eq!(told.run, before);
     }
+}
+
+#[test]
+fn a_death_that_the_rounds_in_the_log_do_not_prove_does_not_follow() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
+    told.until(Step::Baseline);
+    let principal = "app_a".to_owned();
+    told.tell(EventBody::Succeeded {
+        step: Step::Baseline,
+        seen: vec![tried("one", Verdict::Accepted { principal })],
+        output: StepOutput::Nothing,
+    })
+    .unwrap();
+    told.until(Step::ProveDead);
+    let proven_at = at(60);
+    let claim = |rounds: &[Round]| EventBody::Succeeded {
+        step: Step::ProveDead,
+        seen: rounds
+            .iter()
+            .map(|round| Observation::ProbeRound {
+                credential: old(),
+                round: round.clone(),
+            })
+            .collect(),
+        output: StepOutput::Proofs {
+            deaths: [(old(), Death::Proven { proven_at })].into(),
+        },
+    };
+    let refusal = Round {
+        positive: Some(Verdict::Accepted {
+            principal: "app_b".to_owned(),
+        }),
+        control_plane: ControlPlane::CredentialGone,
+        ..round()
+    };
+    for rounds in [vec![], vec![round()], vec![refusal.clone(), round()]] {
+        let illegal = told.tell(claim(&rounds)).unwrap_err();
+        assert_eq!(illegal.event, "succeeded", "{rounds:?}");
+    }
+    assert_eq!(told.run.proof_of(old()), None);
+    assert_eq!(told.states(10), ["superseded", "revoking", "revoked"]);
+
+    told.tell(claim(std::slice::from_ref(&refusal))).unwrap();
+    assert_eq!(told.states(10), ["superseded", "revoking", "revoked", "dead"]);
+    let proof = told.run.proof_of(old()).unwrap();
+    assert_eq!(proof.proven_at(), proven_at);
+    assert_eq!(proof.terms(), &told.run.plan().proof);
+    assert_eq!(proof.progress().rounds, [refusal]);
+    assert_eq!(Run::replay(&told.log).unwrap(), told.run);
 }
