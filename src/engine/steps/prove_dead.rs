@@ -1,5 +1,5 @@
-//! Proving deaths: rounds of probes until `domain::proof::judge` has its answer for every credential of the run. Each round is reported and
-//! thereby durable before the next one; the waits between rounds are stored. Who got in before the last system refused is sent away at the end.
+//! Proving deaths: rounds of probes until `domain::proof::judge` has its answer for every credential of the run. Each round ends
+//! its attempt, so that it is durable before the next one is waited for. Who got in before the last system refused is sent away at the end.
 
 use jiff::Timestamp;
 use keyfall_sdk::{ErrorKind, KeyId, PrincipalRef};

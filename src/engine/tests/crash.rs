@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use serde_json::json;
 
 use super::dying::{Cut, DyingStore};
 use super::looks::{new_of, run_id, until};
 use super::world::{World, settings};
 use crate::domain::identity::CredentialState;
-use crate::domain::workflow::Step;
+use crate::domain::workflow::{Run, Step};
 use crate::engine::{EngineHandle, EngineSettings};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -23,13 +24,15 @@ async fn a_death_at_any_commit_is_survived() {
             }
             deaths = at;
         }
-        assert!(deaths >= 6, "a rotation has more commits than {deaths}");
+        // The opening, four intents, a wait behind each of two rounds, the close.
+        assert!(deaths >= 8, "a rotation has more commits than {deaths}");
     }
 }
 
 /// Answers whether the run was still under way at this commit.
 async fn dies_and_recovers(at: u32, cut: Cut) -> bool {
-    let world = World::new().await;
+    let proof = json!({ "refusals": 3, "interval": "100ms", "giveUpAfter": "1m", "keepDeadSecret": "1h" });
+    let world = World::with_policy(json!({ "proof": proof })).await;
     let live = world.due("app", HOUR).await;
     let dying = DyingStore::new(Arc::clone(&world.store), at, cut);
     let first = world.start_on(Arc::clone(&dying) as _).await;
@@ -65,6 +68,19 @@ async fn dies_and_recovers(at: u32, cut: Cut) -> bool {
             .count();
         assert!(blind <= 1, "{context}: {step:?} was repeated without looking");
     }
+    // Of what was seen, only the attempt that was cut off is lost: each round spent refused logins, which are counted.
+    let rounds = world
+        .steps
+        .called()
+        .iter()
+        .filter(|one| one.step == Step::ProveDead)
+        .count();
+    let told = Run::replay(&run.events).unwrap();
+    let told = told.progress(live.credential).unwrap().rounds.len();
+    assert!(
+        told >= 3 && rounds <= told + 1,
+        "{context}: {told} of {rounds} rounds are in the log"
+    );
     died
 }
 
