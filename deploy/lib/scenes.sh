@@ -147,7 +147,7 @@ carry_out() {
 		broken "$3"
 	fi
 	# The rounds of the proof, as they came: the old secret beside a live one and a random one, at each vantage.
-	grep -E 'live control|closed:' "$DIR/run.out" | sed -E 's/^([0-9:]{8})[0-9.]* +(observed +prove_dead|closed) +/\1  /' | quote
+	grep -E 'live control|closed:' "$DIR/run.out" | sed -E 's/^([0-9:]{8})[0-9.]* +(seen +prove_dead|closed) +/\1  /' | quote
 	held "$3"
 }
 
