@@ -167,12 +167,11 @@ impl Bench {
             call_time: Duration::from_millis(300),
             ..StepSettings::default()
         };
-        let opener = Arc::clone(&secrets) as Arc<dyn OpenSecrets>;
         let controls = Arc::new(HeldControl::default());
         let bench = Self {
             steps: Steps::new(
                 Arc::new(systems),
-                opener,
+                Arc::clone(&secrets) as Arc<dyn OpenSecrets>,
                 Arc::clone(&controls) as Arc<dyn LiveControls>,
                 Arc::new(restarts::NothingRecorded),
                 env,
