@@ -92,7 +92,7 @@ pub(super) fn refused_by(run: &Run, principal: &str) -> Vec<Timestamp> {
 
 /// How many refused logins of an open run may have been made and not recorded, because the process died in between. Each claim of the run is
 /// an epoch, which is stored before anything is done: those that left no event, and the one that left the last, may each have been cut off
-/// in one attempt.
+/// in one attempt. Rounds without a pause between them follow on one another and are stored together, so there it may have been all of them.
 fn unrecorded(stored: &StoredRun, run: &Run, until: Timestamp) -> usize {
     if stored.row.closed_at.is_some() {
         return 0;
@@ -102,12 +102,14 @@ fn unrecorded(stored: &StoredRun, run: &Run, until: Timestamp) -> usize {
         return 0;
     };
     let claims = usize::try_from(stored.row.epoch.saturating_sub(told)).unwrap_or(usize::MAX);
-    let per_attempt = run
-        .plan()
-        .proof
-        .vantages
-        .len()
-        .saturating_mul(REFUSED_PER_VANTAGE as usize);
+    let terms = &run.plan().proof;
+    let per_attempt = terms.vantages.len().saturating_mul(REFUSED_PER_VANTAGE as usize);
+    let attempts = if terms.interval.is_positive() {
+        1
+    } else {
+        terms.refusals.max(1)
+    };
+    let attempts = claims.saturating_mul(usize::try_from(attempts).unwrap_or(usize::MAX));
     // More than this fills every window there is.
-    claims.saturating_mul(per_attempt).min(super::budget::REMEMBERED)
+    attempts.saturating_mul(per_attempt).min(super::budget::REMEMBERED)
 }

@@ -172,6 +172,39 @@ async fn a_restart_does_not_hand_out_a_fresh_budget() {
     assert!(!account.failures.is_empty() && account.failures.len() <= MOST);
 }
 
+/// Rounds that follow on one another without a pause are stored together, so a process may die behind several of them.
+#[tokio::test]
+async fn rounds_without_a_pause_are_all_counted_when_a_process_dies_behind_them() {
+    let mut served = Served::new().await;
+    let live = served.bench.provision("app").await;
+    let mut plan = served.revocation(&live);
+    plan.proof.interval = SignedDuration::ZERO;
+    plan.proof.refusals = 3;
+    let mut driven = served.opened(plan).await;
+    served.until_proof(&mut driven).await;
+    served.record(&driven, 1, "open").await;
+    for _ in 0..10 {
+        served.bench.advance(SignedDuration::from_secs(1));
+        served.restart();
+        let now = served.bench.now();
+        assert_eq!(served.store.claim_runs("node", now, LEASE, 1).await.unwrap().len(), 1);
+        let mut lost = Driven {
+            run: driven.run.clone(),
+            receipt: None,
+            events: driven.events.clone(),
+        };
+        while lost.run.step() == Some(Step::ProveDead) && is_wanted_now(&lost.run, served.bench.now()) {
+            served.attempt(&mut lost, true).await;
+        }
+        assert!(served.failures() <= MOST, "{}", served.failures());
+    }
+    assert_eq!(served.failures(), MOST, "the first one tried what there was room for");
+}
+
+fn is_wanted_now(run: &Run, now: Timestamp) -> bool {
+    matches!(decide(run, now), Decision::Perform { .. })
+}
+
 /// Each process dies between its logins and their record: only that it had taken the run into its hands is known.
 #[tokio::test]
 async fn a_crash_loop_locks_no_account() {
