@@ -33,7 +33,7 @@ async fn two_passwords_overlap_and_only_the_named_one_dies() {
     assert!(probe(&connector, "primary", TWO).await.is_accepted());
     assert_eq!(revoke(&connector, &one).await.unwrap(), Revoked::AlreadyGone);
     let state = read(&connector).await.places[0].state.clone().unwrap();
-    assert_eq!(state.key_ids, [two.key_id.clone()]);
+    assert_eq!(state.key_ids, std::slice::from_ref(&two.key_id));
     assert!(
         state.grants.contains(&"~cache:*".to_owned()) && !state.privileged,
         "{state:?}"

@@ -155,8 +155,7 @@ impl Bench {
         let secrets = Arc::new(Secrets::default());
         let catalog = Arc::new(OneSystem(Mutex::new((1, manifest))));
         let clock = Arc::new(HeldClock(AtomicI64::new(1_700_000_000_000_000)));
-        let random = Arc::new(ring::rand::SystemRandom::new());
-        let env = Environment::new(Arc::clone(&clock) as Arc<dyn Clock>, random);
+        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
         let systems = Systems::new(
             keyfall_connectors::registry(),
             ServerGrants::default(),
