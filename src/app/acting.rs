@@ -37,10 +37,10 @@ impl App {
     pub async fn rotate(&self, caller: &Caller, name: &str, ask: RotateAsk) -> Result<Asked, AppError> {
         allow(caller, Verb::AskRun)?;
         let identity = self.named(name).await?;
-        self.check_idle(&identity).await?;
         if ask.emergency {
             return self.emergency(caller, identity, ask).await;
         }
+        self.check_idle(&identity).await?;
         let landscape = self.landscape().await?;
         let standing = landscape
             .policy_of(&identity)
@@ -101,14 +101,21 @@ impl App {
                 .iter()
                 .map(|one| format!("{name}: consumer {one} may break until it reads the new credential")),
         );
-        let consequences = vec![format!(
-            "{name}: a new credential is made and delivered; the old one is revoked at once and proven dead"
-        )];
+        let run = self.to_hasten(&identity).await?;
+        let consequences = vec![match run {
+            None => format!(
+                "{name}: a new credential is made and delivered; the old one is revoked at once and proven dead"
+            ),
+            Some(run) => format!(
+                "{name}: {run}, which rotates it already, waits for nobody any more: the old credential is revoked as soon as the new one works, and proven dead. If strangers know the new one, decline this and run `keyfall cancel {run} --reason …`"
+            ),
+        }];
         let action = Action::EmergencyRotate {
             identity: identity.id,
             name: name.clone(),
             reason: ask.reason.clone(),
             breaks,
+            run,
         };
         self.propose_action(caller, ask.reason, action, consequences, warnings)
             .await
@@ -209,18 +216,6 @@ impl App {
             what: "identity",
             name: name.to_owned(),
         })
-    }
-
-    async fn check_idle(&self, identity: &Identity) -> Result<(), AppError> {
-        match self.store.open_run_of(identity.id).await? {
-            None => Ok(()),
-            Some(run) => Err(AppError::Conflict {
-                why: format!(
-                    "{run} of `{}` is under way; `keyfall watch {run}` follows it, `keyfall cancel {run} --reason …` takes it back",
-                    identity.name
-                ),
-            }),
-        }
     }
 
     /// A run that starts at once would wait before its revocation with two live credentials. A plan is only held when its run comes to that.

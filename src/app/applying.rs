@@ -76,20 +76,49 @@ impl App {
         }
         self.reschedule(&mut work).await?;
         for action in &plan.actions {
-            self.apply_action(caller, &mut work, action).await?;
+            let applied = self.apply_action(caller, &mut work, action).await;
+            if matches!(
+                (action, &applied),
+                (
+                    Action::EmergencyRotate { run: Some(_), .. },
+                    Err(AppError::Conflict { .. })
+                )
+            ) {
+                // The rotation that it was to hasten went on without it.
+                self.make_stale(caller, row, now).await?;
+            }
+            applied?;
         }
         let Application { commit, runs, .. } = work;
         let guards = commit.guards.clone();
         if let Committed::Refused { guard } = self.store.commit(commit).await? {
-            if guards.get(guard).is_some_and(is_for_good) {
-                self.make_stale(caller, row, now).await?;
-            }
-            return Err(AppError::Conflict {
-                why: format!("what plan {} was made on has changed meanwhile; plan again", row.id),
-            });
+            return Err(self.overtaken(caller, row, guards.get(guard), now).await?);
         }
         self.bell.ring();
         Ok(runs)
+    }
+
+    /// What somebody else did between the reading and the commit.
+    async fn overtaken(
+        &self,
+        caller: &Caller,
+        row: &PlanRow,
+        guard: Option<&Guard>,
+        now: Timestamp,
+    ) -> Result<AppError, AppError> {
+        if guard.is_some_and(is_for_good) {
+            self.make_stale(caller, row, now).await?;
+        }
+        let why = match guard {
+            Some(Guard::RunAt { run, .. }) => {
+                format!(
+                    "{run} wrote something in this very moment; approve plan {} again",
+                    row.id
+                )
+            }
+            _ => format!("what plan {} was made on has changed meanwhile; plan again", row.id),
+        };
+        Ok(AppError::Conflict { why })
     }
 
     /// Nobody is asked again to sign what cannot be applied.
@@ -202,12 +231,20 @@ impl App {
                 exception: exception.clone(),
                 ..Cause::requested(RunKind::Rotate)
             },
-            Action::EmergencyRotate { reason, breaks, .. } => Cause {
-                trigger: Trigger::BreakGlass,
-                reason: DueReason::Compromised,
-                exception: Some(format!("{reason}; may break: {}", breaks.join(", "))),
-                ..Cause::requested(RunKind::EmergencyRotate)
-            },
+            Action::EmergencyRotate {
+                reason, breaks, run, ..
+            } => {
+                let exception = format!("{reason}; may break: {}", breaks.join(", "));
+                if let Some(run) = run {
+                    return self.hasten(work, *run, exception).await;
+                }
+                Cause {
+                    trigger: Trigger::BreakGlass,
+                    reason: DueReason::Compromised,
+                    exception: Some(exception),
+                    ..Cause::requested(RunKind::EmergencyRotate)
+                }
+            }
             Action::Revoke { credential, .. } => Cause {
                 credential: Some(*credential),
                 ..Cause::requested(RunKind::Revoke)

@@ -17,6 +17,7 @@ mod error;
 #[cfg(test)]
 mod examples_tests;
 mod following;
+mod hastening;
 mod kek;
 mod landscape;
 mod lives;

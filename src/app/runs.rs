@@ -170,7 +170,7 @@ impl App {
     }
 
     /// What a person says about a run, as the commit that holds while the run stands where it was read.
-    async fn by_hand(&self, id: &str, body: EventBody, refused: &str) -> Result<Commit, AppError> {
+    pub(super) async fn by_hand(&self, id: &str, body: EventBody, refused: &str) -> Result<Commit, AppError> {
         let now = self.env.now();
         let stored = self.stored_run(id).await?;
         let mut run = replay(&stored)?;

@@ -101,6 +101,11 @@ pub(super) fn event_line(event: &Event) -> String {
         EventBody::Retried { by, reason } => format!("retried by {}: {reason}", by.label()),
         EventBody::Resumed { by, reason } => format!("resumed by {}: {reason}", by.label()),
         EventBody::CancelRequested { by, reason } => format!("cancelled by {}: {reason}", by.label()),
+        EventBody::Hastened { hastened } => format!(
+            "made an emergency by {}, and waits for nobody any more: {}",
+            hastened.by.label(),
+            hastened.reason
+        ),
         EventBody::Closed { outcome, .. } => format!("closed: {}", outcome.name()),
     }
 }

@@ -25,7 +25,8 @@ const LONGEST_SECRET: u64 = 64 * 1024;
 pub struct RotateArgs {
     /// The identity
     name: String,
-    /// The credential is known to strangers: do not wait for consumers. Always needs another person's approval
+    /// The credential is known to strangers: do not wait for consumers. Always needs another person's approval; a rotation that is under way
+    /// becomes the emergency
     #[arg(long, requires = "reason")]
     emergency: bool,
     /// Why this rotation may leave the policy's bounds; needs another person's approval

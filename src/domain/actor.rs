@@ -1,5 +1,6 @@
 //! Who did something, and who allowed it.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
@@ -49,6 +50,16 @@ pub struct Approval {
     pub standing: bool,
     /// `init --solo`: requester and approver may be one person. Named in every receipt.
     pub solo: bool,
+}
+
+impl Approval {
+    /// When the first signature runs out.
+    #[must_use]
+    pub fn signed_until(&self) -> Option<Timestamp> {
+        let first = self.approvers.iter().map(|one| one.expires_at_micros).min()?;
+        // What no timestamp can hold lies behind every run.
+        Timestamp::from_microsecond(first).ok()
+    }
 }
 
 /// One person's signature over the plan's digest.

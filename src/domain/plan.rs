@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::digest::Digest;
-use super::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, SecretId};
+use super::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use super::resource::{IdentitySpec, Kind, Spec};
 
 /// What is stored, signed and carried out. The digest is taken over its JSON as stored.
@@ -97,6 +97,9 @@ pub enum Action {
         name: String,
         reason: String,
         breaks: Vec<String>,
+        /// The rotation that was under way already, and becomes the emergency. `None`: one is opened.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<RunId>,
     },
     Revoke {
         identity: IdentityId,

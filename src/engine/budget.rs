@@ -32,7 +32,8 @@ pub(super) fn has_spent(run: &Run) -> bool {
 /// What the spending is counted under.
 pub(super) fn scope(run: &Run, policy: Option<&str>) -> String {
     let plan = run.plan();
-    let is_emergency = plan.kind == RunKind::EmergencyRotate || plan.trigger == Trigger::BreakGlass;
+    let is_emergency =
+        plan.kind == RunKind::EmergencyRotate || plan.trigger == Trigger::BreakGlass || run.hastened().is_some();
     let class = if is_emergency { "emergency" } else { "destructive" };
     match policy {
         Some(policy) => format!("{class}:{policy}"),

@@ -29,7 +29,9 @@ use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
 use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
-use crate::domain::workflow::{Decision, EventBody, Outcome, Path, Run, RunStatus, Step, StuckBecause, decide};
+use crate::domain::workflow::{
+    Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StuckBecause, decide,
+};
 use crate::store::Claimed;
 
 /// How a run left our hands.
@@ -236,16 +238,17 @@ impl Driver {
         if self.run.path() == Path::Unwinding || belongs_to_it {
             return Ok(());
         }
-        let plan = self.run.plan();
-        if let Some(name) = plan.approved_by_who_asked() {
+        // An emergency was asked for and signed by itself.
+        let of_plan = Some(self.run.plan()).filter(|_| self.run.hastened().is_none());
+        if let Some(name) = of_plan.and_then(RunPlan::approved_by_who_asked) {
             return Err(format!("{name} asked for this run and signed what allows it"));
         }
         if !budget::has_spent(&self.run)
-            && let Some(ended_at) = plan.approval_ends_at().filter(|ended_at| *ended_at <= self.now())
+            && let Some(ended_at) = self.run.approval_ends_at().filter(|ended_at| *ended_at <= self.now())
         {
             return Err(format!("it ran out at {ended_at:.0}, before anything was taken away"));
         }
-        self.shared.prepare.check_approval(&plan.approval).await
+        self.shared.prepare.check_approval(self.run.approval()).await
     }
 
     /// Calls the step. What an earlier effect left unstored is stored meanwhile when the call takes long; the call itself is never dropped.

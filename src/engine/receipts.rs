@@ -54,23 +54,6 @@ pub fn body(run: &Run, outcome: &Outcome, at: Timestamp, id: ReceiptId) -> Optio
     if credentials.is_empty() {
         return None;
     }
-    let cause = match plan.trigger {
-        Trigger::BreakGlass => ExceptionCause::BreakGlass,
-        Trigger::Schedule | Trigger::Request | Trigger::Apply => ExceptionCause::HumanOverride,
-    };
-    let approved = plan.exception.iter().map(|note| ExceptionFacts {
-        cause,
-        note: note.clone(),
-    });
-    let by_hand = run.skipped().iter().map(|skipped| ExceptionFacts {
-        cause: ExceptionCause::HumanOverride,
-        note: format!(
-            "{} went past {}: {}",
-            skipped.by.label(),
-            skipped.step.name(),
-            skipped.reason
-        ),
-    });
     Some(ReceiptBody {
         format: FORMAT.to_owned(),
         id,
@@ -95,7 +78,7 @@ pub fn body(run: &Run, outcome: &Outcome, at: Timestamp, id: ReceiptId) -> Optio
             endpoint_digest: plan.endpoint_digest,
         },
         approval: plan.approval.clone(),
-        exceptions: approved.chain(by_hand).collect(),
+        exceptions: exceptions(run),
         by_hand: run.skipped().iter().map(declared_done).collect(),
         credentials,
         outcome: outcome.clone(),
@@ -108,6 +91,48 @@ fn declared_done(skipped: &Skipped) -> DeclaredDone {
         by: skipped.by.clone(),
         reason: skipped.reason.clone(),
     }
+}
+
+/// What an approved exception, an emergency that met the run, and people left out.
+fn exceptions(run: &Run) -> Vec<ExceptionFacts> {
+    let plan = run.plan();
+    let cause = match plan.trigger {
+        Trigger::BreakGlass => ExceptionCause::BreakGlass,
+        Trigger::Schedule | Trigger::Request | Trigger::Apply => ExceptionCause::HumanOverride,
+    };
+    let approved = plan.exception.iter().map(|note| ExceptionFacts {
+        cause,
+        note: note.clone(),
+    });
+    let hastened = run.hastened().map(|hastened| {
+        let approvers: Vec<_> = hastened
+            .approval
+            .approvers
+            .iter()
+            .map(|one| one.name.as_str())
+            .collect();
+        ExceptionFacts {
+            cause: ExceptionCause::BreakGlass,
+            note: format!(
+                "{} made an emergency of it, approved by {} ({}, {}): {}",
+                hastened.by.label(),
+                approvers.join(", "),
+                hastened.approval.plan,
+                hastened.approval.plan_digest,
+                hastened.reason
+            ),
+        }
+    });
+    let by_hand = run.skipped().iter().map(|skipped| ExceptionFacts {
+        cause: ExceptionCause::HumanOverride,
+        note: format!(
+            "{} went past {}: {}",
+            skipped.by.label(),
+            skipped.step.name(),
+            skipped.reason
+        ),
+    });
+    approved.chain(hastened).chain(by_hand).collect()
 }
 
 /// On the way forward the old credentials; on the way back the new one.

@@ -35,12 +35,16 @@ pub enum UnreadableEvent {
 #[must_use]
 pub fn encode_event(plan: &RunPlan, run: &Run, event: &Event) -> Vec<u8> {
     let run_id = plan.run.to_string();
-    let approval = &plan.approval;
+    let approval = match &event.body {
+        EventBody::Hastened { hastened } => &hastened.approval,
+        _ => &plan.approval,
+    };
     let initiator = match &event.body {
         EventBody::Opened { .. } => party(&plan.initiator),
         EventBody::Retried { by, .. } | EventBody::Resumed { by, .. } | EventBody::CancelRequested { by, .. } => {
             party(by)
         }
+        EventBody::Hastened { hastened } => party(&hastened.by),
         _ => party(&Actor::Engine),
     };
     let (before, after) = permissions(&event.body);
@@ -268,6 +272,7 @@ fn exception<'a>(plan: &'a RunPlan, body: &'a EventBody) -> Option<Exception<'a>
         EventBody::Retried { reason, .. }
         | EventBody::Resumed { reason, .. }
         | EventBody::CancelRequested { reason, .. } => (ExceptionCause::HumanOverride, reason.as_str().into()),
+        EventBody::Hastened { hastened } => (ExceptionCause::BreakGlass, hastened.reason.as_str().into()),
         _ => return None,
     };
     let note = if note.is_empty() { plan.kind.name().into() } else { note };

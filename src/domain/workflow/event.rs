@@ -11,6 +11,7 @@ use super::super::digest::Digest;
 use super::super::ids::CredentialId;
 use super::super::proof::{Grade, Round};
 use super::decide::Then;
+use super::hasten::Hastened;
 use super::plan::RunPlan;
 use super::steps::Step;
 
@@ -87,6 +88,10 @@ pub enum EventBody {
         by: Actor,
         reason: String,
     },
+    /// An approved emergency met this rotation under way: what it would still wait for before the revocation is not waited for.
+    Hastened {
+        hastened: Box<Hastened>,
+    },
     Closed {
         outcome: Outcome,
         receipt_digest: Option<Digest>,
@@ -133,6 +138,7 @@ impl EventBody {
             Self::Retried { .. } => "retried",
             Self::Resumed { .. } => "resumed",
             Self::CancelRequested { .. } => "cancel_requested",
+            Self::Hastened { .. } => "hastened",
             Self::Closed { .. } => "closed",
         }
     }

@@ -6,6 +6,7 @@
 //! | `steps.rs` which steps, in which order; the unwinding   |                                                       |
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
 //! | `resuming.rs` what a person may declare done            |                                                       |
+//! | `hasten.rs` when a rotation becomes an emergency       |                                                       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
 //! | `outcome.rs` how it ends, for verifiers of receipts too |                                                       |
 //! | `changes.rs` what an event changes in the register,     | stores these changes in the same transaction          |
@@ -16,6 +17,7 @@ mod changes;
 mod decide;
 mod event;
 mod expiry;
+mod hasten;
 mod keeping;
 mod outcome;
 mod plan;
@@ -31,6 +33,7 @@ pub use changes::{RegisterChange, register_changes};
 pub use decide::{Decision, Then, after_failure, decide};
 pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput, StuckBecause};
 pub use expiry::{account_ends, current_ends};
+pub use hasten::Hastened;
 pub use outcome::{End, comes_to, is_taken_on_trust};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 pub use run::{IllegalEvent, Run};

@@ -137,9 +137,7 @@ impl RunPlan {
         if self.approval.standing {
             return None;
         }
-        let first = self.approval.approvers.iter().map(|one| one.expires_at_micros).min()?;
-        // What no timestamp can hold lies behind every run.
-        let signed_until = Timestamp::from_microsecond(first).ok()?;
+        let signed_until = self.approval.signed_until()?;
         Some(
             signed_until
                 .saturating_add(self.timing.overlap)

@@ -10,6 +10,7 @@ use super::super::ids::CredentialId;
 use super::super::proof::{ProofProgress, Standing, judge};
 use super::decide::Then;
 use super::event::{Death, Event, EventBody, Observation, StepOutput};
+use super::hasten::Hastened;
 use super::plan::RunPlan;
 use super::state::{Path, RunStatus, Skipped, StepState};
 use super::steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
@@ -35,6 +36,7 @@ pub struct Run {
     pub(super) status: RunStatus,
     pub(super) begun: Vec<Step>,
     pub(super) cancel: Option<String>,
+    pub(super) hastened: Option<Hastened>,
     pub(super) unwind_cause: Option<String>,
     pub(super) last_event_at: Timestamp,
     pub(super) step_began_at: Option<Timestamp>,
@@ -105,6 +107,7 @@ impl Run {
             refused: Vec::new(),
             begun: Vec::new(),
             cancel: None,
+            hastened: None,
             unwind_cause: None,
             last_event_at: event.at,
             step_began_at: None,
@@ -180,6 +183,7 @@ impl Run {
             EventBody::CancelRequested { .. } => {
                 (open || stuck) && self.path == Path::Forward && !self.is_past_pivot() && self.cancel.is_none()
             }
+            EventBody::Hastened { .. } => self.may_be_hastened(),
             EventBody::Closed { .. } => open && self.step().is_none(),
         }
     }
@@ -256,6 +260,7 @@ impl Run {
                 self.cancel = Some(reason.clone());
                 self.status = RunStatus::Open;
             }
+            EventBody::Hastened { hastened } => self.hasten(hastened),
             EventBody::Closed { outcome, .. } => {
                 self.status = RunStatus::Closed {
                     outcome: outcome.clone(),

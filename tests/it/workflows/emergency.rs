@@ -41,6 +41,28 @@ fn a_leaked_credential_is_dead_though_its_consumer_never_switched() {
 }
 
 #[test]
+fn a_leaked_credential_does_not_live_on_in_the_rotation_that_is_under_way() {
+    let scene = Scene::start();
+    let old = scene.in_use(Service::Redis, json!({ "overlap": "1h" }), json!({}));
+    let run = scene.rotate("orders");
+    scene.until_step(&run, "await_uptake");
+    let refused = scene.kf.alice().fails(&["rotate", "orders"], 1);
+    assert!(refused.contains("--emergency"), "{refused}");
+    let plan = scene.plan(&["rotate", "orders", "--emergency", "--reason", "found on a forum"]);
+    scene.works(Service::Redis, &old);
+    assert_eq!(scene.kf.bob().approve(&plan), std::slice::from_ref(&run));
+    scene.kf.follow(&run, 0);
+    scene.is_dead(Service::Redis, &old);
+    scene.works(Service::Redis, &scene.delivered("orders"));
+    let receipt = scene.receipt(&run, 0);
+    let exceptions = receipt["receipt"]["exceptions"].to_string();
+    assert!(
+        exceptions.contains("found on a forum") && exceptions.contains("bob"),
+        "{exceptions}"
+    );
+}
+
+#[test]
 fn the_last_good_credential_stays_and_a_dead_one_is_not_killed_twice() {
     let scene = Scene::start();
     let mut manifests = scene.ground(Service::Redis);

@@ -6,6 +6,7 @@ mod deaths;
 mod driven;
 mod faults;
 mod guards;
+mod hasten;
 mod lives;
 mod lost;
 mod pivot;
