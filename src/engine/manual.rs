@@ -26,6 +26,13 @@ pub(super) fn manual_step(run: &Run, step: Step, error: &StepError) -> String {
         _ => write!(text, "Account: {}. ", new(run)),
     };
     let id = run.id();
+    if run.may_be_cancelled() {
+        let _ = write!(
+            text,
+            "Remove the cause and run `keyfall retry {id} --reason …`; or take the run back with `keyfall cancel {id} --reason …`."
+        );
+        return text;
+    }
     let _ = write!(
         text,
         "Remove the cause and run `keyfall retry {id} --reason …`; or reach the goal of {} by hand and run `keyfall resume {id} --reason …`.",

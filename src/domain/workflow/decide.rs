@@ -82,9 +82,10 @@ pub fn decide(run: &Run, now: Timestamp) -> Decision {
     }
 }
 
-/// Attempts before the point of no return until the run is taken back.
+/// Attempts before the point of no return until the run is taken back, a few seconds.
 const ATTEMPTS_BEFORE_UNWINDING: u32 = 6;
-/// Attempts where there is no way back, until a person is called. The run stays open and can be retried.
+/// Attempts until a person is called, some minutes: where there is no way back, or where taking back would disturb others for an outage that
+/// passes. The run stays open and can be retried.
 const ATTEMPTS_BEFORE_OPERATOR: u32 = 12;
 const FIRST_DELAY_MS: i64 = 200;
 const LONGEST_DELAY_MS: i64 = 300_000;
@@ -92,14 +93,15 @@ const LONGEST_DELAY_MS: i64 = 300_000;
 /// What follows a failed attempt at the step under the cursor. `jitter` is drawn from 0..1 (full jitter).
 #[must_use]
 pub fn after_failure(run: &Run, error: &StepError, jitter: f64, now: Timestamp) -> Then {
-    let may_unwind = run.path() == Path::Forward && !run.is_past_pivot();
+    let passes = error.kind.is_retryable();
+    let may_unwind = run.may_be_cancelled() && !(passes && others_follow(run)) && run.promoted_at().is_none();
     let attempts = run.attempts().saturating_add(1);
     let limit = if may_unwind {
         ATTEMPTS_BEFORE_UNWINDING
     } else {
         ATTEMPTS_BEFORE_OPERATOR
     };
-    if error.kind.is_retryable() && attempts < limit {
+    if passes && attempts < limit {
         return Then::RetryAt {
             at: now
                 .saturating_add(delay(error.kind, attempts, jitter))
@@ -107,6 +109,12 @@ pub fn after_failure(run: &Run, error: &StepError, jitter: f64, now: Timestamp) 
         };
     }
     if may_unwind { Then::Unwind } else { Then::AskOperator }
+}
+
+/// Others have acted on what the run did: consumers were given the new secret, or an account was disabled under them. A system that restarts at
+/// that moment, or at the last look before the point of no return, is waited for.
+fn others_follow(run: &Run) -> bool {
+    run.was_delivered() || run.was_begun(Step::Quarantine) || run.is_before_pivot()
 }
 
 fn delay(kind: ErrorKind, attempts: u32, jitter: f64) -> SignedDuration {

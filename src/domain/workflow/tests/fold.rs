@@ -152,8 +152,12 @@ fn before_the_point_of_no_return_a_run_is_taken_back_and_behind_it_only_goes_for
     };
     for strategy in [Strategy::AlternatingAccounts, Strategy::DualSlot] {
         let mut told = Told::open(plan(RunKind::Rotate, strategy));
-        told.until(Step::RevokeOld);
+        told.until(Step::Promote);
         assert_eq!(after_failure(&told.run, &error, 0.5, at(9)), Then::Unwind);
+        told.until(Step::RevokeOld);
+        // Consumers are on the new one: whether they go back is a person's to say.
+        assert_eq!(after_failure(&told.run, &error, 0.5, at(9)), Then::AskOperator);
+        assert!(told.run.may_be_cancelled());
         told.start(Step::RevokeOld);
         assert_eq!(after_failure(&told.run, &error, 0.5, at(9)), Then::AskOperator);
         assert!(

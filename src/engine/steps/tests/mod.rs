@@ -9,6 +9,7 @@ mod guards;
 mod hasten;
 mod lives;
 mod lost;
+mod outage;
 mod pivot;
 mod plans;
 mod restarts;
