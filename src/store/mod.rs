@@ -164,6 +164,8 @@ pub trait Store: Send + Sync {
 
     fn run(&self, id: RunId) -> BoxFuture<'_, Result<Option<StoredRun>>>;
     fn runs<'a>(&'a self, filter: &'a RunFilter, page: Page) -> BoxFuture<'a, Result<Vec<RunRow>>>;
+    /// The latest run of an identity that was opened before then.
+    fn last_run_before(&self, identity: IdentityId, before: Timestamp) -> BoxFuture<'_, Result<Option<RunRow>>>;
     fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>>;
 
     fn identity(&self, id: IdentityId) -> BoxFuture<'_, Result<Option<Identity>>>;

@@ -167,6 +167,10 @@ impl<D: Driver> Store for SqlStore<D> {
         Box::pin(async move { self.some(run::list(filter, &page), run::read).await })
     }
 
+    fn last_run_before(&self, identity: IdentityId, before: Timestamp) -> BoxFuture<'_, Result<Option<RunRow>>> {
+        Box::pin(self.one(run::last_before(identity, before), run::read))
+    }
+
     fn open_run_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Option<RunId>>> {
         Box::pin(self.one(run::open_of(identity), run::read_id))
     }

@@ -10,7 +10,7 @@ use super::accounts::new_principal;
 use super::budget::REFUSED_PER_VANTAGE;
 use crate::domain::ids::IdentityId;
 use crate::domain::workflow::Run;
-use crate::store::{Page, RunFilter, Store, StoreError, StoredRun};
+use crate::store::{Page, RunFilter, RunRow, Store, StoreError, StoredRun};
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +42,11 @@ impl RecordedRefusals for StoredRefusals {
 
 impl StoredRefusals {
     async fn all(&self, asked: Asked<'_>) -> Result<Vec<Timestamp>, StoreError> {
+        // Mostly there is none, and one row by its key says so.
+        let last = self.0.last_run_before(asked.identity, asked.until).await?;
+        if last.is_none_or(|row| is_over(&row, asked.since)) {
+            return Ok(Vec::new());
+        }
         let filter = RunFilter {
             identity: Some(asked.identity),
             ..RunFilter::default()
@@ -52,7 +57,7 @@ impl StoredRefusals {
             let rows = self.0.runs(&filter, page.clone()).await?;
             for row in &rows {
                 // The newest come first, and an identity has one open run at a time: those behind were closed earlier still.
-                if row.closed_at.is_some_and(|closed| closed <= asked.since) {
+                if is_over(row, asked.since) {
                     return Ok(refused);
                 }
                 if let Some(stored) = self.0.run(row.id).await? {
@@ -65,6 +70,10 @@ impl StoredRefusals {
             }
         }
     }
+}
+
+fn is_over(run: &RunRow, since: Timestamp) -> bool {
+    run.closed_at.is_some_and(|closed| closed <= since)
 }
 
 fn refused_in(stored: &StoredRun, asked: Asked<'_>) -> Result<Vec<Timestamp>, StoreError> {

@@ -104,6 +104,7 @@ impl Store for DyingStore {
         fn next_owner<'a>(after: &'a str) -> Option<String>;
         fn run<'a>(id: RunId) -> Option<StoredRun>;
         fn runs<'a>(filter: &'a RunFilter, page: Page) -> Vec<RunRow>;
+        fn last_run_before<'a>(identity: IdentityId, before: Timestamp) -> Option<RunRow>;
         fn open_run_of<'a>(identity: IdentityId) -> Option<RunId>;
         fn identity<'a>(id: IdentityId) -> Option<Identity>;
         fn identity_named<'a>(name: &'a str) -> Option<Identity>;

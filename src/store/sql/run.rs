@@ -21,6 +21,8 @@ const SELECT: &str = concat!("select ", columns!(), " from runs");
 
 statements! {
     BY_ID = concat!("select ", columns!(), " from runs where id = $id");
+    LAST_BEFORE = concat!("select ", columns!(), " from runs where identity = $identity and opened_at < $before \
+        order by opened_at desc, id desc limit 1");
     OPEN_OF_IDENTITY = "select id from runs where identity = $identity and closed_at is null";
     LEASE = "select node, epoch, lease_until, next_seq, closed_at from runs where id = $id";
     INSERT = "insert into runs (id, kind, identity, identity_name, system_name, status, step, next_seq, epoch, node, \
@@ -191,6 +193,10 @@ pub(crate) fn claim(node: &str, now: Timestamp, lease: SignedDuration, limit: u3
 
 pub(crate) fn lease(run: RunId) -> Result<Bound> {
     LEASE.with([("id", Value::shown(&run))])
+}
+
+pub(crate) fn last_before(identity: IdentityId, before: Timestamp) -> Result<Bound> {
+    LAST_BEFORE.with([("identity", Value::shown(&identity)), ("before", before.into())])
 }
 
 pub(crate) fn open_of(identity: IdentityId) -> Result<Bound> {
