@@ -30,7 +30,7 @@ use super::report::{StepEnd, StepReport};
 use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StuckBecause, decide,
+    Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
 };
 use crate::store::Claimed;
 
@@ -176,7 +176,9 @@ impl Driver {
         self.shared.limits.answered(&system, error, self.now());
         let found = foreign::seen_in(&self.shared, &self.run, &report, self.now()).await?;
         self.take(step, report, found)?;
-        if must_record_at_once {
+        // What is repeated in the same instant is stored before: else it piles up, and what a person writes in between is never met.
+        let at_once = matches!(self.run.step_state(), StepState::Waiting { until } if *until <= self.now());
+        if must_record_at_once || at_once {
             self.flush(Then::GoOn).await?;
         }
         Ok(None)

@@ -126,7 +126,7 @@ impl Default for ProofRule {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct UptakeRule {
-    /// How often consumers are looked at while they are awaited.
+    /// How often consumers are looked at while they are awaited; ten times a second at most.
     #[serde(with = "crate::domain::length")]
     pub interval: SignedDuration,
     /// After it, the run holds, names the laggards and asks for a person.

@@ -1,6 +1,6 @@
 //! Waiting until every consumer is seen on a credential: on the new one before the old goes, on the old one before the new goes.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::PrincipalRef;
 
 use super::super::report::StepEnd;
@@ -8,6 +8,9 @@ use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
 use crate::domain::resource::SeenBy;
 use crate::domain::workflow::{ConsumerPlan, Observation, Step, StepOutput};
+
+/// Consumers are not looked at more often than this, whatever the policy says: each look is a call downstream and an event.
+const SHORTEST_PAUSE: SignedDuration = SignedDuration::from_millis(100);
 
 pub(super) async fn await_uptake(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let principal = new_principal(at.run);
@@ -61,7 +64,8 @@ fn not_yet(at: &mut Attempt<'_>, laggards: Vec<String>, names: &str) -> Ended<St
         .saturating_add(timing.uptake_timeout)
         .unwrap_or(Timestamp::MAX);
     if now < ends_at {
-        let next = now.saturating_add(timing.uptake_interval).unwrap_or(ends_at);
+        let pause = timing.uptake_interval.max(SHORTEST_PAUSE);
+        let next = now.saturating_add(pause).unwrap_or(ends_at);
         return Err(StepEnd::Wait {
             until: next.min(ends_at),
             why: format!("not seen on the delivered credential yet: {names}"),

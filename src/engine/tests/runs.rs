@@ -13,6 +13,7 @@ use crate::domain::actor::Actor;
 use crate::domain::identity::CredentialState;
 use crate::domain::workflow::{Event, EventBody, Run, Step};
 use crate::engine::EngineHandle;
+use crate::engine::report::{StepEnd, StepReport};
 use crate::evidence::audit::encode_event;
 use crate::store::{Commit, Fact, FindingFilter, Guard, LogEntry, Page, StoredRun};
 
@@ -57,6 +58,28 @@ async fn a_due_identity_is_rotated_to_a_proven_end_in_few_commits() {
     assert_eq!(world.steps.live(), [new_of(&run)].into());
     assert_eq!(world.open_findings().await, vec![]);
     assert_eq!(world.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_asks_to_be_repeated_at_once_is_stored_each_time() {
+    const TIMES: u32 = 20;
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    for _ in 0..TIMES {
+        let end = StepEnd::Wait {
+            until: world.env.now(),
+            why: "at once".to_owned(),
+        };
+        let observations = Vec::new();
+        let report = StepReport { observations, end };
+        world.steps.ask(Step::Baseline, Ask::Report(report));
+    }
+    let counting = DyingStore::new(Arc::clone(&world.store), u32::MAX, Cut::BeforeCommit);
+    let engine = world.start_on(Arc::clone(&counting) as _).await;
+    world.until_status(&live, "completed").await;
+    engine.shutdown().await;
+    // Nothing piles up in memory, and what a person writes in between is met at the next commit.
+    assert!(counting.commits() >= TIMES, "{}", counting.commits());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! Systems that do not answer for a while. What consumers have moved to is not taken from them for that.
+//! Systems and consumers that do not answer for a while. What consumers have moved to is not taken from them for that.
 
 use jiff::SignedDuration;
 use keyfall_connectors::demo::{Fault, FaultRule, Faults, Operation};
@@ -83,6 +83,22 @@ async fn a_long_outage_asks_a_person_who_can_still_take_the_rotation_back() {
         driven.text()
     );
     assert!(bench.accepted(&old) && !bench.accepted(&driven.new_live()));
+}
+
+#[tokio::test]
+async fn consumers_are_not_asked_without_a_pause_whatever_the_policy_says() {
+    let bench = Bench::new(Strategy::AlternatingAccounts, json!({})).await;
+    let old = bench.provision("app_a").await;
+    let mut plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(fresh("app_b")));
+    plan.consumers[0].seen_by = SeenBy::Sessions;
+    plan.timing.uptake_interval = SignedDuration::ZERO;
+    let driven = bench.drive(plan).await;
+    assert_eq!(driven.run.step(), Some(Step::AwaitUptake));
+    assert!(
+        driven.stuck_reason().is_some() && driven.events.len() < 120,
+        "{}",
+        driven.events.len()
+    );
 }
 
 #[tokio::test]
