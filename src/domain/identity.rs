@@ -40,7 +40,8 @@ impl IdentityState {
             (from, to) if from == to => Ok(to),
             (Discovered, Requested | Active | Decommissioning)
             | (Requested, Active | Decommissioned)
-            | (Active, Quarantined | Decommissioning)
+            // Its provisioning was taken back.
+            | (Active, Requested | Quarantined | Decommissioning)
             | (Quarantined, Active | Decommissioning)
             | (Decommissioning, Decommissioned | Quarantined | Active) => Ok(to),
             (from, to) => Err(IllegalIdentityState { from, to }),

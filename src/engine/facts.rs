@@ -76,7 +76,8 @@ fn facts_of_change(told: Told<'_>, change: RegisterChange) -> Vec<Fact> {
         }],
         RegisterChange::IdentityState { id, to } => {
             let mut facts = vec![Fact::IdentityState { id, to }];
-            if to == IdentityState::Decommissioned {
+            // What is not there is not due.
+            if matches!(to, IdentityState::Requested | IdentityState::Decommissioned) {
                 facts.push(Fact::IdentityDue { id, due: None });
             }
             facts

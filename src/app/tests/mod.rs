@@ -10,5 +10,6 @@ mod plans;
 mod policies;
 mod secrets;
 mod stopping;
+mod taken_back;
 mod watching;
 mod world;

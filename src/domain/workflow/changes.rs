@@ -373,6 +373,10 @@ fn unwinding(run: &Run) -> Vec<RegisterChange> {
         id: plan.identity,
         credential,
     });
+    // Nothing of it is downstream any more, so that it can be provisioned again.
+    if plan.kind == RunKind::Provision {
+        changes.push(identity_to(plan, IdentityState::Requested));
+    }
     changes
 }
 
