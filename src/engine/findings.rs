@@ -176,9 +176,10 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
             Death::Unprovable { why, .. } => facts.push(raised(env, at, unprovable(plan, *credential, why))),
         }
     }
+    facts.extend(on_trust(env, run, outcome, at));
     facts.extend(objective(env, run, at));
     if run.path() == Path::Unwinding {
-        facts.push(raised(env, at, unwound(plan, run.unwind_cause().unwrap_or("unknown"))));
+        facts.push(raised(env, at, unwound(run)));
     } else {
         for kind in [RUN_UNWOUND, OVERDUE, APPROVAL_WANTED, CANNOT_PLAN, CONSUMER_NOT_SEEN] {
             facts.push(resolved(kind, plan.identity_name.clone(), at));
@@ -190,6 +191,42 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
         }
     }
     facts
+}
+
+/// What a person declared done and nothing looked at is told of the identity, until a run does it and sees it done. A revocation does not do what
+/// those steps are for.
+fn on_trust(env: &Environment, run: &Run, outcome: &Outcome, at: Timestamp) -> Option<Fact> {
+    let plan = run.plan();
+    let name = &plan.identity_name;
+    let Some(declared) = run.taken_on_trust() else {
+        let has_done_it = *outcome == Outcome::Completed && !matches!(plan.kind, RunKind::Revoke | RunKind::Adopt);
+        return has_done_it.then(|| resolved(UNPROVABLE, name.clone(), at));
+    };
+    let again = match plan.kind {
+        // It left no tombstone.
+        RunKind::Decommission if run.path() == Path::Forward => {
+            format!(
+                "`keyfall decommission {name} --reason …` once more does it again, and buries {name} when it is seen to be done"
+            )
+        }
+        RunKind::Provision if run.path() == Path::Unwinding => {
+            "applying its manifest again provisions it, which clears this when it is completed".to_owned()
+        }
+        _ => format!("`keyfall rotate {name} --reason …` clears this when it is completed"),
+    };
+    let wrong = Wrong {
+        kind: UNPROVABLE,
+        subject: name.clone(),
+        severity: Severity::High,
+        owner: &plan.owner,
+        text: format!(
+            "in {} of {name} on `{}` {declared}, and nothing has looked at it since (`keyfall describe run {}` has the reason). Look whether it is so; {again}",
+            plan.kind.name(),
+            plan.system_name,
+            plan.run
+        ),
+    };
+    Some(raised(env, at, wrong))
 }
 
 /// Whether what this run ended was proven dead in time. A run that ended nothing says nothing about it.
@@ -262,14 +299,23 @@ fn unprovable<'a>(plan: &'a RunPlan, credential: CredentialId, why: &str) -> Wro
     }
 }
 
-fn unwound<'a>(plan: &'a RunPlan, cause: &str) -> Wrong<'a> {
+fn unwound(run: &Run) -> Wrong<'_> {
+    let plan = run.plan();
+    let cause = run.unwind_cause().unwrap_or("unknown");
+    let left = match plan.kind {
+        RunKind::Rotate | RunKind::EmergencyRotate if !plan.old.is_empty() && run.issued().is_some() => {
+            " The old credential is in use."
+        }
+        RunKind::Provision => " Nothing of it is in use, and applying its manifest again provisions it.",
+        _ => "",
+    };
     Wrong {
         kind: RUN_UNWOUND,
         subject: plan.identity_name.clone(),
         severity: Severity::Medium,
         owner: &plan.owner,
         text: format!(
-            "{} of {} was taken back: {cause}. The old credential is in use; `keyfall describe run {}` shows what happened",
+            "{} of {} was taken back: {cause}.{left} `keyfall describe run {}` shows what happened",
             plan.kind.name(),
             plan.identity_name,
             plan.run

@@ -94,7 +94,8 @@ const LONGEST_DELAY_MS: i64 = 300_000;
 #[must_use]
 pub fn after_failure(run: &Run, error: &StepError, jitter: f64, now: Timestamp) -> Then {
     let passes = error.kind.is_retryable();
-    let may_unwind = run.may_be_cancelled() && !(passes && others_follow(run)) && run.promoted_at().is_none();
+    let may_unwind =
+        run.may_unwind_behind(error.kind) && !(passes && others_follow(run)) && run.promoted_at().is_none();
     let attempts = run.attempts().saturating_add(1);
     let limit = if may_unwind {
         ATTEMPTS_BEFORE_UNWINDING

@@ -243,6 +243,8 @@ pub enum Observation {
     IssueFound {
         issued: Issued,
     },
+    /// Looking downstream, when no call could arrive any more, showed that those without an answer had no effect.
+    IssueMissing,
     /// The bytes of a credential that was minted do not exist any more: it can only be destroyed downstream.
     SecretLost {
         credential: CredentialId,

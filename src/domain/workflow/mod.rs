@@ -7,6 +7,7 @@
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
 //! | `resuming.rs` what a person may declare done            |                                                       |
 //! | `hasten.rs` when a rotation becomes an emergency       |                                                       |
+//! | `issuing.rs` whether an issue can have had its effect   |                                                       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
 //! | `outcome.rs` how it ends, for verifiers of receipts too |                                                       |
 //! | `changes.rs` what an event changes in the register,     | stores these changes in the same transaction          |
@@ -18,6 +19,7 @@ mod decide;
 mod event;
 mod expiry;
 mod hasten;
+mod issuing;
 mod keeping;
 mod outcome;
 mod plan;

@@ -23,13 +23,18 @@ pub fn comes_to(ends: impl IntoIterator<Item = End>, by_hand: impl IntoIterator<
     ends.into_iter().chain(on_trust).max().unwrap_or(End::Over)
 }
 
-/// A step that, declared done, is looked at by nothing behind it. Revocations are looked at by the proof; consumers that are not waited for are an
-/// exception of a second person, which the receipt names.
+/// A step that, declared done, is looked at by nothing behind it. Revocations are looked at by the proof, deleted accounts by the reading behind
+/// it; consumers that are not waited for are an exception of a second person, which the receipt names.
 #[must_use]
 pub fn is_taken_on_trust(step: Step) -> bool {
     !matches!(
         step,
-        Step::RevokeOld | Step::RevokeNew | Step::AwaitUptake | Step::AwaitReturn | Step::RestoreDelivery
+        Step::RevokeOld
+            | Step::RevokeNew
+            | Step::DeleteAccount
+            | Step::AwaitUptake
+            | Step::AwaitReturn
+            | Step::RestoreDelivery
     )
 }
 

@@ -81,13 +81,7 @@ impl Run {
         self.begun.contains(&step)
     }
 
-    /// The point of no return lies behind: only forward from here.
-    #[must_use]
-    pub fn is_past_pivot(&self) -> bool {
-        pivot(&self.plan).is_some_and(|step| self.was_begun(step))
-    }
-
-    /// The step under the cursor is the point of no return, and nothing of it was begun: the last moment to stand back.
+    /// The step under the cursor is the point of no return, and nothing of it can have happened: the last moment to stand back.
     #[must_use]
     pub fn is_before_pivot(&self) -> bool {
         self.path == Path::Forward && !self.is_past_pivot() && self.step().is_some() && self.step() == pivot(&self.plan)

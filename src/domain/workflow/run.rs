@@ -11,6 +11,8 @@ use super::super::proof::{ProofProgress, Standing, judge};
 use super::decide::Then;
 use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::hasten::Hastened;
+use super::issuing::Issuing;
+use super::outcome::is_taken_on_trust;
 use super::plan::RunPlan;
 use super::state::{Path, RunStatus, Skipped, StepState};
 use super::steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
@@ -55,6 +57,7 @@ pub struct Run {
     pub(super) skipped: Vec<Skipped>,
     /// The first person who asked for the run, for its cancelling or for another try.
     pub(super) asked_by: Option<Actor>,
+    pub(super) issuing: Issuing,
 }
 
 impl Run {
@@ -121,6 +124,7 @@ impl Run {
             stripped: Vec::new(),
             deaths: BTreeMap::new(),
             skipped: Vec::new(),
+            issuing: Issuing::default(),
         })
     }
 
@@ -213,6 +217,7 @@ impl Run {
                 self.observe(observation, event.at);
             }
         }
+        self.issuing.take(&event.body, event.at);
         match &event.body {
             EventBody::Opened { .. } => {}
             EventBody::Started { step, attempt, .. } => {
@@ -288,6 +293,10 @@ impl Run {
             by: by.clone(),
             reason: reason.to_owned(),
         });
+        // Nothing is buried on trust either.
+        if is_taken_on_trust(step) {
+            self.steps.retain(|step| *step != Step::Tombstone);
+        }
         self.advance();
     }
 
@@ -356,6 +365,7 @@ impl Run {
     }
 
     fn observe(&mut self, observation: &Observation, at: Timestamp) {
+        self.issuing.observe(observation);
         match observation {
             Observation::Before { reading } => self.before = Some(reading.clone()),
             Observation::Tried {
@@ -377,7 +387,8 @@ impl Run {
                 self.progress.entry(*credential).or_default().rounds.push(round.clone());
             }
             Observation::IssueFound { issued } => self.issued = Some(issued.clone()),
-            Observation::SecretLost { .. }
+            Observation::IssueMissing
+            | Observation::SecretLost { .. }
             | Observation::ConsumerSeen { .. }
             | Observation::ConsumerAwaited { .. }
             | Observation::Note { .. } => {}

@@ -4,7 +4,7 @@ use keyfall_sdk::{ErrorKind, IssueCall, IssueClass, IssueObservation, KeyId};
 
 use super::super::guard::GuardedConnector;
 use super::attempt::{Attempt, Ended, fail};
-use crate::domain::workflow::{NewCredential, OldCredential, StepOutput};
+use crate::domain::workflow::{NewCredential, Observation, OldCredential, StepOutput};
 
 pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let Some(new) = &at.plan().new else {
@@ -18,7 +18,7 @@ pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     if at.observe_first {
         match connector.observe(at.ctx(&new.principal.name), call.clone()).await? {
             IssueObservation::Applied(issued) => return Ok(StepOutput::Issued { issued }),
-            IssueObservation::NotApplied => {}
+            IssueObservation::NotApplied => missing(at),
             IssueObservation::Unknown { why } => undecided(at, &connector, why)?,
         }
     }
@@ -50,6 +50,19 @@ fn replaced(at: &Attempt<'_>, new: &NewCredential) -> Vec<KeyId> {
     let on_account = |old: &&OldCredential| old.principal.name == new.principal.name;
     let old = at.plan().old.iter().filter(on_account);
     old.filter_map(|old| old.key_id.clone()).collect()
+}
+
+/// A call that nobody waits for any more may still arrive; behind that time its absence settles what it did.
+fn missing(at: &mut Attempt<'_>) {
+    let Some(since) = at.run.issue_in_doubt_since() else {
+        return;
+    };
+    let believed_at = since
+        .saturating_add(at.steps.settings.issue_grace)
+        .unwrap_or(jiff::Timestamp::MAX);
+    if at.now() >= believed_at {
+        at.see(Observation::IssueMissing);
+    }
 }
 
 /// Only where repeating is harmless by contract may an unknown outcome be repeated.

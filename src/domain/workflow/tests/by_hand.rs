@@ -12,7 +12,7 @@ use crate::domain::workflow::{
     ConsumerPlan, Decision, DeliveryPlan, EventBody, Outcome, RegisterChange, RunKind, Step, decide,
 };
 
-fn person(number: u128) -> Actor {
+pub(super) fn person(number: u128) -> Actor {
     Actor::Person {
         id: PersonId::from_uuid(uuid(number)),
         name: format!("person {number}"),
@@ -20,7 +20,7 @@ fn person(number: u128) -> Actor {
 }
 
 impl Told {
-    fn stuck_at(&mut self, step: Step) {
+    pub(super) fn stuck_at(&mut self, step: Step) {
         self.until(step);
         let asked = EventBody::NeedsOperator {
             step,
@@ -32,7 +32,7 @@ impl Told {
         self.tell(asked).unwrap();
     }
 
-    fn resume(&mut self, by: Actor) -> bool {
+    pub(super) fn resume(&mut self, by: Actor) -> bool {
         let reason = "did it by hand".to_owned();
         self.tell(EventBody::Resumed { by, reason }).is_ok()
     }
@@ -112,7 +112,7 @@ fn waiting_for_consumers(step: Step, strategy: Strategy, initiator: Option<u128>
     told
 }
 
-fn delivery() -> DeliveryPlan {
+pub(super) fn delivery() -> DeliveryPlan {
     DeliveryPlan {
         destination: ResourceId::from_uuid(uuid(30)),
         destination_name: "files".to_owned(),

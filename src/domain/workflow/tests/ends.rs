@@ -1,7 +1,7 @@
 //! What is taken back, and how a run ends: unknown never reads as done.
 
 use jiff::SignedDuration;
-use keyfall_sdk::Strategy;
+use keyfall_sdk::{ErrorKind, Strategy};
 
 use super::{Told, at, plan, uuid};
 use crate::domain::actor::{Actor, Approver};
@@ -9,7 +9,8 @@ use crate::domain::identity::CredentialState;
 use crate::domain::ids::{CredentialId, IdentityId, PersonId};
 use crate::domain::proof::{Standing, judge};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, RegisterChange, RunKind, Step, decide, forward_steps,
+    Decision, EventBody, Observation, Outcome, Path, RegisterChange, RunKind, Step, StepError, Then, after_failure,
+    decide, forward_steps,
 };
 
 #[test]
@@ -120,4 +121,84 @@ fn an_approval_of_one_run_covers_the_overlap_that_it_approved_and_a_standing_one
     assert_eq!(plan.approval_ends_at(), Some(at(60)), "the first signature to run out");
     plan.timing.overlap = SignedDuration::from_secs(30);
     assert_eq!(plan.approval_ends_at(), Some(at(90)));
+}
+
+fn failed(step: Step, kind: ErrorKind, seen: Vec<Observation>) -> EventBody {
+    EventBody::Failed {
+        step,
+        seen,
+        error: error(kind),
+        then: Then::AskOperator,
+    }
+}
+
+fn error(kind: ErrorKind) -> StepError {
+    StepError {
+        kind,
+        message: "the role does not exist".to_owned(),
+        code: None,
+    }
+}
+
+#[test]
+fn a_rotation_in_place_whose_issue_is_known_to_have_changed_nothing_is_taken_back() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::InPlace));
+    told.until(Step::IssueNew);
+    told.start(Step::IssueNew);
+    assert!(told.run.is_past_pivot(), "an issue call is under way");
+    // The system's own answer says that nothing was replaced.
+    assert_eq!(
+        after_failure(&told.run, &error(ErrorKind::NotFound), 0.5, at(9)),
+        Then::Unwind
+    );
+    told.tell(failed(Step::IssueNew, ErrorKind::NotFound, Vec::new()))
+        .unwrap();
+    assert!(told.run.may_be_cancelled());
+    told.start(Step::IssueNew);
+    assert!(!told.run.may_be_cancelled(), "another call is under way");
+}
+
+#[test]
+fn a_rotation_in_place_whose_issue_may_have_replaced_the_old_one_only_goes_forward_until_it_was_looked_at() {
+    for kind in [ErrorKind::Ambiguous, ErrorKind::Transient] {
+        let mut told = Told::open(plan(RunKind::Rotate, Strategy::InPlace));
+        told.until(Step::IssueNew);
+        told.start(Step::IssueNew);
+        told.tell(failed(Step::IssueNew, kind, Vec::new())).unwrap();
+        assert!(!told.run.may_be_cancelled(), "{kind:?}");
+        // A later call that certainly changed nothing says nothing about the earlier one.
+        told.start(Step::IssueNew);
+        assert_eq!(
+            after_failure(&told.run, &error(ErrorKind::NotFound), 0.5, at(9)),
+            Then::AskOperator
+        );
+        told.tell(failed(Step::IssueNew, ErrorKind::NotFound, Vec::new()))
+            .unwrap();
+        assert!(!told.run.may_be_cancelled(), "{kind:?}");
+        told.start(Step::IssueNew);
+        let missing = vec![Observation::IssueMissing];
+        told.tell(failed(Step::IssueNew, ErrorKind::NotFound, missing)).unwrap();
+        assert!(told.run.may_be_cancelled(), "{kind:?}");
+    }
+}
+
+#[test]
+fn what_was_declared_done_and_nothing_looked_at_is_not_buried() {
+    for step in [Step::Withdraw, Step::ReadBack, Step::EndSessions] {
+        let mut plan = plan(RunKind::Decommission, Strategy::DualSlot);
+        plan.deliveries.push(super::by_hand::delivery());
+        let mut told = Told::open(plan);
+        told.stuck_at(step);
+        assert!(told.resume(super::by_hand::person(7)));
+        while let Some(step) = told.run.step() {
+            assert_ne!(step, Step::Tombstone);
+            told.succeed(step);
+        }
+        let decommissioned = |change: &RegisterChange| matches!(change, RegisterChange::IdentityState { to, .. } if to.name() == "decommissioned");
+        assert!(!told.changes.iter().any(decommissioned), "{step:?}");
+        assert!(matches!(
+            decide(&told.run, at(99)),
+            Decision::Close(Outcome::Unprovable { .. })
+        ));
+    }
 }

@@ -177,7 +177,8 @@ fn before_the_point_of_no_return_a_run_is_taken_back_and_behind_it_only_goes_for
     }
     let mut in_place = Told::open(plan(RunKind::Rotate, Strategy::InPlace));
     in_place.until(Step::IssueNew);
-    in_place.start(Step::IssueNew);
+    in_place.succeed(Step::IssueNew);
+    assert_eq!(in_place.run.step(), Some(Step::ProveNew));
     assert_eq!(after_failure(&in_place.run, &error, 0.5, at(9)), Then::AskOperator);
 }
 

@@ -1,0 +1,94 @@
+//! What is known of the calls that issue. Where an account holds one value, issuing takes the old one away, so that the way back is open exactly as long
+//! as no such call can have had its effect.
+
+use jiff::Timestamp;
+use keyfall_sdk::ErrorKind;
+
+use super::event::{EventBody, Observation};
+use super::run::Run;
+use super::state::Path;
+use super::steps::{Step, pivot};
+
+/// Of the calls of one run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Issuing {
+    /// Begun, with no answer so far.
+    under_way: Option<Timestamp>,
+    /// The last moment at which a call was left without an answer that says what it did.
+    in_doubt: Option<Timestamp>,
+    took_effect: bool,
+}
+
+impl Issuing {
+    pub(super) fn take(&mut self, body: &EventBody, at: Timestamp) {
+        match body {
+            EventBody::Started {
+                step: Step::IssueNew, ..
+            } => {
+                self.in_doubt = self.in_doubt.max(self.under_way);
+                self.under_way = Some(at);
+            }
+            EventBody::Failed {
+                step: Step::IssueNew,
+                error,
+                ..
+            } => {
+                self.under_way = None;
+                if !changed_nothing(error.kind) {
+                    self.in_doubt = Some(at);
+                }
+            }
+            EventBody::Succeeded {
+                step: Step::IssueNew, ..
+            } => self.took_effect = true,
+            _ => {}
+        }
+    }
+
+    pub(super) fn observe(&mut self, observation: &Observation) {
+        match observation {
+            Observation::IssueFound { .. } => self.took_effect = true,
+            Observation::IssueMissing => self.in_doubt = None,
+            _ => {}
+        }
+    }
+
+    fn may_have_happened(&self) -> bool {
+        self.took_effect || self.under_way.is_some() || self.in_doubt.is_some()
+    }
+
+    /// A call that is under way and fails in this way leaves everything as it was.
+    fn would_have_changed_nothing(&self, kind: ErrorKind) -> bool {
+        !self.took_effect && self.in_doubt.is_none() && changed_nothing(kind)
+    }
+}
+
+/// The system understood the call and refused it. Failures on the way there are not believed here: what they cost when they are wrong is the only
+/// value of an account.
+fn changed_nothing(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Denied | ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::Unsupported
+    )
+}
+
+impl Run {
+    /// The point of no return lies behind: only forward from here.
+    #[must_use]
+    pub fn is_past_pivot(&self) -> bool {
+        pivot(&self.plan)
+            .is_some_and(|step| self.was_begun(step) && (step != Step::IssueNew || self.issuing.may_have_happened()))
+    }
+
+    /// Whether the run may be taken back behind this failure of the step under the cursor.
+    pub(super) fn may_unwind_behind(&self, kind: ErrorKind) -> bool {
+        let at_pivot = self.step() == Some(Step::IssueNew) && self.issuing.would_have_changed_nothing(kind);
+        self.path() == Path::Forward && (!self.is_past_pivot() || at_pivot)
+    }
+
+    /// Since when an issue call may have had an effect that nobody was told of; looking downstream later than its last moment settles it.
+    #[must_use]
+    pub fn issue_in_doubt_since(&self) -> Option<Timestamp> {
+        self.issuing.in_doubt
+    }
+}
