@@ -15,6 +15,7 @@ mod plans;
 mod restarts;
 mod second;
 mod strangers;
+mod taking_over;
 mod whole;
 
 use std::collections::BTreeMap;
