@@ -24,7 +24,7 @@ pub fn comes_to(ends: impl IntoIterator<Item = End>, by_hand: impl IntoIterator<
 }
 
 /// A step that, declared done, is looked at by nothing behind it. Revocations are looked at by the proof, deleted accounts by the reading behind
-/// it; consumers that are not waited for are an exception of a second person, which the receipt names.
+/// it; consumers that are not waited for, or are still heard, are an exception of a second person, which the receipt names.
 #[must_use]
 pub fn is_taken_on_trust(step: Step) -> bool {
     !matches!(
@@ -34,6 +34,7 @@ pub fn is_taken_on_trust(step: Step) -> bool {
             | Step::DeleteAccount
             | Step::AwaitUptake
             | Step::AwaitReturn
+            | Step::Listen
             | Step::RestoreDelivery
     )
 }

@@ -14,7 +14,9 @@ impl Run {
             Step::Precheck | Step::IssueNew | Step::Promote => Some(self.done_by_nobody()),
             Step::ProveNew if !self.is_past_pivot() => Some(self.done_by_nobody()),
             Step::AwaitUptake if self.takes_from_consumers() => Some(self.exception_needed()),
-            Step::AwaitUptake | Step::AwaitReturn if !self.is_second_person(by) => Some(self.second_person_needed()),
+            Step::AwaitUptake | Step::AwaitReturn | Step::Listen if !self.is_second_person(by) => {
+                Some(self.second_person_needed())
+            }
             _ => None,
         }
     }
@@ -56,7 +58,7 @@ impl Run {
         let id = self.id();
         match &self.asked_by {
             Some(first) => format!(
-                "going on without the consumers needs a person other than {}, who asked for this run, its cancelling or another try, and other than who asked for its plan; let that person run `keyfall resume {id} --reason …`, or bring the consumers back and run `keyfall retry {id} --reason …`",
+                "going on without the consumers needs a person other than {}, who asked for this run, its cancelling or another try, and other than who asked for its plan; let that person run `keyfall resume {id} --reason …`, or see to the consumers and run `keyfall retry {id} --reason …`",
                 first.label()
             ),
             None => format!(

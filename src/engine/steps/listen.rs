@@ -1,5 +1,5 @@
-//! Listening for a legitimate scream: somebody who still needs the disabled account. What a system can show of it are sessions; everything
-//! else reaches a person, who cancels the run, which enables the account again.
+//! Listening for a legitimate scream: somebody who still needs the disabled account. What a system can show of it are sessions: those
+//! that are open when the listening ends stop the run. Everything else reaches a person, who cancels it, which enables the account again.
 
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::ErrorKind;
@@ -7,18 +7,25 @@ use keyfall_sdk::ErrorKind;
 use super::super::report::StepEnd;
 use super::accounts::all_principals;
 use super::attempt::{Attempt, Ended, failed};
-use crate::domain::workflow::StepOutput;
+use crate::domain::workflow::{StepOutput, StuckBecause};
 
 /// Looks during the time of listening.
 const LOOKS: i32 = 4;
 
 pub(super) async fn listen(at: &mut Attempt<'_>) -> Ended<StepOutput> {
-    sessions(at).await?;
+    let heard = sessions(at).await?;
     let listen = at.plan().timing.listen;
     let now = at.now();
     let ends_at = at.began_at().saturating_add(listen).unwrap_or(Timestamp::MAX);
     if now >= ends_at {
-        return Ok(StepOutput::Nothing);
+        return if heard.is_empty() {
+            Ok(StepOutput::Nothing)
+        } else {
+            Err(still_needed(at, &heard.join("; ")))
+        };
+    }
+    for text in heard {
+        at.note(text);
     }
     let pause = listen
         .checked_div(LOOKS)
@@ -30,10 +37,24 @@ pub(super) async fn listen(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     })
 }
 
-async fn sessions(at: &mut Attempt<'_>) -> Ended<()> {
+/// A disabled account lets nobody in, and who is in stays: that is a workload at work, and everything behind this step would end it.
+fn still_needed(at: &Attempt<'_>, heard: &str) -> StepEnd {
+    let id = at.run.id();
+    StepEnd::AskOperator {
+        reason: format!("somebody still uses what is to go: {heard}"),
+        manual_step: format!(
+            "find out who is connected. Is the account needed: `keyfall cancel {id} --reason …` enables it again. Is it not: another person than who asked for this run lets it go on, and it ends these sessions, with `keyfall resume {id} --reason …`; or end them by hand and `keyfall retry {id} --reason …` listens once more"
+        ),
+        because: StuckBecause::Consumer,
+    }
+}
+
+/// The sessions that are open on disabled accounts, one line for each account.
+async fn sessions(at: &Attempt<'_>) -> Ended<Vec<String>> {
     let connector = at.system().await?;
+    let mut heard = Vec::new();
     if !connector.can_count_sessions() {
-        return Ok(());
+        return Ok(heard);
     }
     for principal in all_principals(at.run) {
         match connector
@@ -41,13 +62,13 @@ async fn sessions(at: &mut Attempt<'_>) -> Ended<()> {
             .await
         {
             Ok(0) => {}
-            Ok(open) => at.note(format!(
-                "the disabled account {} still has {open} open sessions",
+            Ok(open) => heard.push(format!(
+                "the disabled account {} has open sessions: {open}",
                 principal.name
             )),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {}
             Err(error) => return Err(failed(&error)),
         }
     }
-    Ok(())
+    Ok(heard)
 }

@@ -4,8 +4,9 @@
 use keyfall_sdk::{KeyId, Strategy};
 use serde_json::json;
 
-use super::{Bench, Driven, Live, fresh};
+use super::{Bench, Driven, Live, fresh, uuid};
 use crate::domain::actor::Actor;
+use crate::domain::ids::PersonId;
 use crate::domain::workflow::{EventBody, Outcome, RunKind, Step};
 use crate::engine::report::PerformSteps as _;
 
@@ -147,4 +148,56 @@ async fn a_password_that_is_set_behind_the_last_look_is_not_written_over_either(
     retry(&bench, &mut driven);
     bench.finish(&mut driven).await;
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+}
+
+fn person(name: &str) -> Actor {
+    Actor::Person {
+        id: PersonId::from_uuid(uuid()),
+        name: name.to_owned(),
+    }
+}
+
+async fn heard() -> (Bench, Live, u64, Driven) {
+    let bench = Bench::new(Strategy::DualSlot, json!({})).await;
+    let live = bench.provision("app").await;
+    let session = bench
+        .provider
+        .open_session("app", &bench.secret(live.secret), "primary")
+        .unwrap();
+    let mut plan = bench.plan(RunKind::Decommission, std::slice::from_ref(&live), None);
+    plan.initiator = person("ada");
+    let driven = bench.drive(plan).await;
+    (bench, live, session, driven)
+}
+
+#[tokio::test]
+async fn who_is_still_connected_when_the_listening_ends_stops_a_decommission() {
+    let (bench, live, session, mut driven) = heard().await;
+    let reason = driven.stuck_reason().unwrap_or_else(|| panic!("{}", driven.text()));
+    assert!(reason.contains("app") && reason.contains("open session"), "{reason}");
+    assert_eq!(driven.run.step(), Some(Step::Listen));
+    assert!(bench.provider.session_is_open("app", session));
+
+    let (by, reason) = (Actor::Engine, "it is needed".to_owned());
+    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
+    bench.finish(&mut driven).await;
+    assert!(
+        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
+        "{}",
+        driven.text()
+    );
+    assert!(bench.accepted(&live) && bench.provider.session_is_open("app", session));
+}
+
+#[tokio::test]
+async fn a_person_who_knows_who_is_connected_lets_the_decommission_go_on() {
+    let (bench, live, _, mut driven) = heard().await;
+    assert!(driven.run.refusal_to_resume(&driven.run.plan().initiator).is_some());
+    let (by, reason) = (person("bo"), "a forgotten job".to_owned());
+    driven.push(bench.now(), EventBody::Resumed { by, reason });
+    bench.finish(&mut driven).await;
+    assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+    assert!(!bench.accepted(&live) && bench.provider.account("app").is_none());
+    let exceptions = serde_json::to_string(&driven.receipt.as_ref().unwrap().exceptions).unwrap();
+    assert!(exceptions.contains("a forgotten job"), "{exceptions}");
 }
