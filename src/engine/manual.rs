@@ -26,19 +26,53 @@ pub(super) fn manual_step(run: &Run, step: Step, error: &StepError) -> String {
         _ => write!(text, "Account: {}. ", new(run)),
     };
     let id = run.id();
-    if run.may_be_cancelled() {
-        let _ = write!(
-            text,
-            "Remove the cause and run `keyfall retry {id} --reason …`; or take the run back with `keyfall cancel {id} --reason …`."
-        );
-        return text;
-    }
     let _ = write!(
         text,
-        "Remove the cause and run `keyfall retry {id} --reason …`; or reach the goal of {} by hand and run `keyfall resume {id} --reason …`.",
-        step.name()
+        "Remove the cause and run `keyfall retry {id} --reason …`{}{}.",
+        or_cancel(run),
+        or_resume(run, step)
     );
     text
+}
+
+/// Only while the run can be taken back.
+fn or_cancel(run: &Run) -> String {
+    if !run.may_be_cancelled() {
+        return String::new();
+    }
+    format!("; or take the run back with `keyfall cancel {} --reason …`", run.id())
+}
+
+/// Only where a person's word is taken for the step.
+fn or_resume(run: &Run, step: Step) -> String {
+    if !run.may_be_resumed() {
+        return String::new();
+    }
+    format!(
+        "; or reach the goal of {} by hand and run `keyfall resume {} --reason …`",
+        step.name(),
+        run.id()
+    )
+}
+
+/// Behind a store that is not the newest one.
+pub(super) fn standstill_step(run: &Run, step: Step) -> String {
+    let (id, system) = (run.id(), &run.plan().system_name);
+    format!(
+        "Compare {system} with what this run did last (`keyfall describe run {id}`, `keyfall review`) before it goes on: newer credentials may be in use there that this store does not know. Then lift the standstill with `keyfall unfreeze --reason …`, and run `keyfall retry {id} --reason …` if {system} is as this run left it{}{}.",
+        or_cancel(run),
+        or_resume(run, step)
+    )
+}
+
+/// Where what came of a step contradicts what is stored.
+pub(super) fn defect_step(run: &Run, step: Step) -> String {
+    let id = run.id();
+    format!(
+        "This is a defect of Keyfall. Compare what is downstream with `keyfall describe run {id}`, put right what differs, then run `keyfall retry {id} --reason …`{}{}",
+        or_cancel(run),
+        or_resume(run, step)
+    )
 }
 
 /// Where who asked for a run is who allowed it.
@@ -73,8 +107,8 @@ fn cancel_and(run: &Run, ask_anew: &str) -> String {
         return format!("Run `keyfall cancel {id} --reason …`, then {ask_anew}.");
     }
     format!(
-        "This run cannot be taken back any more. Reach the goal of {} by hand and run `keyfall resume {id} --reason …`.",
-        run.step().map_or("its last step", Step::name)
+        "This run cannot be taken back any more. When it is allowed again (whoever signed may sign), run `keyfall retry {id} --reason …`{}.",
+        run.step().map_or_else(String::new, |step| or_resume(run, step))
     )
 }
 

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::driver::{Driver, Left};
 use super::facts::facts_of;
 use super::lease::renew;
+use super::manual;
 use super::outbox::{Extra, Flushed, Then};
 use super::took::Question;
 use crate::domain::control::control_rotation;
@@ -145,15 +146,10 @@ impl Driver {
             step.name(),
             chain(error)
         );
-        let id = self.run.id();
-        let manual_step = format!(
-            "This is a defect of Keyfall. Compare what is downstream with `keyfall describe run {id}`, put right what differs, then run `keyfall retry {id} --reason …`, or `keyfall resume {id} --reason …` if the goal of {} is reached",
-            step.name()
-        );
         let question = Question {
             because: StuckBecause::Ourselves,
             reason,
-            manual_step,
+            manual_step: manual::defect_step(&self.run, step),
         };
         self.ask_operator(step, question)?;
         Ok(self.leave(None).await?.unwrap_or(Left::Broken))

@@ -6,9 +6,9 @@
 
 use serde_json::json;
 
-use super::findings;
 use super::freeze::{FREEZE, Freeze};
 use super::record::to_micros;
+use super::{findings, manual};
 use crate::clock::Environment;
 use crate::domain::ids::ActId;
 use crate::domain::workflow::{Event, EventBody, Run, RunStatus, StuckBecause};
@@ -135,11 +135,8 @@ fn ask_about(
     let Some(step) = run.step().filter(|_| *run.status() == RunStatus::Open) else {
         return Ok(());
     };
-    let (id, system) = (run.id(), run.plan().system_name.clone());
-    let manual_step = format!(
-        "Compare {system} with what this run did last (`keyfall describe run {id}`, `keyfall review`) before it goes on: newer credentials may be in use there that this store does not know. Then lift the standstill with `keyfall unfreeze --reason …`, and run `keyfall retry {id} --reason …` if {system} is as this run left it, `keyfall resume {id} --reason …` if the goal of {} is reached already, or `keyfall cancel {id} --reason …` to take the run back.",
-        step.name()
-    );
+    let id = run.id();
+    let manual_step = manual::standstill_step(&run, step);
     let event = Event {
         seq: run.next_seq(),
         at,

@@ -89,7 +89,11 @@ pub enum CannotPlan {
         kind: &'static str,
     },
     #[error(
-        "`{identity}` has no current credential to replace; provision it, or take its account over with `keyfall adopt NAME --take-over …`"
+        "nothing of `{identity}` is downstream: apply its manifest (`keyfall apply -f MANIFEST`), which provisions it"
+    )]
+    NotProvisioned { identity: String },
+    #[error(
+        "`{identity}` has no current credential to replace: take its account over with `keyfall adopt NAME --take-over …`, or, when nothing of it is downstream any more, end it with `keyfall decommission NAME --reason …`"
     )]
     NothingToReplace { identity: String },
     #[error("`{identity}` has no live credential {credential}")]
@@ -200,6 +204,11 @@ fn check_state(identity: &Identity, kind: RunKind) -> Result<(), CannotPlan> {
     };
     if fits {
         return Ok(());
+    }
+    if identity.state == IdentityState::Requested && matches!(kind, RunKind::Rotate | RunKind::EmergencyRotate) {
+        return Err(CannotPlan::NotProvisioned {
+            identity: identity.name.clone(),
+        });
     }
     Err(CannotPlan::State {
         identity: identity.name.clone(),

@@ -171,3 +171,29 @@ fn what_may_be_alive_is_revoked_also_behind_a_tombstone_and_with_the_life_that_w
     let again = planned(&gone, &[left], &lives, RunKind::Decommission, None).unwrap();
     assert_eq!(again.old.len(), 1);
 }
+
+#[test]
+fn what_has_no_credential_to_replace_is_told_the_command_that_leads_on() {
+    let told = |state, kind| {
+        let identity = Identity {
+            state,
+            current: None,
+            ..identity(CredentialId::from_uuid(Uuid::from_u128(10)))
+        };
+        planned(&identity, &[], &Lives::new(), kind, None)
+            .unwrap_err()
+            .to_string()
+    };
+    for kind in [RunKind::Rotate, RunKind::EmergencyRotate] {
+        assert!(
+            told(IdentityState::Requested, kind).contains("keyfall apply -f"),
+            "{kind:?}"
+        );
+        let active = told(IdentityState::Active, kind);
+        assert!(
+            active.contains("keyfall adopt") && active.contains("keyfall decommission"),
+            "{active}"
+        );
+        assert!(!active.contains("provision"), "{active}");
+    }
+}

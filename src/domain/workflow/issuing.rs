@@ -21,6 +21,10 @@ pub(super) struct Issuing {
 
 impl Issuing {
     pub(super) fn take(&mut self, body: &EventBody, at: Timestamp) {
+        // An attempt looks before it calls, so that what it saw says nothing of its own call.
+        for observation in body.seen() {
+            self.observe(observation);
+        }
         match body {
             EventBody::Started {
                 step: Step::IssueNew, ..
@@ -45,7 +49,7 @@ impl Issuing {
         }
     }
 
-    pub(super) fn observe(&mut self, observation: &Observation) {
+    fn observe(&mut self, observation: &Observation) {
         match observation {
             Observation::IssueFound { .. } => self.took_effect = true,
             Observation::IssueMissing => self.in_doubt = None,

@@ -6,14 +6,24 @@ use super::run::Run;
 use super::steps::Step;
 
 impl Run {
+    /// Some person can declare the step under the cursor done, if perhaps not this one or that.
+    #[must_use]
+    pub fn may_be_resumed(&self) -> bool {
+        match self.step() {
+            // Whose the account is and what lies on it, and that the new credential is one: everything behind stands on that.
+            None | Some(Step::Precheck | Step::IssueNew | Step::Promote) => false,
+            Some(Step::ProveNew) => self.is_past_pivot(),
+            Some(Step::AwaitUptake) => !self.takes_from_consumers(),
+            Some(_) => true,
+        }
+    }
+
     /// Why this person cannot declare the step under the cursor done, and what to do instead; `None` when they can.
     #[must_use]
     pub fn refusal_to_resume(&self, by: &Actor) -> Option<String> {
         match self.step()? {
-            // Whose the account is and what lies on it, and that the new credential is one: everything behind it stands on that.
-            Step::Precheck | Step::IssueNew | Step::Promote => Some(self.done_by_nobody()),
-            Step::ProveNew if !self.is_past_pivot() => Some(self.done_by_nobody()),
-            Step::AwaitUptake if self.takes_from_consumers() => Some(self.exception_needed()),
+            Step::AwaitUptake if !self.may_be_resumed() => Some(self.exception_needed()),
+            _ if !self.may_be_resumed() => Some(self.done_by_nobody()),
             Step::AwaitUptake | Step::AwaitReturn | Step::Listen if !self.is_second_person(by) => {
                 Some(self.second_person_needed())
             }

@@ -162,6 +162,7 @@ impl Run {
         }
         self.next_seq = self.next_seq.saturating_add(1);
         self.last_event_at = event.at;
+        self.issuing.take(&event.body, event.at);
         self.take(event);
         Ok(())
     }
@@ -217,7 +218,6 @@ impl Run {
                 self.observe(observation, event.at);
             }
         }
-        self.issuing.take(&event.body, event.at);
         match &event.body {
             EventBody::Opened { .. } => {}
             EventBody::Started { step, attempt, .. } => {
@@ -365,7 +365,6 @@ impl Run {
     }
 
     fn observe(&mut self, observation: &Observation, at: Timestamp) {
-        self.issuing.observe(observation);
         match observation {
             Observation::Before { reading } => self.before = Some(reading.clone()),
             Observation::Tried {

@@ -248,7 +248,8 @@ impl<'a> Attempt<'a> {
     /// What a person does, with cancelling as the other way where there still is one.
     pub(super) fn or_cancel(&self, remedy: &str, afterwards: &str) -> String {
         if self.run.may_be_cancelled() {
-            format!("{remedy}, or cancel this run, {afterwards}")
+            let run = self.run.id();
+            format!("either take this run back with `keyfall cancel {run} --reason …`, {afterwards}, or {remedy}")
         } else {
             remedy.to_owned()
         }

@@ -138,9 +138,9 @@ fn room_for_new(at: &mut Attempt<'_>, readings: &Readings) -> Ended<()> {
         ));
     }
     if reading.is_absent() {
-        return Err(at.ask(
+        return Err(at.ask_to_cancel(
             format!("the account {name} was recorded and does not exist any more"),
-            "find out who deleted it, then cancel this run",
+            "find out who deleted it, and decommission the identity or register it anew under another name",
         ));
     }
     let recorded: Vec<_> = at.plan().old.iter().filter_map(|old| old.key_id.as_ref()).collect();

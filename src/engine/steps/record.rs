@@ -32,9 +32,9 @@ pub(super) async fn record(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let readings = read_each(at, &connector, principals).await?;
     let reading = merged(&readings);
     if reading.is_absent() {
-        return Err(at.ask(
+        return Err(at.ask_to_cancel(
             "there is no such account to adopt",
-            "cancel this run and adopt one that `keyfall review` shows",
+            "adopt one that `keyfall review` shows",
         ));
     }
     let mut keys = BTreeMap::new();
@@ -82,7 +82,7 @@ async fn key_of(
                         "which of the {} credentials of {name} the given secret is cannot be told: {why}",
                         shown.len()
                     ),
-                    "leave one of them, or cancel this run",
+                    &at.or_cancel("leave one of them on the account", "and leave it as it is"),
                 ));
             }
         }

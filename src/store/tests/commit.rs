@@ -161,7 +161,7 @@ async fn a_failing_caller_takes_nothing_of_its_neighbours_along() {
                 ))),
                 3 => facts.push(Fact::IdentityState {
                     id: taken.id,
-                    to: IdentityState::Requested,
+                    to: IdentityState::Discovered,
                 }),
                 6 => guards.push(Guard::IdentityAt {
                     name: "taken".to_owned(),

@@ -173,6 +173,33 @@ fn going_on_without_the_consumers_where_the_old_credential_stays_takes_a_second_
 }
 
 #[test]
+fn a_resume_is_named_where_some_person_can_make_it_and_nowhere_else() {
+    for kind in RunKind::ALL {
+        for strategy in [Strategy::DualSlot, Strategy::InPlace] {
+            let mut plan = plan(kind, strategy);
+            plan.deliveries.push(delivery());
+            plan.consumers.push(ConsumerPlan {
+                name: "one".to_owned(),
+                seen_by: SeenBy::Acknowledgement,
+            });
+            let mut told = Told::open(plan);
+            while let Some(step) = told.run.step() {
+                told.stuck_at(step);
+                let (by, reason) = (person(7), "again".to_owned());
+                told.tell(EventBody::Retried { by, reason }).unwrap();
+                let somebody_can = told.run.refusal_to_resume(&person(8)).is_none();
+                assert_eq!(
+                    told.run.may_be_resumed(),
+                    somebody_can,
+                    "{kind:?} {strategy:?} {step:?}"
+                );
+                told.succeed(step);
+            }
+        }
+    }
+}
+
+#[test]
 fn nobody_declares_the_look_at_the_accounts_done() {
     for kind in RunKind::ALL {
         let mut told = Told::open(plan(kind, Strategy::DualSlot));

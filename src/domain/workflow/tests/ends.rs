@@ -177,6 +177,9 @@ fn a_rotation_in_place_whose_issue_may_have_replaced_the_old_one_only_goes_forwa
         assert!(!told.run.may_be_cancelled(), "{kind:?}");
         told.start(Step::IssueNew);
         let missing = vec![Observation::IssueMissing];
+        told.tell(failed(Step::IssueNew, kind, missing.clone())).unwrap();
+        assert!(!told.run.may_be_cancelled(), "{kind:?}: it looked before its own call");
+        told.start(Step::IssueNew);
         told.tell(failed(Step::IssueNew, ErrorKind::NotFound, missing)).unwrap();
         assert!(told.run.may_be_cancelled(), "{kind:?}");
     }

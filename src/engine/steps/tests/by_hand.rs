@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keyfall_sdk::{CallContext, DeliverCall, KeyId, PrincipalRef, RevokeCall, Strategy};
+use keyfall_sdk::{CallContext, DeliverCall, ErrorKind, KeyId, PrincipalRef, RevokeCall, Strategy};
 use serde_json::json;
 
 use super::{Bench, Driven, Turn, fresh};
 use crate::domain::actor::Actor;
 use crate::domain::ids::SecretId;
-use crate::domain::workflow::{EventBody, Outcome, Path, RunKind, Step};
+use crate::domain::workflow::{EventBody, Outcome, Path, RunKind, Step, StepError, forward_steps};
 use crate::engine::findings::{RUN_UNWOUND, UNPROVABLE, at_close};
 use crate::engine::guard::GuardedConnector;
+use crate::engine::manual::{approve_again, defect_step, manual_step, standstill_step};
 use crate::store::Fact;
 
 fn ctx() -> CallContext {
@@ -180,4 +181,43 @@ async fn a_rotation_in_place_of_an_account_that_somebody_deleted_can_be_taken_ba
         driven.text()
     );
     assert!(driven.run.was_never_issued());
+}
+
+#[tokio::test]
+async fn a_stuck_run_names_the_ways_on_that_there_are() {
+    let error = StepError {
+        kind: ErrorKind::Conflict,
+        message: "no".to_owned(),
+        code: None,
+    };
+    for (kind, strategy) in [
+        (RunKind::Rotate, Strategy::DualSlot),
+        (RunKind::Rotate, Strategy::InPlace),
+        (RunKind::Decommission, Strategy::DualSlot),
+    ] {
+        let mut number = 0;
+        loop {
+            let bench = Bench::new(strategy, json!({})).await;
+            let live = bench.provision("app_a").await;
+            let new = (kind == RunKind::Rotate).then(|| live.principal.clone());
+            let plan = bench.plan(kind, std::slice::from_ref(&live), new);
+            let Some(step) = forward_steps(&plan).get(number).copied() else {
+                break;
+            };
+            number += 1;
+            let run = bench.drive_until(plan, step).await.run;
+            let texts = [
+                manual_step(&run, step, &error),
+                approve_again(&run),
+                standstill_step(&run, step),
+                defect_step(&run, step),
+            ];
+            for text in texts {
+                let names = |verb: &str| text.contains(&format!("{verb} {} --reason", run.id()));
+                assert!(!names("resume") || run.may_be_resumed(), "{step:?}: {text}");
+                assert!(!names("cancel") || run.may_be_cancelled(), "{step:?}: {text}");
+                assert!(names("retry") || names("cancel") || names("resume"), "{step:?}: {text}");
+            }
+        }
+    }
 }

@@ -19,7 +19,7 @@ fn rests_before_the_pivot(driven: &Driven) {
     assert_eq!(driven.run.step(), Some(Step::RevokeOld), "{}", driven.text());
     assert!(driven.stuck_reason().is_some(), "{}", driven.text());
     assert!(!driven.run.is_past_pivot(), "nothing of it was begun");
-    assert!(driven.text().contains("cancel this run"), "{}", driven.text());
+    assert!(driven.text().contains("take this run back"), "{}", driven.text());
 }
 
 async fn cancelled(bench: &Bench, driven: &mut Driven) {
@@ -73,7 +73,7 @@ async fn behind_the_point_of_no_return_nobody_is_told_to_cancel() {
     bench.change_manifest(|manifest| manifest.vantages[0].host = "elsewhere".to_owned());
     bench.finish(&mut driven).await;
     assert!(driven.stuck_reason().is_some(), "{}", driven.text());
-    assert!(!driven.text().contains("cancel this run"), "{}", driven.text());
+    assert!(!driven.text().contains("take this run back"), "{}", driven.text());
     bench.change_manifest(|manifest| manifest.vantages[0].host = "localhost".to_owned());
     let (by, reason) = (Actor::Engine, "put back".to_owned());
     driven.push(bench.now(), EventBody::Retried { by, reason });
