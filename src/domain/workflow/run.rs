@@ -248,14 +248,7 @@ impl Run {
                     manual_step: manual_step.clone(),
                 };
             }
-            EventBody::Retried { by, .. } => {
-                self.asked(by);
-                self.status = RunStatus::Open;
-                self.step_began_at = None;
-                if !matches!(self.step_state, StepState::Started { .. }) {
-                    self.step_state = StepState::NotStarted;
-                }
-            }
+            EventBody::Retried { by, .. } => self.begin_again(by),
             EventBody::Resumed { by, reason } => {
                 self.status = RunStatus::Open;
                 self.skip(by, reason, event.at);
@@ -271,6 +264,15 @@ impl Run {
                     outcome: outcome.clone(),
                 }
             }
+        }
+    }
+
+    fn begin_again(&mut self, by: &Actor) {
+        self.asked(by);
+        self.status = RunStatus::Open;
+        self.step_began_at = None;
+        if !matches!(self.step_state, StepState::Started { .. }) {
+            self.step_state = StepState::NotStarted;
         }
     }
 
