@@ -10,7 +10,7 @@ use super::commit::Prepared;
 use super::driver::{Driver, Execute, Reach, Select, first, only_number, only_text};
 use super::sql::{Bound, Row, Value};
 use super::sql::{credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret};
-use super::verbs::{Events, Nodes, Renew};
+use super::verbs::{Events, InPlay, Nodes, Renew};
 use super::{
     ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
     LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result,
@@ -63,8 +63,7 @@ impl<D: Driver> SqlStore<D> {
 
     /// On one state of the store, each credential once.
     async fn in_play(&self, identities: Vec<IdentityId>) -> Result<Vec<Credential>> {
-        let bounds = identities.into_iter().flat_map(credential::in_play).collect();
-        let mut found = self.each(bounds, credential::read).await?;
+        let mut found = self.driver.read(InPlay { identities }, Reach::Range).await?;
         found.sort_by_key(|credential| (credential.created_at, credential.id));
         found.dedup_by_key(|credential| credential.id);
         Ok(found)

@@ -1,11 +1,14 @@
 //! Verbs of more than one statement, besides the commit.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::driver::{Tx, Verb};
-use super::sql::{Value, log, run};
+use super::sql::{Row, Value, credential, log, run};
 use super::{Result, StoreError};
-use crate::domain::ids::RunId;
+use crate::domain::identity::{Credential, CredentialState};
+use crate::domain::ids::{IdentityId, RunId};
 use crate::evidence::merkle::{Hash, leaf_hash, node_hash};
 
 /// The entries of runs, run by run, on one state of the store.
@@ -25,6 +28,45 @@ impl Verb for Events {
         }
         Ok(all)
     }
+}
+
+/// A history that is not longer is read whole: that costs less than finding in it what is in play.
+const SHORT: u32 = 16;
+
+/// What is in play of identities. A credential may be in it more than once.
+pub(super) struct InPlay {
+    pub(super) identities: Vec<IdentityId>,
+}
+
+impl Verb for InPlay {
+    type Output = Vec<Credential>;
+    const DOING: &'static str = "reading credentials in play";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Self::Output> {
+        let read = |rows: Vec<Row>| rows.into_iter().map(credential::read).collect::<Result<Vec<_>>>();
+        let mut found = Vec::new();
+        for identity in &self.identities {
+            found.extend(read(tx.query(&credential::current(*identity)?).await?)?);
+            let latest = read(tx.query(&credential::latest(*identity, SHORT)?).await?)?;
+            if latest.len() < SHORT as usize {
+                found.extend(in_play_of(latest));
+                continue;
+            }
+            for bound in credential::in_play(*identity)? {
+                found.extend(read(tx.query(&bound).await?)?);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Of a whole history, the latest first: what may be alive, and of each account the last that knows its immutable id.
+fn in_play_of(history: Vec<Credential>) -> impl Iterator<Item = Credential> {
+    let mut accounts = HashSet::new();
+    history.into_iter().filter(move |one| {
+        let is_last = one.principal.immutable_id.is_some() && accounts.insert(one.principal.name.clone());
+        is_last || !matches!(one.state, CredentialState::Dead { .. } | CredentialState::NeverIssued)
+    })
 }
 
 pub(super) struct Renew {

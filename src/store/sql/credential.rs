@@ -148,14 +148,14 @@ pub(crate) fn of(identity: IdentityId) -> Result<Bound> {
     OF_IDENTITY.with([("identity", Value::shown(&identity))])
 }
 
-/// The questions whose answers together are what is in play of an identity. A credential may be in several of them.
-pub(crate) fn in_play(identity: IdentityId) -> [Result<Bound>; 3] {
+pub(crate) fn current(identity: IdentityId) -> Result<Bound> {
+    CURRENT.with([("identity", Value::shown(&identity))])
+}
+
+/// The questions whose answers together are what is in play of an identity, besides its current one. A credential may be in both of them.
+pub(crate) fn in_play(identity: IdentityId) -> Result<[Bound; 2]> {
     let given = || [("identity", Value::shown(&identity))];
-    [
-        LIVING.with(given()),
-        CURRENT.with(given()),
-        LAST_OF_ACCOUNTS.with(given()),
-    ]
+    Ok([LIVING.with(given())?, LAST_OF_ACCOUNTS.with(given())?])
 }
 
 pub(crate) fn latest(identity: IdentityId, limit: u32) -> Result<Bound> {

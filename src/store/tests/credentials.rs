@@ -176,3 +176,38 @@ async fn what_a_rotation_is_planned_from_does_not_grow_with_the_history() {
     let latest = test.store.latest_credentials(owner.id, 3).await.unwrap();
     assert_eq!(numbers(latest), [1_399, 1_398, 1_397]);
 }
+
+/// A short history is read whole and a long one is not; what is in play of them is the same.
+#[tokio::test]
+async fn what_is_in_play_of_a_short_history_is_what_would_be_of_a_long_one() {
+    for dead_before in [0_u32, 40] {
+        let test = opened().await;
+        let owner = test.identity("billing").await;
+        for number in 0..dead_before + 8 {
+            let mut one = credential(u128::from(number) + 1_000, owner.id);
+            one.created_at = at(i64::from(number));
+            one.principal.name = format!("billing_{}", if number % 2 == 0 { "a" } else { "b" });
+            one.principal.immutable_id = Some(format!("oid-{}", one.principal.name));
+            one.state = match number.checked_sub(dead_before) {
+                Some(1) => CredentialState::AliveAfterRevoke { since: at(101) },
+                Some(6) => CredentialState::NeverIssued,
+                _ => CredentialState::Dead { proof: proof() },
+            };
+            if number == dead_before + 6 {
+                one.principal.immutable_id = None;
+            }
+            test.put(vec![Fact::Credential(one)]).await;
+        }
+        let current = credential(u128::from(dead_before) + 1_003, owner.id).id;
+        test.put(vec![Fact::IdentityCurrent {
+            id: owner.id,
+            credential: Some(current),
+        }])
+        .await;
+        let found = test.store.credentials_in_play(owner.id).await.unwrap();
+        let places = found
+            .iter()
+            .map(|one| one.id.as_uuid().as_u128() - 1_000 - u128::from(dead_before));
+        assert_eq!(places.collect::<Vec<_>>(), [1, 3, 4, 7], "behind {dead_before}");
+    }
+}
