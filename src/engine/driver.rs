@@ -106,6 +106,8 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
 
 /// How long a step waits for its system's free slot before the run makes room for others.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Events that a step may leave unstored while it is repeated in the same instant.
+const MOST_PENDING: usize = 8;
 /// A wait no longer than this is waited for with the run in our hands, when nobody else wants the slot.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
@@ -176,9 +178,10 @@ impl Driver {
         self.shared.limits.answered(&system, error, self.now());
         let found = foreign::seen_in(&self.shared, &self.run, &report, self.now()).await?;
         self.take(step, report, found)?;
-        // What is repeated in the same instant is stored before: else it piles up, and what a person writes in between is never met.
+        // A proof repeats its few rounds so, and a commit for each would cost more than the rounds. What goes on repeating is stored: else it piles
+        // up, and what a person writes in between is never met.
         let at_once = matches!(self.run.step_state(), StepState::Waiting { until } if *until <= self.now());
-        if must_record_at_once || at_once {
+        if must_record_at_once || (at_once && self.outbox.len() >= MOST_PENDING) {
             self.flush(Then::GoOn).await?;
         }
         Ok(None)

@@ -66,6 +66,11 @@ impl Outbox {
         }
     }
 
+    /// Events that are not stored yet.
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(super) fn push(&mut self, run: &Run, event: Event, facts: Vec<Fact>) {
         let is_effect_result = match &event.body {
             EventBody::Succeeded { step, .. } | EventBody::Failed { step, .. } => step.has_effect(),

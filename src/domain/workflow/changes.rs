@@ -256,10 +256,7 @@ fn issued_new(plan: &RunPlan, issued: &Issued, settling_until: Timestamp) -> Vec
 fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {
     let Some(new) = &plan.new else { return Vec::new() };
     let mut changes = vec![
-        RegisterChange::CredentialState {
-            id: new.id,
-            to: CredentialState::Active,
-        },
+        credential_to(new.id, CredentialState::Active),
         RegisterChange::IdentityCurrent {
             id: plan.identity,
             credential: Some(new.id),
@@ -267,10 +264,7 @@ fn promoted(plan: &RunPlan, at: Timestamp) -> Vec<RegisterChange> {
         RegisterChange::IdentityRotated { id: plan.identity, at },
     ];
     if plan.kind == RunKind::Provision {
-        changes.push(RegisterChange::IdentityState {
-            id: plan.identity,
-            to: IdentityState::Active,
-        });
+        changes.push(identity_to(plan, IdentityState::Active));
     }
     if plan.strategy != Strategy::InPlace {
         let overlap_ends = at.saturating_add(plan.timing.overlap).unwrap_or(Timestamp::MAX);
@@ -337,20 +331,14 @@ fn adopted(plan: &RunPlan, reading: &PrincipalReading, keys: &BTreeMap<Credentia
             key_id: keys.get(&old.id).cloned(),
         });
         if plan.kind == RunKind::TakeOver {
-            changes.push(RegisterChange::CredentialState {
-                id: old.id,
-                to: CredentialState::Active,
-            });
+            changes.push(credential_to(old.id, CredentialState::Active));
             changes.push(RegisterChange::IdentityCurrent {
                 id: plan.identity,
                 credential: Some(old.id),
             });
         }
     }
-    changes.push(RegisterChange::IdentityState {
-        id: plan.identity,
-        to: IdentityState::Active,
-    });
+    changes.push(identity_to(plan, IdentityState::Active));
     changes
 }
 
@@ -363,10 +351,7 @@ fn unwinding(run: &Run) -> Vec<RegisterChange> {
     let mut changes: Vec<_> = plan
         .old
         .iter()
-        .map(|old| RegisterChange::CredentialState {
-            id: old.id,
-            to: CredentialState::Active,
-        })
+        .map(|old| credential_to(old.id, CredentialState::Active))
         .collect();
     let credential = plan.old.first().map(|old| old.id);
     changes.push(RegisterChange::IdentityCurrent {

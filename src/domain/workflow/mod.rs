@@ -5,6 +5,7 @@
 //! | `plan.rs` what a run is to do, pinned when it opens     | gathers the facts, draws ids and secrets, opens it    |
 //! | `steps.rs` which steps, in which order; the unwinding   |                                                       |
 //! | `run.rs` the fold: `Run::apply(event)`                  | appends events in the transaction of the change       |
+//! | `learning.rs` what the fold keeps of ends and sightings |                                                       |
 //! | `resuming.rs` what a person may declare done            |                                                       |
 //! | `hasten.rs` when a rotation becomes an emergency       |                                                       |
 //! | `issuing.rs` whether an issue can have had its effect   |                                                       |
@@ -21,6 +22,7 @@ mod expiry;
 mod hasten;
 mod issuing;
 mod keeping;
+mod learning;
 mod outcome;
 mod plan;
 mod reading;

@@ -61,8 +61,8 @@ async fn a_due_identity_is_rotated_to_a_proven_end_in_few_commits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_step_that_asks_to_be_repeated_at_once_is_stored_each_time() {
-    const TIMES: u32 = 20;
+async fn a_step_that_goes_on_asking_to_be_repeated_at_once_does_not_pile_up() {
+    const TIMES: u32 = 80;
     let world = World::new().await;
     let live = world.due("app", HOUR).await;
     for _ in 0..TIMES {
@@ -79,7 +79,7 @@ async fn a_step_that_asks_to_be_repeated_at_once_is_stored_each_time() {
     world.until_status(&live, "completed").await;
     engine.shutdown().await;
     // Nothing piles up in memory, and what a person writes in between is met at the next commit.
-    assert!(counting.commits() >= TIMES, "{}", counting.commits());
+    assert!(counting.commits() >= TIMES / 10, "{}", counting.commits());
 }
 
 #[tokio::test(flavor = "multi_thread")]
