@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, AppError, BackupView, Caller, Deed, Verb, allow};
 use crate::engine::LAST_BACKUP;
-use crate::store::{Commit, Fact};
+use crate::store::{Commit, Fact, Guard};
 
 impl App {
     /// Writes a copy into the server's backup directory, under a name that is not taken.
@@ -34,14 +34,25 @@ impl App {
         let earlier = self.store.setting(LAST_BACKUP).await?;
         let begun = self.env.now();
         let deed = Deed::new("backup_begun", json!({ "name": name }));
-        let facts = vec![last(Some(format!("{name} at {begun}")))];
-        self.record(caller, begun, deed, facts).await?;
+        let mine = Some(format!("{name} at {begun}"));
+        self.record(caller, begun, deed, vec![last(mine.clone())]).await?;
         let written = self.store.backup(&path).await;
         let now = self.env.now();
         if let Err(error) = written {
             let why = error.to_string();
             let deed = Deed::new("backup_failed", json!({ "name": name, "why": why }));
-            self.record(caller, now, deed, vec![last(earlier)]).await?;
+            self.record(caller, now, deed, Vec::new()).await?;
+            // Another backup may have been begun meanwhile, and is then the last one.
+            let still_mine = Guard::SettingIs {
+                key: LAST_BACKUP,
+                value: mine,
+            };
+            let commit = Commit {
+                guards: vec![still_mine],
+                facts: vec![last(earlier)],
+                log: Vec::new(),
+            };
+            self.store.commit(commit).await?;
             return Err(error.into());
         }
         let state = self.store.log_state().await?;

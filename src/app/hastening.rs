@@ -61,7 +61,6 @@ impl App {
 fn in_the_way(run: &Run) -> AppError {
     let (id, plan) = (run.id(), run.plan());
     let name = &plan.identity_name;
-    let is_emergency = plan.kind == RunKind::EmergencyRotate || run.hastened().is_some();
     let cancel = format!("`keyfall cancel {id} --reason …` takes it back");
     let can = if run.path() == Path::Unwinding || run.cancel_reason().is_some() {
         "it is being taken back; ask again when it is".to_owned()
@@ -72,7 +71,7 @@ fn in_the_way(run: &Run) -> AppError {
             }
             _ => "nothing takes it back any more; ask again when it has ended".to_owned(),
         }
-    } else if is_emergency {
+    } else if run.is_emergency() {
         format!("it is an emergency and waits for nobody; {cancel}")
     } else if run.may_be_hastened() {
         format!(

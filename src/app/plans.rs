@@ -135,14 +135,20 @@ impl App {
         self.plan_view(&row, &plan, runs).await
     }
 
-    /// The runs that the plan opened when it was applied: those of its identities that opened in that very commit. An identity's runs are
+    /// The runs that the plan opened, or hastened, when it was applied: those of its identities that opened in that very commit. An identity's runs are
     /// looked at as far back as a page reaches.
     async fn runs_opened_by(&self, row: &PlanRow, plan: &Plan) -> Result<Vec<String>, AppError> {
         let (PlanStatus::Applied, Some(applied_at)) = (row.status, row.decided_at) else {
             return Ok(Vec::new());
         };
         let mut runs = Vec::new();
-        for identity in plan.actions.iter().filter_map(Action::identity) {
+        for action in &plan.actions {
+            // It was under way before.
+            if let Action::EmergencyRotate { run: Some(run), .. } = action {
+                runs.push(run.to_string());
+                continue;
+            }
+            let Some(identity) = action.identity() else { continue };
             let filter = RunFilter {
                 identity: Some(identity),
                 opened_since: Some(applied_at),

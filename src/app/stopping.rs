@@ -61,7 +61,7 @@ impl App {
         if self.store.setting(STANDSTILL).await?.is_some() {
             let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for a `keyfall retry RUN --reason …` each";
             consequences.push(text.to_owned());
-            let text = "if a backup was restored: people who were retired and tokens that were revoked after it was made count again, for this signature too; end them again first (`keyfall people`, `keyfall token revoke NAME TOKEN`)";
+            let text = "if a backup was restored: people who were retired and tokens that were revoked after it was made count again, for this signature too; end them again first (`keyfall retire NAME --reason …`, `keyfall token revoke NAME TOKEN`)";
             consequences.push(text.to_owned());
         }
         let action = Action::Unfreeze {

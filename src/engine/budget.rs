@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use keyfall_sdk::Strategy;
 
 use crate::domain::resource::Budget;
-use crate::domain::workflow::{Run, RunKind, Step, Trigger};
+use crate::domain::workflow::{Run, Step, Trigger};
 use crate::store::{BudgetSpend, Fact, Guard};
 
 /// The step takes something away from somebody. Replacing the only value of a system does so when it is issued; taking back does so when
@@ -32,8 +32,7 @@ pub(super) fn has_spent(run: &Run) -> bool {
 /// What the spending is counted under.
 pub(super) fn scope(run: &Run, policy: Option<&str>) -> String {
     let plan = run.plan();
-    let is_emergency =
-        plan.kind == RunKind::EmergencyRotate || plan.trigger == Trigger::BreakGlass || run.hastened().is_some();
+    let is_emergency = run.is_emergency() || plan.trigger == Trigger::BreakGlass;
     let class = if is_emergency { "emergency" } else { "destructive" };
     match policy {
         Some(policy) => format!("{class}:{policy}"),

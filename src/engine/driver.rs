@@ -195,8 +195,8 @@ impl Driver {
             self.learn().await?;
             if let Err(why) = self.still_allowed(step).await {
                 let manual_step = match self.run.plan().approved_by_who_asked() {
-                    Some(_) => manual::ask_by_another(&self.run),
-                    None => manual::approve_again(&self.run),
+                    Some(_) if self.run.hastened().is_none() => manual::ask_by_another(&self.run),
+                    _ => manual::approve_again(&self.run),
                 };
                 let question = Question {
                     because: StuckBecause::Approval,

@@ -26,7 +26,7 @@ pub(super) async fn seen_in(
     let mut facts = Vec::new();
     for observation in &report.observations {
         if let Observation::Before { reading } = observation
-            && run.plan().kind == RunKind::EmergencyRotate
+            && run.is_emergency()
         {
             let fact = found(shared, run, reading, &Keys::new(), at).await?;
             facts.extend(Some(fact).filter(|fact| matches!(fact, Fact::Finding(_))));

@@ -90,7 +90,9 @@ pub(super) fn ask_by_another(run: &Run) -> String {
 pub(super) fn approve_again(run: &Run) -> String {
     let plan = run.plan();
     let name = &plan.identity_name;
-    let ask_anew = if plan.approval.standing {
+    let ask_anew = if run.hastened().is_some() {
+        format!("run `keyfall rotate {name} --emergency --reason …` when it is taken back, and have the plan approved")
+    } else if plan.approval.standing {
         format!("have the policy of {name} approved again (`keyfall apply -f MANIFEST`), and rotate it again")
     } else {
         format!(

@@ -48,7 +48,7 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
     let size = ended?;
     let view = json!({ "store": config.store, "backup": args.backup, "records": size, "standstill": true });
     let text = format!(
-        "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system; People who were retired and tokens that were revoked after the backup was made count again: end them again first (`keyfall people`, `keyfall token revoke NAME TOKEN`). `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze --reason …` asks for the end of it.",
+        "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system. People who were retired and tokens that were revoked after the backup was made count again: end them again first (`keyfall retire NAME --reason …`, `keyfall token revoke NAME TOKEN`). `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze --reason …` asks for the end of it.",
         config.store.display(),
         args.backup.display()
     );

@@ -59,6 +59,11 @@ async fn an_emergency_makes_one_of_the_rotation_that_is_under_way() {
         world.approve("bo", &plan).await.unwrap().runs,
         std::slice::from_ref(&run.id)
     );
+    // Whoever asked follows the plan, and so the run, to its end.
+    assert_eq!(
+        world.app.plan(&ada, &plan.id).await.unwrap().runs,
+        std::slice::from_ref(&run.id)
+    );
 
     let run = world.app.run(&ada, &run.id).await.unwrap();
     let last = run.events.last().unwrap();

@@ -44,6 +44,12 @@ impl Run {
         self.hastened.as_ref()
     }
 
+    /// The old credential is known to strangers: from the beginning, or since the run was hastened.
+    #[must_use]
+    pub fn is_emergency(&self) -> bool {
+        self.plan.kind == RunKind::EmergencyRotate || self.hastened.is_some()
+    }
+
     /// Takes the waits out of what lies ahead.
     pub(super) fn hasten(&mut self, hastened: &Hastened) {
         if self.step().is_some_and(waits) {

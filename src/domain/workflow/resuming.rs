@@ -61,14 +61,16 @@ impl Run {
         let Some(person) = by.person() else { return false };
         let approval = &self.plan().approval;
         let first = self.asked_by.as_ref().and_then(Actor::person);
-        approval.solo || (approval.requester != person && first.is_some_and(|first| first != person))
+        // Who asked for a policy did not ask for the runs under it.
+        let asked = !approval.standing && approval.requester == person;
+        approval.solo || (!asked && first.is_some_and(|first| first != person))
     }
 
     fn second_person_needed(&self) -> String {
         let id = self.id();
         match &self.asked_by {
             Some(first) => format!(
-                "going on without the consumers needs a person other than {}, who asked for this run, its cancelling or another try, and other than who asked for its plan; let that person run `keyfall resume {id} --reason …`, or see to the consumers and run `keyfall retry {id} --reason …`",
+                "going on without the consumers needs a person other than {}, who asked for this run, its cancelling or another try, and other than who asked for its plan, where it has one of its own; let that person run `keyfall resume {id} --reason …`, or see to the consumers and run `keyfall retry {id} --reason …`",
                 first.label()
             ),
             None => format!(

@@ -22,15 +22,9 @@ pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
             IssueObservation::Unknown { why } => undecided(at, &connector, why)?,
         }
     }
-    match connector.issue(at.ctx(&new.principal.name), call).await {
-        Ok(issued) => Ok(StepOutput::Issued { issued }),
-        // There is no way back here, and nothing was replaced.
-        Err(error) if at.run.is_past_pivot() => Err(at.conflict_asks(
-            &error,
-            "put right what the system names; a credential that nobody recorded: find out who uses it, and take it off the account by hand",
-        )),
-        Err(error) => Err(error.into()),
-    }
+    // A refusal is a failure like any other: it says that nothing was replaced, so that the way back is open.
+    let issued = connector.issue(at.ctx(&new.principal.name), call).await?;
+    Ok(StepOutput::Issued { issued })
 }
 
 /// What the connector was, or is to be, asked to make live.

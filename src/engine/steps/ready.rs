@@ -58,7 +58,7 @@ async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
     let (Some(issued), Some(principal)) = (at.run.issued(), new_principal(at.run)) else {
         return Ok(());
     };
-    if at.plan().kind != RunKind::Rotate {
+    if at.plan().kind != RunKind::Rotate || at.run.is_emergency() {
         return Ok(());
     }
     let connector = at.system().await?;

@@ -64,7 +64,9 @@ fn not_yet(at: &mut Attempt<'_>, laggards: Vec<String>, names: &str) -> Ended<St
         .saturating_add(timing.uptake_timeout)
         .unwrap_or(Timestamp::MAX);
     if now < ends_at {
-        let pause = timing.uptake_interval.max(SHORTEST_PAUSE);
+        // Each look is an event. A long wait is looked at less often, so that its log stays short and a person can write to it.
+        let waited = now.duration_since(at.began_at());
+        let pause = timing.uptake_interval.max(SHORTEST_PAUSE).max(waited / 100);
         let next = now.saturating_add(pause).unwrap_or(ends_at);
         return Err(StepEnd::Wait {
             until: next.min(ends_at),

@@ -20,19 +20,21 @@ pub(super) fn backup(from: &Path, to: &Path) -> Result<()> {
     };
     // SQLite fills an empty file, and refuses one that is not.
     owner_only::create(to, PRIVATE).map_err(|error| cannot(error.to_string()))?;
-    let written = write_copy(from, to);
+    let written = write_copy(from, to).and_then(|()| sync(to).map_err(|error| cannot(error.to_string())));
     if written.is_err() {
         // What was begun is no backup, and must not be taken for one.
         let _ = fs::remove_file(to);
     }
-    written?;
-    let file = File::open(to).map_err(|error| cannot(error.to_string()))?;
-    file.sync_all().map_err(|error| cannot(error.to_string()))?;
-    if let Some(folder) = to.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        let folder = File::open(folder).map_err(|error| cannot(error.to_string()))?;
-        folder.sync_all().map_err(|error| cannot(error.to_string()))?;
+    written
+}
+
+/// The file, and its name in the folder.
+fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()?;
+    match path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn write_copy(from: &Path, to: &Path) -> Result<()> {

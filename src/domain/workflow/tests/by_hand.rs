@@ -154,7 +154,8 @@ fn going_on_without_the_consumers_where_the_old_credential_stays_takes_a_second_
     ] {
         let waiting = |initiator| waiting_for_consumers(step, strategy, initiator, false);
         for (by, may) in [
-            (person(5), false),
+            // Who asked for the policy is not who asked for the run.
+            (person(5), true),
             (person(6), false),
             (Actor::Engine, false),
             (person(7), true),

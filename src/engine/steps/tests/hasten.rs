@@ -7,7 +7,10 @@ use serde_json::json;
 use super::{Bench, Driven, Live, fresh};
 use crate::domain::actor::Actor;
 use crate::domain::resource::SeenBy;
-use crate::domain::workflow::{Decision, EventBody, Hastened, Outcome, RunKind, RunPlan, RunStatus, Step, decide};
+use crate::domain::workflow::{
+    Decision, EventBody, Hastened, Outcome, RunKind, RunPlan, RunStatus, Step, Trigger, decide,
+};
+use crate::engine::gate::{Barrier, toll};
 
 fn hasten(bench: &Bench, driven: &mut Driven) {
     let hastened = Box::new(Hastened {
@@ -84,4 +87,19 @@ async fn an_emergency_hastens_nothing_that_is_taken_back_or_revokes_already() {
     plan.timing.overlap = SignedDuration::ZERO;
     let driven = bench.drive_until(plan, Step::EndSessions).await;
     assert!(!driven.run.may_be_hastened());
+}
+
+#[tokio::test]
+async fn a_breaker_that_is_open_holds_a_scheduled_rotation_and_no_emergency_made_of_it() {
+    let bench = Bench::new(Strategy::AlternatingAccounts, json!({})).await;
+    let (_, mut plan) = rotation(&bench).await;
+    plan.trigger = Trigger::Schedule;
+    let mut driven = bench.drive_until(plan, Step::AwaitOverlap).await;
+    let is_held = |driven: &Driven| {
+        let toll = toll(&driven.run, Step::RevokeOld, None, bench.now());
+        toll.barriers.contains(&Barrier::Breaker)
+    };
+    assert!(is_held(&driven));
+    hasten(&bench, &mut driven);
+    assert!(!is_held(&driven));
 }
