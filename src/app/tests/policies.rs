@@ -15,8 +15,7 @@ use crate::domain::ids::{CredentialId, RunId};
 use crate::domain::resource::{IdentityKind, Kind};
 use crate::domain::workflow::{Event, EventBody, Observation, OldCredential, Run, RunKind, RunPlan, Step, StepOutput};
 use crate::engine::opening;
-use crate::evidence::audit::encode_event;
-use crate::store::{Commit, Committed, Fact, LogEntry, Page, RunFilter};
+use crate::store::{Committed, Fact, Page, RunFilter};
 
 const POLICY: &str = "\
 ---
@@ -244,43 +243,22 @@ async fn seen_alive(
     append(world, run, EventBody::Succeeded { step, seen, output }).await;
     let (step, seen, output) = (Step::Baseline, vec![tried], StepOutput::Nothing);
     append(world, run, EventBody::Succeeded { step, seen, output }).await;
-    folded(world, run).await.progress(credential.id).unwrap().baseline["node-1"]
+    world.folded(run).await.progress(credential.id).unwrap().baseline["node-1"]
 }
 
-async fn folded(world: &World, run: RunId) -> Run {
-    Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap()
-}
-
+/// Leaves the run's row as that of a run that has closed.
 async fn append(world: &World, run: RunId, body: EventBody) {
-    let mut folded = folded(world, run).await;
-    let at = Timestamp::from_microsecond(world.env.now().as_microsecond()).unwrap();
-    let event = Event {
-        seq: folded.next_seq(),
-        at,
-        epoch: 0,
-        body,
+    let closed = |run: &Run, _: &Event| {
+        vec![Fact::RunProgress {
+            run: run.id(),
+            status: "unprovable".to_owned(),
+            step: None,
+            next_seq: run.next_seq(),
+            wake_at: None,
+            release: true,
+        }]
     };
-    folded.apply(&event).unwrap();
-    let bytes = encode_event(folded.plan(), &folded, &event);
-    let progress = Fact::RunProgress {
-        run,
-        status: "unprovable".to_owned(),
-        step: None,
-        next_seq: folded.next_seq(),
-        wake_at: None,
-        release: true,
-    };
-    let commit = Commit {
-        facts: vec![progress],
-        log: vec![LogEntry {
-            run: Some((run, event.seq)),
-            at,
-            bytes,
-        }],
-        ..Commit::default()
-    };
-    let stored = world.store.commit(commit).await.unwrap();
-    assert!(matches!(stored, Committed::Stored { .. }), "{stored:?}");
+    world.append(run, body, closed).await;
 }
 
 async fn plan_of_provisioning(world: &World, identity: &Identity) -> RunPlan {
@@ -289,7 +267,7 @@ async fn plan_of_provisioning(world: &World, identity: &Identity) -> RunPlan {
         ..RunFilter::default()
     };
     let rows = world.store.runs(&filter, Page::first(9)).await.unwrap();
-    folded(world, rows.last().unwrap().id).await.plan().clone()
+    world.folded(rows.last().unwrap().id).await.plan().clone()
 }
 
 #[tokio::test]
@@ -321,7 +299,7 @@ async fn what_a_decommission_left_alive_can_still_be_ended() {
         };
         let applied = world.approve("bo", &plan.unwrap()).await.unwrap();
         let run: RunId = applied.runs[0].parse().unwrap();
-        let plan = folded(&world, run).await.plan().clone();
+        let plan = world.folded(run).await.plan().clone();
         assert!(plan.old[0].ended_before && plan.old[0].id == credential.id, "{plan:?}");
         let kept = world.store.secret(secret).await.unwrap().unwrap();
         assert_eq!(kept.destroy_at, None, "the run needs it");

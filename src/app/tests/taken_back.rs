@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use keyfall_sdk::{Issued, KeyId, PrincipalRef, ProbeReading, Revoked, SecretValue, SessionsEnded, Verdict};
 
 use super::identities::{MANIFESTS, provisioned};
@@ -14,47 +14,26 @@ use crate::domain::workflow::{
     Death, Decision, Event, EventBody, Observation, Run, RunStatus, Step, StepOutput, StuckBecause, decide,
 };
 use crate::engine::facts_by_hand;
-use crate::evidence::audit::encode_event;
-use crate::store::{Commit, Committed, Fact, LogEntry};
-
-async fn folded(world: &World, run: RunId) -> Run {
-    Run::replay(&world.store.run(run).await.unwrap().unwrap().events).unwrap()
-}
+use crate::store::Fact;
 
 async fn tell(world: &World, run: RunId, body: EventBody) {
-    let mut folded = folded(world, run).await;
-    let at = Timestamp::from_microsecond(world.env.now().as_microsecond()).unwrap();
-    let event = Event {
-        seq: folded.next_seq(),
-        at,
-        epoch: 0,
-        body,
+    let changed = |run: &Run, event: &Event| {
+        let mut facts = facts_by_hand(run, event);
+        facts.push(Fact::RunProgress {
+            run: run.id(),
+            status: run.status().name().to_owned(),
+            step: run.step().map(Step::name),
+            next_seq: run.next_seq(),
+            wake_at: None,
+            release: true,
+        });
+        facts
     };
-    folded.apply(&event).unwrap();
-    let mut facts = facts_by_hand(&folded, &event);
-    facts.push(Fact::RunProgress {
-        run,
-        status: folded.status().name().to_owned(),
-        step: folded.step().map(Step::name),
-        next_seq: folded.next_seq(),
-        wake_at: None,
-        release: true,
-    });
-    let commit = Commit {
-        facts,
-        log: vec![LogEntry {
-            run: Some((run, event.seq)),
-            at,
-            bytes: encode_event(folded.plan(), &folded, &event),
-        }],
-        ..Commit::default()
-    };
-    let stored = world.store.commit(commit).await.unwrap();
-    assert!(matches!(stored, Committed::Stored { .. }), "{stored:?}");
+    world.append(run, body, changed).await;
 }
 
 async fn succeed(world: &World, run: RunId, step: Step) {
-    let folded = folded(world, run).await;
+    let folded = world.folded(run).await;
     let (output, seen) = (output(&folded, step), seen(&folded, step));
     if step.has_effect() {
         let started = EventBody::Started {
@@ -167,7 +146,7 @@ async fn stuck_behind_promotion(world: &World) -> RunId {
     let mut of_worker = None;
     for run in world.apply(MANIFESTS).await.runs {
         let id: RunId = run.parse().unwrap();
-        if folded(world, id).await.plan().identity_name == "worker" {
+        if world.folded(id).await.plan().identity_name == "worker" {
             of_worker = Some(id);
         } else {
             provisioned(world, &run).await;
@@ -175,7 +154,7 @@ async fn stuck_behind_promotion(world: &World) -> RunId {
     }
     let run = of_worker.unwrap();
     loop {
-        match folded(world, run).await.step().unwrap() {
+        match world.folded(run).await.step().unwrap() {
             Step::ReadBack => break,
             step => succeed(world, run, step).await,
         }
@@ -204,7 +183,7 @@ async fn a_provisioning_that_is_taken_back_behind_its_promotion_can_be_begun_aga
         .await
         .unwrap();
     loop {
-        match decide(&folded(&world, run).await, world.env.now()) {
+        match decide(&world.folded(run).await, world.env.now()) {
             Decision::Unwind { cause } => tell(&world, run, EventBody::Unwinding { cause }).await,
             Decision::Perform { step, .. } => succeed(&world, run, step).await,
             Decision::Close(outcome) => {
@@ -230,7 +209,7 @@ async fn a_provisioning_that_is_taken_back_behind_its_promotion_can_be_begun_aga
 
     let applied = world.apply(MANIFESTS).await;
     let again: RunId = applied.runs.first().expect("nothing to change").parse().unwrap();
-    let again = folded(&world, again).await;
+    let again = world.folded(again).await;
     assert_eq!(again.plan().kind.name(), "provision");
     assert_eq!(again.plan().identity, worker.id);
     assert_eq!(*again.status(), RunStatus::Open);

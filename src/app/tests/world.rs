@@ -10,15 +10,16 @@ use tempfile::TempDir;
 use crate::app::manifest::ManifestFile;
 use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, EnrolAsk, PlanView, Signed, first_people};
 use crate::clock::{Environment, ShiftedClock};
-use crate::domain::ids::PlanId;
+use crate::domain::ids::{PlanId, RunId};
+use crate::domain::workflow::{Event, EventBody, Run};
 use crate::engine::prepare::{KnownSignatures, Preparation};
 use crate::engine::secrets::StoredSecrets;
 use crate::engine::systems::{StoredCatalog, Systems};
 use crate::evidence::approval::{ApprovalStatement, Decision};
-use crate::evidence::audit::decode_event;
+use crate::evidence::audit::{decode_event, encode_event};
 use crate::evidence::keys::SigningKey;
 use crate::sealing::{Kek, Keyring};
-use crate::store::{Commit, Committed, Fact, Store, StoreOptions, open_sqlite};
+use crate::store::{Commit, Committed, Fact, LogEntry, Store, StoreOptions, open_sqlite};
 
 struct Silent;
 
@@ -114,6 +115,35 @@ impl World {
         let plan = self.app.enrol(&self.caller("ada").await, ask).await.unwrap();
         self.approve("bo", &plan).await.unwrap();
         self.keys.insert(name.to_owned(), key);
+    }
+
+    /// A run as its log tells it.
+    pub(super) async fn folded(&self, run: RunId) -> Run {
+        Run::replay(&self.store.run(run).await.unwrap().unwrap().events).unwrap()
+    }
+
+    /// Appends to the log of a run what an engine would, with the facts that go with it.
+    pub(super) async fn append(&self, run: RunId, body: EventBody, facts: impl FnOnce(&Run, &Event) -> Vec<Fact>) {
+        let mut folded = self.folded(run).await;
+        let at = Timestamp::from_microsecond(self.env.now().as_microsecond()).unwrap();
+        let event = Event {
+            seq: folded.next_seq(),
+            at,
+            epoch: 0,
+            body,
+        };
+        folded.apply(&event).unwrap();
+        let commit = Commit {
+            facts: facts(&folded, &event),
+            log: vec![LogEntry {
+                run: Some((run, event.seq)),
+                at,
+                bytes: encode_event(folded.plan(), &folded, &event),
+            }],
+            ..Commit::default()
+        };
+        let stored = self.store.commit(commit).await.unwrap();
+        assert!(matches!(stored, Committed::Stored { .. }), "{stored:?}");
     }
 
     /// The person signs the plan with the person's own key.

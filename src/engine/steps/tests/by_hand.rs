@@ -172,14 +172,7 @@ async fn a_rotation_in_place_of_an_account_that_somebody_deleted_can_be_taken_ba
     driven.push(bench.now(), EventBody::Retried { by, reason });
     bench.finish(&mut driven).await;
     assert!(driven.run.may_be_cancelled(), "{}", driven.text());
-    let (by, reason) = (Actor::Engine, "there is no account".to_owned());
-    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
-    bench.finish(&mut driven).await;
-    assert!(
-        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
-        "{}",
-        driven.text()
-    );
+    bench.take_back(&mut driven, "there is no account").await;
     assert!(driven.run.was_never_issued());
 }
 

@@ -264,6 +264,18 @@ impl Bench {
         self.go(driven, &mut |_, _| Turn::Go).await;
     }
 
+    /// A person cancels the run, and it is taken back.
+    pub(super) async fn take_back(&self, driven: &mut Driven, why: &str) {
+        let (by, reason) = (Actor::Engine, why.to_owned());
+        driven.push(self.now(), EventBody::CancelRequested { by, reason });
+        self.finish(driven).await;
+        assert!(
+            matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
+            "{}",
+            driven.text()
+        );
+    }
+
     pub(super) fn open(&self, plan: RunPlan) -> Driven {
         Driven::open(self.now(), EventBody::Opened { plan: Box::new(plan) })
     }

@@ -6,9 +6,8 @@ use keyfall_sdk::Strategy;
 use serde_json::json;
 
 use super::{Bench, Driven, Live, Turn, fresh};
-use crate::domain::actor::Actor;
 use crate::domain::resource::SeenBy;
-use crate::domain::workflow::{EventBody, Outcome, Path, RunKind, Step};
+use crate::domain::workflow::{Outcome, Path, RunKind, Step};
 
 fn down(bench: &Bench) {
     let unreachable = |operation| FaultRule::always(operation, Fault::Transient);
@@ -74,14 +73,7 @@ async fn a_long_outage_asks_a_person_who_can_still_take_the_rotation_back() {
     assert!(bench.accepted(&old) && bench.accepted(&driven.new_live()));
 
     bench.provider.set_faults(Faults::default());
-    let (by, reason) = (Actor::Engine, "as the run advises".to_owned());
-    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
-    bench.finish(&mut driven).await;
-    assert!(
-        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
-        "{}",
-        driven.text()
-    );
+    bench.take_back(&mut driven, "as the run advises").await;
     assert!(bench.accepted(&old) && !bench.accepted(&driven.new_live()));
 }
 

@@ -1,6 +1,7 @@
 //! What somebody else puts on an account while a run waits. It is a finding and never garbage: before an account goes, and before its only value
 //! is replaced, it is read once more.
 
+use jiff::SignedDuration;
 use keyfall_sdk::{KeyId, Strategy};
 use serde_json::json;
 
@@ -116,14 +117,7 @@ async fn a_password_that_was_set_while_an_in_place_rotation_was_held_is_not_writ
     assert!(driven.run.may_be_cancelled(), "{}", driven.text());
     assert!(holds(&bench, "app", &strangers));
 
-    let (by, reason) = (Actor::Engine, "as the run advises".to_owned());
-    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
-    bench.finish(&mut driven).await;
-    assert!(
-        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
-        "{}",
-        driven.text()
-    );
+    bench.take_back(&mut driven, "as the run advises").await;
     assert!(holds(&bench, "app", &strangers));
 }
 
@@ -148,6 +142,27 @@ async fn a_password_that_is_set_behind_the_last_look_is_not_written_over_either(
     retry(&bench, &mut driven);
     bench.finish(&mut driven).await;
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+}
+
+#[tokio::test]
+async fn an_issue_that_the_system_refused_can_be_taken_back_once_nothing_is_in_doubt() {
+    let (bench, old, mut driven) = in_place().await;
+    let started = EventBody::Started {
+        step: Step::IssueNew,
+        attempt: 1,
+        deadline: bench.now(),
+        intent: bench.steps.intent(&driven.run, Step::IssueNew),
+    };
+    driven.push(bench.now(), started);
+    let strangers = plant(&bench, "app");
+    bench.finish(&mut driven).await;
+    assert!(!driven.run.may_be_cancelled(), "the call may still arrive");
+    bench.advance(SignedDuration::from_secs(60));
+    retry(&bench, &mut driven);
+    bench.finish(&mut driven).await;
+    assert!(driven.run.may_be_cancelled(), "{}", driven.text());
+    bench.take_back(&mut driven, "the stranger stays").await;
+    assert!(holds(&bench, "app", &strangers) && holds(&bench, "app", &old.key_id));
 }
 
 fn person(name: &str) -> Actor {
@@ -178,14 +193,7 @@ async fn who_is_still_connected_when_the_listening_ends_stops_a_decommission() {
     assert_eq!(driven.run.step(), Some(Step::Listen));
     assert!(bench.provider.session_is_open("app", session));
 
-    let (by, reason) = (Actor::Engine, "it is needed".to_owned());
-    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
-    bench.finish(&mut driven).await;
-    assert!(
-        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
-        "{}",
-        driven.text()
-    );
+    bench.take_back(&mut driven, "it is needed").await;
     assert!(bench.accepted(&live) && bench.provider.session_is_open("app", session));
 }
 

@@ -6,7 +6,6 @@ use keyfall_sdk::{PrincipalRef, Strategy};
 use serde_json::json;
 
 use super::{Bench, Driven, Live, uuid};
-use crate::domain::actor::Actor;
 use crate::domain::ids::CredentialId;
 use crate::domain::workflow::{EventBody, Outcome, RegisterChange, Run, RunKind, Step, StepOutput, register_changes};
 
@@ -51,14 +50,7 @@ async fn a_take_over_that_is_cancelled_at_its_last_look_registers_nothing() {
     bench.finish(&mut driven).await;
     let reason = driven.stuck_reason().unwrap_or_else(|| panic!("{}", driven.text()));
     assert!(reason.contains("does not show the credential"), "{reason}");
-    let (by, reason) = (Actor::Engine, "another one".to_owned());
-    driven.push(bench.now(), EventBody::CancelRequested { by, reason });
-    bench.finish(&mut driven).await;
-    assert!(
-        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
-        "{}",
-        driven.text()
-    );
+    bench.take_back(&mut driven, "another one").await;
     assert!(!makes_current(&driven), "{}", driven.text());
 }
 
