@@ -8,6 +8,8 @@ pub mod config;
 pub mod domain;
 pub mod engine;
 pub mod evidence;
+#[cfg(test)]
+mod faults;
 pub mod http;
 pub mod nearest;
 pub mod owner_only;
