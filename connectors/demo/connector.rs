@@ -92,7 +92,7 @@ impl ConnectorKind for DemoKind {
         }
         let options = Options::parse(&spec.options).map_err(|problem| problem.refused(&DESCRIPTOR))?;
         let provider = provider(&options.provider);
-        if let Some(path) = options.state_path(grants).map_err(ConnectorError::conflict)? {
+        if let Some(path) = options.state_folder(grants).map_err(ConnectorError::conflict)? {
             provider.keep_in(path)?;
         }
         let mut descriptor = DESCRIPTOR;
@@ -153,16 +153,16 @@ impl DemoConnector {
     ) -> BoxFuture<'a, Result<T>> {
         Box::pin(async move {
             let provider = &*self.provider;
-            provider.load()?;
             let faults = provider.faults();
             let (_, fault) = provider.arrive(&faults, operation, principal, None);
             if let Some(latency) = faults.latency(operation) {
                 tokio::time::sleep(latency).await;
             }
             let after = before_effect(fault)?;
+            let turn = provider.turn(principal).await?;
             let answer = effect(provider);
-            if operation.changes_downstream() {
-                provider.save()?;
+            if let Some(turn) = turn.filter(|_| operation.changes_downstream()) {
+                provider.keep(&turn, principal)?;
             }
             match after {
                 None => answer,

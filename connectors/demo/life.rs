@@ -177,9 +177,6 @@ impl Probe for DemoConnector {
                 let why = format!("this system has no vantage called {}", call.vantage);
                 return reading(Verdict::Untestable { why });
             }
-            if let Err(error) = provider.load() {
-                return reading(inconclusive(InconclusiveWhy::ServerFault, error.message()));
-            }
             let faults = provider.faults();
             let name = &call.principal.name;
             let (number, fault) = provider.arrive(&faults, Operation::Probe, name, Some(&call.vantage));
@@ -193,7 +190,10 @@ impl Probe for DemoConnector {
             if let Some(verdict) = failed {
                 return reading(verdict);
             }
-            let login = provider.login(name, &hash_of(&call.secret), &call.vantage, number);
+            let login = match self.login(call, &faults, number).await {
+                Ok(login) => login,
+                Err(error) => return reading(inconclusive(InconclusiveWhy::ServerFault, error.message())),
+            };
             reading(match login {
                 Login::Accepted(_) => Verdict::Accepted {
                     principal: name.clone(),
@@ -205,6 +205,19 @@ impl Probe for DemoConnector {
                 Login::Principal(_) => inconclusive(InconclusiveWhy::Principal, PRINCIPAL_DISABLED),
             })
         })
+    }
+}
+
+impl DemoConnector {
+    /// A login as an account sees it. A refused one is a change where refusals are counted.
+    async fn login(&self, call: &ProbeCall, faults: &Faults, number: u64) -> Result<Login> {
+        let name = &call.principal.name;
+        let turn = self.provider.turn(name).await?;
+        let login = self.provider.login(name, &hash_of(&call.secret), &call.vantage, number);
+        if let Some(turn) = turn.filter(|_| faults.lockout.is_some() && login == Login::BadCredential) {
+            self.provider.keep(&turn, name)?;
+        }
+        Ok(login)
     }
 }
 

@@ -12,7 +12,7 @@ mod faults;
 mod life;
 mod options;
 mod provider;
-mod state_file;
+mod state_folder;
 mod strangers;
 #[cfg(test)]
 mod tests;
@@ -21,4 +21,4 @@ pub use account::{Account, Key, Session};
 pub use connector::DemoKind;
 pub use destination::{Destination, DestinationKind, Uptake, destination};
 pub use faults::{Fault, FaultRule, Faults, Flapping, Lie, LockoutFault, Operation, VantageFaults};
-pub use provider::{Provider, provider};
+pub use provider::{Provider, provider, provider_in};

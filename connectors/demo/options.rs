@@ -19,16 +19,16 @@ pub(super) struct Options {
     /// The settling window that the provider claims to have, in milliseconds.
     pub(super) settling_ms: u64,
     pub(super) faults: Option<Faults>,
-    pub(super) state_file: Option<StateFile>,
+    pub(super) state_folder: Option<StateFolder>,
 }
 
-/// A file under a root that the server's own configuration names.
+/// A folder under a root that the server's own configuration names.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub(super) struct StateFile {
+pub(super) struct StateFolder {
     root: String,
-    /// A plain file name.
-    file: String,
+    /// A plain name. The folder is made when it is missing; its root is not.
+    folder: String,
 }
 
 impl Default for Options {
@@ -39,7 +39,7 @@ impl Default for Options {
             issue_class: IssueClass::CheckFirst,
             settling_ms: 0,
             faults: None,
-            state_file: None,
+            state_folder: None,
         }
     }
 }
@@ -66,8 +66,8 @@ impl Options {
         if self.provider.is_empty() {
             report("options.provider", "give the provider a name".to_owned());
         }
-        if let Err(message) = self.state_path(grants) {
-            report("options.stateFile", message);
+        if let Err(message) = self.state_folder(grants) {
+            report("options.stateFolder", message);
         }
         let faults = self.faults.clone().unwrap_or_default();
         if faults.slots == 0 {
@@ -91,9 +91,9 @@ impl Options {
         problems
     }
 
-    /// The file that keeps the provider's truth, if there is to be one.
-    pub(super) fn state_path(&self, grants: &ServerGrants) -> Result<Option<PathBuf>, String> {
-        let Some(wanted) = &self.state_file else {
+    /// The folder that keeps the provider's truth, if there is to be one.
+    pub(super) fn state_folder(&self, grants: &ServerGrants) -> Result<Option<PathBuf>, String> {
+        let Some(wanted) = &self.state_folder else {
             return Ok(None);
         };
         let Some(root) = grants.file_roots.get(&wanted.root) else {
@@ -104,10 +104,10 @@ impl Options {
                 known.join(", ")
             ));
         };
-        if Path::new(&wanted.file).file_name().and_then(|name| name.to_str()) != Some(wanted.file.as_str()) {
-            return Err(format!("{} is not a plain file name", wanted.file));
+        if Path::new(&wanted.folder).file_name().and_then(|name| name.to_str()) != Some(wanted.folder.as_str()) {
+            return Err(format!("{} is not a plain name", wanted.folder));
         }
-        Ok(Some(root.join(&wanted.file)))
+        Ok(Some(root.join(&wanted.folder)))
     }
 }
 

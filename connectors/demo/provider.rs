@@ -1,19 +1,20 @@
 //! The truth of one demo provider, apart from what its connector says: accounts in sharded maps, a clock that tests may
-//! move, the faults, and how often each operation was called. Systems of the same provider name share one in a process.
-//! It does not know the contract's calls: `control.rs` and `life.rs` do.
+//! move, the faults, and how often each operation was called. Systems of the same provider name share one in a process, and
+//! processes share what a folder holds. It does not know the contract's calls: `control.rs` and `life.rs` do.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use keyfall_sdk::{KeyId, PrincipalStatus, SecretValue};
+use keyfall_sdk::{KeyId, PrincipalStatus, Result, SecretValue};
 use tokio::time::Instant;
 
 use super::account::{Account, Key, Login, Look, Session, hash_of};
 use super::faults::{Fault, Faults, Lie, Operation};
+use super::state_folder::{Folder, Turn};
 
 const SHARDS: usize = 16;
 
@@ -23,7 +24,10 @@ const REMEMBERED_ACCOUNTS: usize = 4;
 /// Accounts by name, each name with its deleted predecessors before the one that may be alive.
 pub(super) type Shard = HashMap<String, Vec<Account>>;
 
-/// One in-memory provider and everything that is true of it.
+/// One provider and everything that is true of it, in memory or in a folder.
+///
+/// What looks at the truth and changes it behind Keyfall's back reads a folder anew each time. Where the folder cannot be read or
+/// written, that is logged, and what this process last knew is answered.
 #[derive(Debug)]
 pub struct Provider {
     pub(super) name: String,
@@ -35,13 +39,11 @@ pub struct Provider {
     /// When each vantage stopped learning.
     frozen: Mutex<BTreeMap<String, u64>>,
     began: Instant,
-    /// Microseconds added to the clock, by tests and by a state file that was read back.
+    /// Microseconds added to the clock, by tests and by a folder that others have written to.
     pub(super) offset: AtomicU64,
     pub(super) next_id: AtomicU64,
     calls: [AtomicU64; Operation::COUNT],
-    pub(super) state_file: OnceLock<PathBuf>,
-    /// True once the state file was read. Held while it is written, so that the last writer writes the last truth.
-    pub(super) loaded: Mutex<bool>,
+    pub(super) folder: OnceLock<Folder>,
 }
 
 static PROVIDERS: LazyLock<Mutex<BTreeMap<String, Arc<Provider>>>> = LazyLock::new(Mutex::default);
@@ -56,6 +58,16 @@ pub fn provider(name: &str) -> Arc<Provider> {
     let provider = Arc::new(Provider::new(name));
     providers.insert(name.to_owned(), Arc::clone(&provider));
     provider
+}
+
+/// The same, with its truth kept in a folder, as `options.stateFolder` of a system keeps it: what other processes make of it is seen here.
+///
+/// # Errors
+/// `Conflict` when this process already keeps the provider elsewhere.
+pub fn provider_in(name: &str, folder: &Path) -> Result<Arc<Provider>> {
+    let provider = provider(name);
+    provider.keep_in(folder.to_path_buf())?;
+    Ok(provider)
 }
 
 /// A panic elsewhere leaves a demo map that is still the best truth there is.
@@ -76,8 +88,7 @@ impl Provider {
             offset: AtomicU64::new(0),
             next_id: AtomicU64::new(1),
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
-            state_file: OnceLock::new(),
-            loaded: Mutex::new(false),
+            folder: OnceLock::new(),
         }
     }
 
@@ -156,12 +167,14 @@ impl Provider {
     /// The account of this name that is alive, as it truly is.
     #[must_use]
     pub fn account(&self, name: &str) -> Option<Account> {
+        let _turn = self.looked_at(name);
         self.with_account(name, |account| account.clone())
     }
 
     /// Every account that is alive, sorted by name.
     #[must_use]
     pub fn accounts(&self) -> Vec<Account> {
+        self.looked_at("");
         let mut all = Vec::new();
         for shard in &self.shards {
             all.extend(
@@ -179,6 +192,7 @@ impl Provider {
     /// Whether a login with this secret would succeed at this vantage now, lies and lag included. Counts as no call.
     #[must_use]
     pub fn accepts(&self, name: &str, secret: &SecretValue, vantage: &str) -> bool {
+        let _turn = self.looked_at(name);
         matches!(self.login(name, &hash_of(secret), vantage, 1), Login::Accepted(_))
     }
 
@@ -186,6 +200,7 @@ impl Provider {
     /// truth, whatever was answered.
     #[must_use]
     pub fn honoured_keys(&self) -> Vec<(String, KeyId)> {
+        self.looked_at("");
         let now = self.now();
         let mut keys = Vec::new();
         for shard in &self.shards {
@@ -206,19 +221,40 @@ impl Provider {
 
     /// Logs in as a workload does: the session stays open until it is ended.
     pub fn open_session(&self, name: &str, secret: &SecretValue, vantage: &str) -> Option<u64> {
-        let Login::Accepted(key_id) = self.login(name, &hash_of(secret), vantage, 1) else {
-            return None;
-        };
-        let id = self.new_number();
-        let opened_at = self.now();
-        self.with_account(name, |account| account.sessions.push(Session { id, key_id, opened_at }))?;
-        Some(id)
+        self.changed(name, || {
+            let Login::Accepted(key_id) = self.login(name, &hash_of(secret), vantage, 1) else {
+                return None;
+            };
+            let id = self.new_number();
+            let opened_at = self.now();
+            self.with_account(name, |account| account.sessions.push(Session { id, key_id, opened_at }))?;
+            Some(id)
+        })
     }
 
     #[must_use]
     pub fn session_is_open(&self, name: &str, session: u64) -> bool {
+        let _turn = self.looked_at(name);
         self.with_account(name, |account| account.sessions.iter().any(|open| open.id == session))
             .unwrap_or(false)
+    }
+
+    /// The account as the folder has it, for as long as the turn is held.
+    pub(super) fn looked_at(&self, name: &str) -> Option<Turn> {
+        self.blocking_turn(name).unwrap_or_else(|error| {
+            tracing::error!(provider = self.name, account = name, %error, "the truth was not read");
+            None
+        })
+    }
+
+    /// Changes an account behind Keyfall's back.
+    pub(super) fn changed<T>(&self, name: &str, change: impl FnOnce() -> T) -> T {
+        let turn = self.looked_at(name);
+        let changed = change();
+        if let Some(Err(error)) = turn.map(|turn| self.keep(&turn, name)) {
+            tracing::error!(provider = self.name, account = name, %error, "the truth was not written");
+        }
+        changed
     }
 
     /// How a login ends at one vantage. `probe_number` decides which node a flapping vantage answers from.

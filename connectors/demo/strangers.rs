@@ -9,47 +9,55 @@ use super::provider::{Provider, remember};
 impl Provider {
     /// Puts an account there as somebody else would, for adoption and for findings. A namesake that is alive is deleted first.
     pub fn plant_account(&self, name: &str, secret: &SecretValue, grants: &[&str]) -> Account {
-        let now = self.now();
-        let mut shard = self.shard(name);
-        let namesakes = shard.entry(name.to_owned()).or_default();
-        for account in namesakes.iter_mut().filter(|account| account.is_live()) {
-            account.delete(now, 0);
-        }
-        let mut account = self.new_account(name, "", now);
-        account.grants = grants.iter().map(|&grant| grant.to_owned()).collect();
-        account.grants.sort();
-        account.keys.push(self.new_key(hash_of(secret), "", now));
-        remember(namesakes, account.clone());
-        account
+        self.changed(name, || {
+            let now = self.now();
+            let mut shard = self.shard(name);
+            let namesakes = shard.entry(name.to_owned()).or_default();
+            for account in namesakes.iter_mut().filter(|account| account.is_live()) {
+                account.delete(now, 0);
+            }
+            let mut account = self.new_account(name, "", now);
+            account.grants = grants.iter().map(|&grant| grant.to_owned()).collect();
+            account.grants.sort();
+            account.keys.push(self.new_key(hash_of(secret), "", now));
+            remember(namesakes, account.clone());
+            account
+        })
     }
 
     /// Puts one more key on an account, as somebody else would. `None` when the account is absent.
     pub fn plant_key(&self, name: &str, secret: &SecretValue) -> Option<KeyId> {
-        let key = self.new_key(hash_of(secret), "", self.now());
-        let id = key.id.clone();
-        self.with_account(name, |account| account.keys.push(key))?;
-        Some(id)
+        self.changed(name, || {
+            let key = self.new_key(hash_of(secret), "", self.now());
+            let id = key.id.clone();
+            self.with_account(name, |account| account.keys.push(key))?;
+            Some(id)
+        })
     }
 
     /// Takes a key off an account, as somebody else would. False when the account does not hold it.
     pub fn take_key(&self, name: &str, id: &KeyId) -> bool {
-        let now = self.now();
-        self.with_account(name, |account| account.remove_key(id, now, 0))
-            .unwrap_or(false)
+        self.changed(name, || {
+            let now = self.now();
+            self.with_account(name, |account| account.remove_key(id, now, 0))
+                .unwrap_or(false)
+        })
     }
 
     /// Changes what an account may do, as somebody else would. False when the account is absent.
     pub fn plant_grants(&self, name: &str, grants: &[&str]) -> bool {
         let grants = grants.iter().map(|&grant| grant.to_owned()).collect();
-        self.with_account(name, |account| account.grants = grants).is_some()
+        self.changed(name, || {
+            self.with_account(name, |account| account.grants = grants).is_some()
+        })
     }
 
     /// Brings a removed key back, as a restored backup does. False when the account does not remember it.
     pub fn resurrect(&self, name: &str, id: &KeyId) -> bool {
-        self.with_account(name, |account| {
+        let back = |account: &mut Account| {
             let key = account.keys.iter_mut().find(|key| key.id == *id);
             key.map(|key| key.removed_at = None).is_some()
-        })
-        .unwrap_or(false)
+        };
+        self.changed(name, || self.with_account(name, back).unwrap_or(false))
     }
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Keyfall, keyfall, ran};
+use crate::harness::{Keyfall, demo_accounts, keyfall, ran};
 
 const OWNER: &str =
     "apiVersion: keyfall.dev/v1\nkind: Owner\nmetadata: { name: team }\nspec: { contact: t@example.com }\n";
@@ -353,11 +353,11 @@ fn a_full_disk_stops_actions_before_their_effect_and_room_lets_them_go_on() {
     kf.add_settings("[file_roots]\ntruth = \"DIR/truth\"");
     fs::create_dir(kf.dir().join("truth")).unwrap();
     kf.resume();
-    let options = json!({ "provider": "full", "stateFile": { "root": "truth", "file": "truth.json" } });
+    let options = json!({ "provider": "full", "stateFolder": { "root": "truth", "folder": "full" } });
     for run in kf.apply(&demo(&options)) {
         kf.follow(&run, 0);
     }
-    let truth = || fs::read_to_string(kf.dir().join("truth/truth.json")).unwrap();
+    let truth = || demo_accounts(&kf.dir().join("truth/full"));
     let before = truth();
 
     fill(disk.path());

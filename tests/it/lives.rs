@@ -21,7 +21,7 @@ spec:
   vantages:
     - { name: primary, role: control, host: 127.0.0.1, port: 1 }
     - { name: replica, role: probe, host: 127.0.0.1, port: 2 }
-  options: { provider: shop, stateFile: { root: state, file: shop.json } }
+  options: { provider: shop, stateFolder: { root: state, folder: shop } }
 ---
 apiVersion: keyfall.dev/v1
 kind: Policy

@@ -3,6 +3,7 @@
 
 mod conformance;
 mod faults;
+mod folder;
 mod truth;
 
 use std::sync::Arc;

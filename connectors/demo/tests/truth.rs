@@ -1,8 +1,8 @@
-//! What is true downstream, what survives a kill, what a manifest may say, and how much a call costs.
+//! What is true downstream, what a manifest may say, and how much a call costs.
 
 use std::time::{Duration, Instant};
 
-use keyfall_sdk::{ConnectorKind, DeliverCall, EndSessionsCall, ErrorKind, RevokeCall, ServerGrants};
+use keyfall_sdk::{ConnectorKind, DeliverCall, EndSessionsCall, RevokeCall, ServerGrants};
 use serde_json::{Value, json};
 
 use super::{connect, ctx, issue_call, secret, spec, verdict};
@@ -46,8 +46,8 @@ fn wrong_options_are_named() {
             "moon",
         ),
         (
-            json!({ "stateFile": { "root": "state", "file": "x" } }),
-            "options.stateFile",
+            json!({ "stateFolder": { "root": "state", "folder": "x" } }),
+            "options.stateFolder",
             "no file root called state",
         ),
         (
@@ -61,82 +61,6 @@ fn wrong_options_are_named() {
         assert_eq!(found[0].at, at);
         assert!(found[0].message.contains(says), "{found:?}");
     }
-}
-
-#[test]
-fn a_state_file_stays_under_its_root() {
-    let root = tempfile::tempdir().unwrap();
-    let grants = ServerGrants {
-        file_roots: [("state".to_owned(), root.path().to_path_buf())].into(),
-        ..ServerGrants::default()
-    };
-    for file in ["../outside", "/etc/passwd", "a/b", "..", ""] {
-        let spec = spec(json!({ "stateFile": { "root": "state", "file": file } }));
-        assert_eq!(DemoKind.check(&spec, &grants).len(), 1, "{file}");
-    }
-}
-
-#[tokio::test]
-async fn a_killed_process_meets_the_same_truth_again() {
-    let root = tempfile::tempdir().unwrap();
-    let grants = ServerGrants {
-        file_roots: [("state".to_owned(), root.path().to_path_buf())].into(),
-        ..ServerGrants::default()
-    };
-    // Two providers on one file stand for the process before and after the kill.
-    let connect = |provider: &str| {
-        let options = json!({ "provider": provider, "stateFile": { "root": "state", "file": "truth.json" } });
-        DemoKind.connect(&spec(options), None, &grants).unwrap()
-    };
-    let before = connect("killed");
-    let issued = before
-        .issue()
-        .unwrap()
-        .issue(&ctx(), &issue_call("app", "kept-secret"))
-        .await
-        .unwrap();
-    before
-        .issue()
-        .unwrap()
-        .issue(&ctx(), &issue_call("other", "other-secret"))
-        .await
-        .unwrap();
-    let after = connect("restarted");
-    assert!(verdict(&*after, "app", "kept-secret", "primary").await.is_accepted());
-    assert!(verdict(&*after, "app", "other-secret", "primary").await.is_refused());
-    let revoke = RevokeCall {
-        principal: issued.principal,
-        key_id: issued.key_id,
-    };
-    after.revoke().unwrap().revoke(&ctx(), &revoke).await.unwrap();
-    let again = connect("restarted-again");
-    assert!(verdict(&*again, "app", "kept-secret", "primary").await.is_refused());
-    let fresh = again
-        .issue()
-        .unwrap()
-        .issue(&ctx(), &issue_call("new", "new-secret"))
-        .await
-        .unwrap();
-    let names: Vec<String> = provider("restarted-again")
-        .accounts()
-        .into_iter()
-        .map(|a| a.immutable_id)
-        .collect();
-    assert_eq!(names.len(), 3);
-    assert_eq!(
-        names
-            .iter()
-            .filter(|id| Some(*id) == fresh.principal.immutable_id.as_ref())
-            .count(),
-        1
-    );
-    let text = std::fs::read_to_string(root.path().join("truth.json")).unwrap();
-    assert!(!text.contains("secret"), "the file holds hashes only");
-    std::fs::write(root.path().join("truth.json"), "{ damaged").unwrap();
-    let damaged = connect("damaged");
-    let error = damaged.inventory().unwrap().list(&ctx()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Denied);
-    assert!(error.message().contains("truth.json"), "{error}");
 }
 
 #[tokio::test]

@@ -274,6 +274,21 @@ pub(crate) fn http(
     })
 }
 
+/// What is true at a demo provider, in the folder of its `stateFolder` (`connectors/demo/state_folder.rs`): every account that ever was, by name.
+pub(crate) fn demo_accounts(folder: &Path) -> Vec<Value> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder.join("accounts"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    let read = |file: PathBuf| -> Vec<Value> {
+        let saved: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        saved["accounts"].as_array().unwrap().clone()
+    };
+    files.into_iter().flat_map(read).collect()
+}
+
 /// The token of one of the people.
 pub(crate) fn token(dir: &Path, name: &str) -> String {
     fs::read_to_string(dir.join(format!("people/{name}.token")))

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::harness::Servers;
 
-/// The file, under the root `state`, in which the demo provider keeps what is true.
-pub(super) const SHOP: &str = "shop.json";
+/// The folder, under the root `state`, in which the demo provider keeps what is true.
+pub(super) const SHOP: &str = "shop";
 
 /// A replay's names.
 pub(super) struct Names {
@@ -79,7 +79,7 @@ impl Names {
             "connector": "demo", "environment": "test", "owner": "team", "controlAccount": self.account("control"),
             "vantages": [vantage("primary", "control"), vantage("replica", "probe")],
             "options": {
-                "provider": "shop", "issueClass": "check_first", "stateFile": { "root": "state", "file": SHOP },
+                "provider": "shop", "issueClass": "check_first", "stateFolder": { "root": "state", "folder": SHOP },
                 "faults": { "slots": 4, "rules": [late] },
             },
         });

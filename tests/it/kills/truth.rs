@@ -1,7 +1,6 @@
 //! What the servers themselves say lives there, read as their administrator behind Keyfall's back, against what Keyfall's ledger says.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::num::NonZeroU32;
 use std::path::Path;
 
@@ -9,7 +8,7 @@ use ring::{digest, pbkdf2};
 use serde_json::Value;
 
 use super::manifests::Names;
-use crate::harness::Servers;
+use crate::harness::{Servers, demo_accounts};
 
 /// The ids of everything that a login could be made with, by account and by the server that accepts it.
 pub(super) type Live = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
@@ -90,12 +89,11 @@ fn redis(names: &Names, port: &str) -> BTreeMap<String, BTreeSet<String>> {
     users.collect()
 }
 
-/// The provider's state file (`connectors/demo/state_file.rs`). It is this replay's alone.
-fn demo(file: &Path) -> Live {
-    let saved: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+/// The provider's state folder. It is this replay's alone.
+fn demo(folder: &Path) -> Live {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let accounts = saved["accounts"].as_array().unwrap().iter();
-    let there = accounts.filter(|account| account["deleted_at"].is_null());
+    let accounts = demo_accounts(folder);
+    let there = accounts.iter().filter(|account| account["deleted_at"].is_null());
     let entry = |account: &Value| {
         let keys = account["keys"].as_array().unwrap().iter();
         let live = keys.filter(|key| key["removed_at"].is_null());
