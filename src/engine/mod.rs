@@ -48,7 +48,7 @@ mod succession;
 mod sweep;
 pub mod systems;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod ticker;
 mod took;
 

@@ -11,43 +11,61 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
 use crate::store::{
-    ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, IdentityFilter, LogPage, LogState,
-    Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow,
-    SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, IdentityFilter, LogEntry, LogPage,
+    LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result, RunFilter,
+    RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cut {
+pub(crate) enum Cut {
     BeforeCommit,
     /// It is durable, and the caller never learns.
     AfterCommit,
 }
 
-pub(super) struct DyingStore {
+pub(crate) struct DyingStore {
     inner: Arc<dyn Store>,
     /// The commit at which it dies, counted from 1.
     at: u32,
     cut: Cut,
     commits: AtomicU32,
     dead: AtomicBool,
+    /// Is told of each commit whose answer arrived, with its log entries.
+    told: Option<Told>,
 }
 
+/// Who is told what was answered.
+pub(crate) type Told = Box<dyn Fn(&[LogEntry]) + Send + Sync>;
+
 impl DyingStore {
-    pub(super) fn new(inner: Arc<dyn Store>, at: u32, cut: Cut) -> Arc<Self> {
+    pub(crate) fn new(inner: Arc<dyn Store>, at: u32, cut: Cut) -> Arc<Self> {
         Arc::new(Self {
             inner,
             at,
             cut,
             commits: AtomicU32::new(0),
             dead: AtomicBool::new(false),
+            told: None,
         })
     }
 
-    pub(super) fn is_dead(&self) -> bool {
+    /// One that never dies, and tells of each commit that was answered as stored.
+    pub(crate) fn telling(inner: Arc<dyn Store>, told: Told) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            at: u32::MAX,
+            cut: Cut::BeforeCommit,
+            commits: AtomicU32::new(0),
+            dead: AtomicBool::new(false),
+            told: Some(told),
+        })
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
 
-    pub(super) fn commits(&self) -> u32 {
+    pub(crate) fn commits(&self) -> u32 {
         self.commits.load(Ordering::SeqCst)
     }
 
@@ -74,7 +92,15 @@ impl Store for DyingStore {
         Box::pin(async move {
             let inner = self.alive()?;
             if self.commits.fetch_add(1, Ordering::SeqCst) + 1 < self.at {
-                return inner.commit(commit).await;
+                let Some(told) = &self.told else {
+                    return inner.commit(commit).await;
+                };
+                let entries = commit.log.clone();
+                let answer = inner.commit(commit).await?;
+                if !matches!(answer, Committed::Refused { .. }) {
+                    told(&entries);
+                }
+                return Ok(answer);
             }
             self.dead.store(true, Ordering::SeqCst);
             if self.cut == Cut::AfterCommit {

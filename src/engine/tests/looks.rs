@@ -7,22 +7,22 @@ use crate::domain::ids::{CredentialId, RunId};
 use crate::domain::workflow::{EventBody, Run, Step};
 use crate::store::StoredRun;
 
-pub(super) fn run_id(run: &StoredRun) -> RunId {
+pub(crate) fn run_id(run: &StoredRun) -> RunId {
     run.row.id
 }
 
 /// The credential that the run issued.
-pub(super) fn new_of(run: &StoredRun) -> CredentialId {
+pub(crate) fn new_of(run: &StoredRun) -> CredentialId {
     Run::replay(&run.events).unwrap().plan().new.as_ref().unwrap().id
 }
 
-pub(super) fn starts_of(run: &StoredRun, wanted: Step) -> usize {
+pub(crate) fn starts_of(run: &StoredRun, wanted: Step) -> usize {
     let is_start = |body: &EventBody| matches!(body, EventBody::Started { step, .. } if *step == wanted);
     run.events.iter().filter(|event| is_start(&event.body)).count()
 }
 
 /// Asks until there is an answer, for a bounded time.
-pub(super) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, ask: impl Fn() -> F) -> T {
     let mut beat = tokio::time::interval(Duration::from_millis(10));
     let asking = async {
         loop {

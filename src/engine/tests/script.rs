@@ -23,7 +23,7 @@ use crate::store::{SecretRow, Store};
 
 /// What the test asks of one attempt at a step.
 #[derive(Debug, Clone)]
-pub(super) enum Ask {
+pub(crate) enum Ask {
     Fail(ErrorKind),
     /// The effect happens, and its answer is lost.
     LoseAnswer,
@@ -36,9 +36,9 @@ pub(super) enum Ask {
 
 /// One call of a step, as it arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Called {
-    pub(super) step: Step,
-    pub(super) observe_first: bool,
+pub(crate) struct Called {
+    pub(crate) step: Step,
+    pub(crate) observe_first: bool,
 }
 
 #[derive(Default)]
@@ -60,7 +60,7 @@ struct Downstream {
 /// Steps that come to rest inside of their call until their gate is opened.
 type Gates = tokio::sync::watch::Sender<BTreeSet<&'static str>>;
 
-pub(super) struct Script {
+pub(crate) struct Script {
     env: Environment,
     /// Where the intent is looked for when an effect arrives.
     store: Arc<dyn Store>,
@@ -69,7 +69,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    pub(super) fn new(env: Environment, store: Arc<dyn Store>) -> Arc<Self> {
+    pub(crate) fn new(env: Environment, store: Arc<dyn Store>) -> Arc<Self> {
         Arc::new(Self {
             env,
             store,
@@ -78,45 +78,45 @@ impl Script {
         })
     }
 
-    pub(super) fn close_gate(&self, step: Step) {
+    pub(crate) fn close_gate(&self, step: Step) {
         self.closed_gates.send_modify(|gates| _ = gates.insert(step.name()));
     }
 
-    pub(super) fn open_gate(&self, step: Step) {
+    pub(crate) fn open_gate(&self, step: Step) {
         self.closed_gates.send_modify(|gates| _ = gates.remove(step.name()));
     }
 
-    pub(super) fn has_called(&self, step: Step) -> bool {
+    pub(crate) fn has_called(&self, step: Step) -> bool {
         self.called().iter().any(|one| one.step == step)
     }
 
-    pub(super) fn ask(&self, step: Step, ask: Ask) {
+    pub(crate) fn ask(&self, step: Step, ask: Ask) {
         let mut downstream = self.downstream.lock().unwrap();
         downstream.asked.entry(step.name()).or_default().push_back(ask);
     }
 
-    pub(super) fn is_live(&self, id: CredentialId) -> bool {
+    pub(crate) fn is_live(&self, id: CredentialId) -> bool {
         self.downstream.lock().unwrap().live.contains(&id)
     }
 
-    pub(super) fn live(&self) -> BTreeSet<CredentialId> {
+    pub(crate) fn live(&self) -> BTreeSet<CredentialId> {
         self.downstream.lock().unwrap().live.clone()
     }
 
-    pub(super) fn make_live(&self, id: CredentialId) {
+    pub(crate) fn make_live(&self, id: CredentialId) {
         self.downstream.lock().unwrap().live.insert(id);
     }
 
-    pub(super) fn called(&self) -> Vec<Called> {
+    pub(crate) fn called(&self) -> Vec<Called> {
         self.downstream.lock().unwrap().called.clone()
     }
 
-    pub(super) fn violations(&self) -> Vec<String> {
+    pub(crate) fn violations(&self) -> Vec<String> {
         self.downstream.lock().unwrap().violations.clone()
     }
 
     /// What the account shows besides what the runs made.
-    pub(super) fn plant(&self, keys: &[&str]) {
+    pub(crate) fn plant(&self, keys: &[&str]) {
         let keys = keys.iter().map(|key| KeyId((*key).to_owned()));
         self.downstream.lock().unwrap().foreign = keys.collect();
     }
@@ -143,17 +143,17 @@ impl Script {
     }
 
     /// From here on the account ends by itself at this instant.
-    pub(super) fn end_account_at(&self, at: Timestamp) {
+    pub(crate) fn end_account_at(&self, at: Timestamp) {
         self.downstream.lock().unwrap().ends_at = Some(at);
     }
 
     /// From here on approvals do not hold, for this reason.
-    pub(super) fn refuse_approvals(&self, why: &str) {
+    pub(crate) fn refuse_approvals(&self, why: &str) {
         self.downstream.lock().unwrap().approval = Some(why.to_owned());
     }
 
     /// From here on this stands before the point of no return.
-    pub(super) fn stand_in_the_way(&self, what: &str) {
+    pub(crate) fn stand_in_the_way(&self, what: &str) {
         self.downstream.lock().unwrap().obstacle = Some(what.to_owned());
     }
 
@@ -368,7 +368,7 @@ impl PrepareRuns for Script {
 }
 
 /// An approval that nobody checks here.
-pub(super) fn approval(env: &Environment) -> Approval {
+pub(crate) fn approval(env: &Environment) -> Approval {
     Approval {
         plan: crate::domain::ids::PlanId::from_uuid(env.draw_uuid()),
         plan_digest: Digest::of(b"approved"),

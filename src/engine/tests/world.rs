@@ -1,6 +1,7 @@
 //! A store on a file of its own with one system, one policy and as many active identities as a test wants, and an engine to start on it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,52 +26,59 @@ use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
 use crate::store::{
-    Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreOptions, StoredRun, open_sqlite,
+    Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreError, StoreOptions, StoredRun,
+    open_sqlite,
 };
 
-pub(super) struct World {
-    _folder: TempDir,
-    pub(super) store: Arc<dyn Store>,
-    pub(super) steps: Arc<Script>,
-    pub(super) env: Environment,
-    pub(super) clock: Arc<ShiftedClock>,
+pub(crate) struct World {
+    /// Removed with the world.
+    _folder: Option<TempDir>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) steps: Arc<Script>,
+    pub(crate) env: Environment,
+    pub(crate) clock: Arc<ShiftedClock>,
 }
 
 /// An active identity with one live credential.
 #[derive(Debug, Clone)]
-pub(super) struct Live {
-    pub(super) id: IdentityId,
-    pub(super) name: String,
-    pub(super) credential: CredentialId,
+pub(crate) struct Live {
+    pub(crate) id: IdentityId,
+    pub(crate) name: String,
+    pub(crate) credential: CredentialId,
 }
 
 impl World {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with_policy(json!({})).await
     }
 
     /// `policy` goes over the spec of the one policy, which rotates daily, automatically.
-    pub(super) async fn with_policy(policy: serde_json::Value) -> Self {
+    pub(crate) async fn with_policy(policy: serde_json::Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ShiftedClock::default());
-        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
-        let options = StoreOptions::new(decode_event);
-        let store = open_sqlite(&folder.path().join("keyfall.db"), options, env.clone())
-            .await
-            .unwrap();
-        let steps = Script::new(env.clone(), Arc::clone(&store));
-        let world = Self {
-            _folder: folder,
-            store,
-            steps,
-            env,
-            clock,
-        };
+        let mut world = Self::in_folder(folder.path()).await.unwrap();
+        world._folder = Some(folder);
         world.register(policy).await;
         world
     }
 
-    async fn register(&self, policy: serde_json::Value) {
+    /// The world of whoever brings a folder: the store that is in it, or a new one with nothing in it.
+    pub(crate) async fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+        let clock = Arc::new(ShiftedClock::default());
+        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
+        let options = StoreOptions::new(decode_event);
+        let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await?;
+        let steps = Script::new(env.clone(), Arc::clone(&store));
+        Ok(Self {
+            _folder: None,
+            store,
+            steps,
+            env,
+            clock,
+        })
+    }
+
+    /// One owner, one system, one destination, one policy.
+    pub(crate) async fn register(&self, policy: serde_json::Value) {
         let system = json!({
             "environment": "test", "owner": "team-a", "connector": "script", "vantages": [{ "name": "primary", "host": "h", "port": 1 }],
             "limits": { "concurrency": 64, "callsPerSecond": 100_000 },
@@ -86,7 +94,7 @@ impl World {
     }
 
     /// One more policy; `policy` goes over what the first one says.
-    pub(super) async fn policy(&self, name: &str, policy: serde_json::Value) {
+    pub(crate) async fn policy(&self, name: &str, policy: serde_json::Value) {
         let key = crate::engine::REGISTER_VERSION;
         let version = Some(self.env.draw_uuid().to_string());
         let changed = Fact::Setting { key, value: version };
@@ -94,18 +102,18 @@ impl World {
     }
 
     /// The causes of the exceptions in the log, in its order.
-    pub(super) async fn causes(&self) -> Vec<ExceptionCause> {
+    pub(crate) async fn causes(&self) -> Vec<ExceptionCause> {
         let log = self.store.log(0, 1000).await.unwrap();
         let records = log.iter().map(|entry| AuditRecord::decode(&entry.bytes).unwrap());
         records.filter_map(|record| Some(record.exception?.cause)).collect()
     }
 
-    pub(super) fn owner(&self, name: &str) -> Fact {
+    pub(crate) fn owner(&self, name: &str) -> Fact {
         let spec = json!({ "contact": "team@example.com" });
         self.resource(name, Spec::Owner(serde_json::from_value(spec).unwrap()))
     }
 
-    pub(super) async fn retire_owner(&self, name: &str) {
+    pub(crate) async fn retire_owner(&self, name: &str) {
         let mut owner = self.store.resource(Kind::Owner, name).await.unwrap().unwrap();
         if let Spec::Owner(spec) = &mut owner.spec {
             spec.retired = true;
@@ -114,7 +122,7 @@ impl World {
     }
 
     /// Stores a record as it was written `ago`.
-    pub(super) async fn record(&self, ago: SignedDuration) {
+    pub(crate) async fn record(&self, ago: SignedDuration) {
         let at = self.env.now() - ago;
         let id = ActId::from_uuid(self.env.draw_uuid());
         let act = Act::of_engine(id, at, "secrets_destroyed", json!({}));
@@ -126,19 +134,19 @@ impl World {
     }
 
     /// Changes what is registered of an identity.
-    pub(super) async fn change(&self, live: &Live, change: impl FnOnce(&mut Identity)) {
+    pub(crate) async fn change(&self, live: &Live, change: impl FnOnce(&mut Identity)) {
         let mut identity = self.store.identity(live.id).await.unwrap().unwrap();
         change(&mut identity);
         self.put(vec![Fact::Identity(identity)]).await;
     }
 
-    pub(super) async fn is_open(&self, kind: &str, subject: &str) -> bool {
+    pub(crate) async fn is_open(&self, kind: &str, subject: &str) -> bool {
         let open = self.open_findings().await;
         open.contains(&(kind.to_owned(), subject.to_owned()))
     }
 
     /// Waits until the finding is open, or until it is not.
-    pub(super) async fn until_open(&self, kind: &str, subject: &str, is_open: bool) {
+    pub(crate) async fn until_open(&self, kind: &str, subject: &str, is_open: bool) {
         let what = format!("{kind} of {subject} is open: {is_open}");
         until(&what, || async {
             (self.is_open(kind, subject).await == is_open).then_some(())
@@ -157,7 +165,7 @@ impl World {
         })
     }
 
-    pub(super) async fn put(&self, facts: Vec<Fact>) {
+    pub(crate) async fn put(&self, facts: Vec<Fact>) {
         let commit = Commit {
             facts,
             ..Commit::default()
@@ -167,7 +175,7 @@ impl World {
     }
 
     /// Registers an active identity that has been due for `overdue`.
-    pub(super) async fn due(&self, name: &str, overdue: SignedDuration) -> Live {
+    pub(crate) async fn due(&self, name: &str, overdue: SignedDuration) -> Live {
         let now = self.env.now();
         let live = Live {
             id: IdentityId::from_uuid(self.env.draw_uuid()),
@@ -206,7 +214,7 @@ impl World {
     }
 
     /// Opens a run that somebody asked for, with what `change` makes of its plan.
-    pub(super) async fn ask(&self, live: &Live, request: RunRequest, change: impl FnOnce(&mut RunPlan)) -> RunId {
+    pub(crate) async fn ask(&self, live: &Live, request: RunRequest, change: impl FnOnce(&mut RunPlan)) -> RunId {
         let resource = self.store.resource(Kind::System, "sys").await.unwrap().unwrap();
         let Spec::System(system) = &resource.spec else {
             panic!("{resource:?}")
@@ -245,7 +253,7 @@ impl World {
         drawn.run
     }
 
-    pub(super) fn request(&self, kind: RunKind, reason: DueReason) -> RunRequest {
+    pub(crate) fn request(&self, kind: RunKind, reason: DueReason) -> RunRequest {
         RunRequest {
             kind,
             trigger: match kind {
@@ -260,20 +268,20 @@ impl World {
         }
     }
 
-    pub(super) async fn due_of(&self, live: &Live) -> Option<(Timestamp, DueReason)> {
+    pub(crate) async fn due_of(&self, live: &Live) -> Option<(Timestamp, DueReason)> {
         self.store.identity(live.id).await.unwrap().unwrap().due
     }
 
-    pub(super) async fn start(&self) -> EngineHandle {
+    pub(crate) async fn start(&self) -> EngineHandle {
         self.start_on(Arc::clone(&self.store)).await
     }
 
     /// Starts the engine on a decorated store.
-    pub(super) async fn start_on(&self, store: Arc<dyn Store>) -> EngineHandle {
+    pub(crate) async fn start_on(&self, store: Arc<dyn Store>) -> EngineHandle {
         self.start_with(store, settings()).await
     }
 
-    pub(super) async fn start_with(&self, store: Arc<dyn Store>, settings: EngineSettings) -> EngineHandle {
+    pub(crate) async fn start_with(&self, store: Arc<dyn Store>, settings: EngineSettings) -> EngineHandle {
         let engine = Engine {
             store,
             steps: Arc::clone(&self.steps) as _,
@@ -285,7 +293,7 @@ impl World {
     }
 
     /// The one run of an identity, when there is one.
-    pub(super) async fn run_of(&self, live: &Live) -> Option<StoredRun> {
+    pub(crate) async fn run_of(&self, live: &Live) -> Option<StoredRun> {
         let filter = RunFilter {
             identity: Some(live.id),
             ..RunFilter::default()
@@ -297,7 +305,7 @@ impl World {
     }
 
     /// Waits until the identity's run has this status.
-    pub(super) async fn until_status(&self, live: &Live, status: &str) -> StoredRun {
+    pub(crate) async fn until_status(&self, live: &Live, status: &str) -> StoredRun {
         let what = format!("{} becomes {status}", live.name);
         until(&what, || async {
             let run = self.run_of(live).await?;
@@ -306,11 +314,11 @@ impl World {
         .await
     }
 
-    pub(super) async fn state_of(&self, id: CredentialId) -> CredentialState {
+    pub(crate) async fn state_of(&self, id: CredentialId) -> CredentialState {
         self.store.credential(id).await.unwrap().unwrap().state
     }
 
-    pub(super) async fn open_findings(&self) -> Vec<(String, String)> {
+    pub(crate) async fn open_findings(&self) -> Vec<(String, String)> {
         let filter = crate::store::FindingFilter {
             open_only: true,
             ..Default::default()
@@ -333,7 +341,7 @@ fn policy_spec(policy: serde_json::Value) -> Spec {
 }
 
 /// Settings under which nothing is waited for longer than a test likes.
-pub(super) fn settings() -> EngineSettings {
+pub(crate) fn settings() -> EngineSettings {
     EngineSettings {
         take_over_at_start: true,
         recheck: SignedDuration::from_millis(50),
@@ -342,7 +350,7 @@ pub(super) fn settings() -> EngineSettings {
     }
 }
 
-pub(super) fn secret_row(id: SecretId, at: Timestamp) -> SecretRow {
+pub(crate) fn secret_row(id: SecretId, at: Timestamp) -> SecretRow {
     SecretRow {
         id,
         name: None,
