@@ -22,7 +22,7 @@ use tracing::Instrument;
 
 use super::facts::Schedule;
 use super::gate::{Barrier, toll};
-use super::lease::{Lease, unsigned};
+use super::lease::{Hold, Lease, unsigned};
 use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written};
@@ -30,7 +30,7 @@ use super::report::{StepEnd, StepReport};
 use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::workflow::{
-    Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
+    Decision, Event, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
 };
 use crate::store::Claimed;
 
@@ -76,6 +76,7 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         }
     };
     let outbox = Outbox::new(Arc::clone(&lease), &run);
+    let in_flight_until = in_flight_until(&run, &claimed.events);
     let mut driver = Driver {
         shared,
         lease,
@@ -84,7 +85,7 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         subject: None,
         schedule: Schedule::default(),
     };
-    let went = match driver.go().await {
+    let went = match driver.take_over(in_flight_until).await {
         Err(stop) if stop.is_contradiction() => {
             tracing::error!(run.id = %id, error = &stop as &dyn std::error::Error, "what came of a step cannot be stored; a person is asked");
             driver.contradicted(&stop).await
@@ -111,12 +112,33 @@ const MOST_PENDING: usize = 8;
 /// A wait no longer than this is waited for with the run in our hands, when nobody else wants the slot.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// Until when an effect that was intended and has no result may still be on its way.
+fn in_flight_until(run: &Run, events: &[Event]) -> Option<Timestamp> {
+    if !matches!(run.step_state(), StepState::Started { .. }) {
+        return None;
+    }
+    events.iter().rev().find_map(|event| match &event.body {
+        EventBody::Started { deadline, .. } => Some(*deadline),
+        _ => None,
+    })
+}
+
 impl Driver {
+    /// What another node sent is waited out before anything is looked at: an effect that arrives behind a look would be met by nobody. Where no
+    /// other node can be, whoever sent it is dead.
+    async fn take_over(&mut self, in_flight_until: Option<Timestamp>) -> Result<Left, Stop> {
+        let until = in_flight_until.filter(|until| !self.shared.settings.take_over_at_start && self.now() < *until);
+        if let Some(until) = until
+            && let Some(left) = self.leave(Some(until)).await?
+        {
+            return Ok(left);
+        }
+        self.go().await
+    }
+
     async fn go(&mut self) -> Result<Left, Stop> {
         loop {
-            if self.lease.is_lost() {
-                return Err(Stop::Lost);
-            }
+            self.hold_on().await?;
             let now = self.now();
             let is_open = *self.run.status() == RunStatus::Open;
             let left = match decide(&self.run, now) {
@@ -168,8 +190,13 @@ impl Driver {
         }
         let must_record_at_once = step.has_effect() && self.shared.steps.must_record_at_once(&self.run, step);
         let began = Instant::now();
-        let report = self.call(step, attempt, observe_first).await;
+        let hold = Hold::of(&self.lease);
+        let report = self.call(step, attempt, observe_first, hold.clone()).await;
         drop(slot);
+        if hold.has_refused() && !matches!(report.end, StepEnd::Done(_)) {
+            // As if this process had died there: whoever has the run now, perhaps ourselves, looks before anything is repeated.
+            return Ok(None);
+        }
         measure::step(self.run.plan().kind, step, &report.end, began.elapsed());
         let error = match &report.end {
             StepEnd::Failed(error) => Some(error.kind),
@@ -257,10 +284,10 @@ impl Driver {
     }
 
     /// Calls the step. What an earlier effect left unstored is stored meanwhile when the call takes long; the call itself is never dropped.
-    async fn call(&mut self, step: Step, attempt: u32, observe_first: bool) -> StepReport {
+    async fn call(&mut self, step: Step, attempt: u32, observe_first: bool, hold: Hold) -> StepReport {
         let (shared, run, outbox) = (&self.shared, &self.run, &mut self.outbox);
         let span = tracing::info_span!("step", run.id = %run.id(), run.step = step.name(), run.attempt = attempt);
-        let work = AssertUnwindSafe(shared.steps.perform(run, step, attempt, observe_first));
+        let work = AssertUnwindSafe(shared.steps.perform(run, step, attempt, observe_first, hold));
         let mut work = std::pin::pin!(work.catch_unwind().instrument(span));
         let mut done = None;
         if let Some(since) = outbox.exposed_since() {

@@ -1,12 +1,17 @@
-//! The four things that hold for every connector call, whatever the connector: it keeps the pace that its system allows, it has a deadline, it
-//! is traced, and what it says is free of the secrets that it was given. [`GuardedConnector`] is the only form in which steps see a connector.
+//! The five things that hold for every connector call, whatever the connector: it keeps the pace that its system allows, it is sent only by who
+//! holds its run for longer than the call may take, it has a deadline, it is traced, and what it says is free of the secrets that it was given.
+//! [`GuardedConnector`] is the only form in which steps see a connector.
 //!
 //! A call has owned inputs, and becomes a task of its own unless it answers at once. When its time is up the engine stops waiting and the task
 //! goes on: a call that is dropped half-way leaves a state that nobody chose. What the caller is told then depends on what the call was: an effect may have happened
 //! (`Ambiguous`), a read has to be repeated (`Transient`), a login got no answer (`Inconclusive(Timeout)`).
+//!
+//! A process that was stopped in the middle of a call wakes up in it, and does not know that the run is another node's by now. So the lease is
+//! looked at each time the call goes on, too: behind its end nothing more is sent (P10). That is the one case in which a call is dropped.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,16 +22,18 @@ use keyfall_sdk::{
 };
 use tracing::Instrument;
 
+use super::lease::Hold;
 use super::limits::Pace;
 use crate::domain::resource::SystemLimits;
 
-/// A connector behind pace, deadline, trace and redaction. Cheap to clone; clones share their pace.
+/// A connector behind pace, lease, deadline, trace and redaction. Cheap to clone; clones share their pace.
 #[derive(Clone)]
 pub struct GuardedConnector {
     inner: Arc<dyn Connector>,
     system: Arc<str>,
     limits: SystemLimits,
     pace: Option<Arc<Pace>>,
+    hold: Hold,
     /// Never shown, whatever a connector writes into its errors.
     admin_secret: Option<SecretValue>,
 }
@@ -47,6 +54,17 @@ impl Nature {
             )),
             Self::Read => ConnectorError::transient(format!(
                 "{system} did not answer `{operation}` within {waited} ms; nothing was changed by it"
+            )),
+        }
+    }
+
+    fn let_go(self, operation: &str, system: &str) -> ConnectorError {
+        match self {
+            Self::Effect => ConnectorError::ambiguous(format!(
+                "the lease on the run ended while `{operation}` was under way at {system}; it may have happened, so it is looked at before it is repeated"
+            )),
+            Self::Read => ConnectorError::transient(format!(
+                "the lease on the run ended while `{operation}` was under way at {system}; nothing was changed by it"
             )),
         }
     }
@@ -76,8 +94,15 @@ impl GuardedConnector {
             system: Arc::from(system),
             pace: Pace::new(limits.calls_per_second).map(Arc::new),
             limits,
+            hold: Hold::of_no_run(),
             admin_secret,
         }
+    }
+
+    /// The same, for what is done under this lease.
+    #[must_use]
+    pub fn under(self, hold: Hold) -> Self {
+        Self { hold, ..self }
     }
 
     #[must_use]
@@ -137,11 +162,13 @@ impl GuardedConnector {
         );
         self.keep_pace(&mut ctx, operation).await?;
         let time_left = ctx.time_left;
+        self.check_lease(nature, time_left, operation)?;
         let inner = Arc::clone(&self.inner);
         let began = tokio::time::Instant::now();
         let work = async move { ask(&*inner, &ctx, &input).await }.instrument(span.clone());
-        let outcome = match answer_of(Box::pin(work), time_left).await {
-            Answer::Given(outcome) => outcome.map_err(|error| self.redact(error, &secrets)),
+        let outcome = match answer_of(while_held(self.hold.clone(), Box::pin(work)), time_left).await {
+            Answer::Given(Some(outcome)) => outcome.map_err(|error| self.redact(error, &secrets)),
+            Answer::Given(None) => Err(nature.let_go(operation, &self.system)),
             Answer::Crashed => Err(nature.crashed(operation, &self.system)),
             Answer::Late => Err(nature.unanswered(operation, &self.system, time_left)),
         };
@@ -172,6 +199,22 @@ impl GuardedConnector {
         }
         ctx.time_left = ctx.time_left.saturating_sub(began.elapsed());
         Ok(())
+    }
+
+    /// An effect is sent only where its answer, or its deadline, comes while the run is still ours: whoever takes the run over afterwards meets
+    /// nothing of it that is still on its way. A read needs no more than that the run is ours.
+    fn check_lease(&self, nature: Nature, time_left: Duration, operation: &str) -> Result<()> {
+        let is_held = match nature {
+            Nature::Effect => self.hold.outlives(time_left),
+            Nature::Read => self.hold.stands(),
+        };
+        if is_held {
+            return Ok(());
+        }
+        let system = &self.system;
+        Err(ConnectorError::transient(format!(
+            "`{operation}` was not sent to {system}: the lease on the run ends before its answer must be there"
+        )))
     }
 
     fn redact(&self, error: ConnectorError, secrets: &[SecretValue]) -> ConnectorError {
@@ -209,6 +252,16 @@ enum Answer<T> {
     Crashed,
     /// It is still under way, as a task of its own.
     Late,
+}
+
+/// Carries the work on as long as the run is ours; `None` when it was not any more.
+fn while_held<T: Send + 'static>(hold: Hold, mut work: BoxFuture<'static, T>) -> BoxFuture<'static, Option<T>> {
+    Box::pin(std::future::poll_fn(move |context| {
+        if !hold.stands() {
+            return Poll::Ready(None);
+        }
+        work.as_mut().poll(context).map(Some)
+    }))
 }
 
 /// Begins the work here, because many a call is answered without waiting; what does wait goes on as a task that no caller can drop.

@@ -64,6 +64,51 @@ impl Lease {
     }
 }
 
+/// The lease under which an attempt is made, as the guard around each connector call sees it. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hold(Option<Arc<Held>>);
+
+#[derive(Debug)]
+struct Held {
+    lease: Arc<Lease>,
+    refused: AtomicBool,
+}
+
+impl Hold {
+    /// For what belongs to no run and changes nothing: inventories, preflights.
+    #[must_use]
+    pub fn of_no_run() -> Self {
+        Self::default()
+    }
+
+    pub(super) fn of(lease: &Arc<Lease>) -> Self {
+        Self(Some(Arc::new(Held {
+            lease: Arc::clone(lease),
+            refused: AtomicBool::new(false),
+        })))
+    }
+
+    /// A call that may take so long may be sent: it is answered, or given up, while the run is still ours. Asked right before it is sent.
+    pub(super) fn outlives(&self, call: Duration) -> bool {
+        let Some(held) = &self.0 else { return true };
+        let outlives = held.lease.left() > call;
+        if !outlives {
+            held.refused.store(true, Ordering::Release);
+        }
+        outlives
+    }
+
+    /// The run is ours at this instant. What wakes up after it was not does nothing more.
+    pub(super) fn stands(&self) -> bool {
+        self.outlives(Duration::ZERO)
+    }
+
+    /// Something of this attempt was not sent, or not carried on, because the lease was too short for it.
+    pub(super) fn has_refused(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.refused.load(Ordering::Acquire))
+    }
+}
+
 /// All runs in our hands: driven, or claimed and waiting for a free slot.
 #[derive(Debug, Default)]
 pub(super) struct Leases {

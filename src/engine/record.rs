@@ -208,6 +208,17 @@ impl Driver {
         Ok(())
     }
 
+    /// A run whose lease ran out unseen (the process was stopped, renewals failed) is asked for once more, and let go when it is not ours.
+    pub(super) async fn hold_on(&mut self) -> Result<(), Stop> {
+        if self.lease.left().is_zero() && !self.lease.is_lost() {
+            renew(&self.shared, &[Arc::clone(&self.lease)]).await;
+        }
+        if self.lease.left().is_zero() {
+            return Err(Stop::Lost);
+        }
+        Ok(())
+    }
+
     /// Sees to it that the lease outlives an effect that takes its whole time (P10).
     pub(super) async fn hold_for(&mut self, time: Duration) -> Result<(), Stop> {
         let wanted = time + MARGIN;

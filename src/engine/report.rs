@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
+use super::lease::Hold;
 use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::RunId;
@@ -70,8 +71,15 @@ pub trait PerformSteps: Send + Sync {
     fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>>;
 
     /// Does the step once. `observe_first`: an earlier attempt may have had its effect, so look downstream before repeating anything.
-    /// Waiting, retrying and recording are the driver's. Never cancelled after it was begun.
-    fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport>;
+    /// Nothing is sent that `hold` does not outlive. Waiting, retrying and recording are the driver's. Never cancelled after it was begun.
+    fn perform<'a>(
+        &'a self,
+        run: &'a Run,
+        step: Step,
+        attempt: u32,
+        observe_first: bool,
+        hold: Hold,
+    ) -> BoxFuture<'a, StepReport>;
 
     /// How long the step may take. The lease outlives it when the effect is sent, and the deadline stands in the intent.
     fn time_limit(&self, run: &Run, step: Step) -> SignedDuration;

@@ -7,6 +7,7 @@ use keyfall_sdk::{CallContext, ConnectorError, ErrorKind, SecretValue};
 
 use super::super::controls::ControlCredential;
 use super::super::guard::GuardedConnector;
+use super::super::lease::Hold;
 use super::super::report::{StepEnd, StepReport};
 use super::super::secrets::SecretError;
 use super::super::systems::SystemError;
@@ -31,17 +32,26 @@ pub(super) struct Attempt<'a> {
     /// Counts from 1.
     pub(super) number: u32,
     pub(super) observe_first: bool,
+    hold: Hold,
     seen: Vec<Observation>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn new(steps: &'a Steps, run: &'a Run, step: Step, number: u32, observe_first: bool) -> Self {
+    pub(super) fn new(
+        steps: &'a Steps,
+        run: &'a Run,
+        step: Step,
+        number: u32,
+        observe_first: bool,
+        hold: Hold,
+    ) -> Self {
         Self {
             steps,
             run,
             step,
             number,
             observe_first,
+            hold,
             seen: Vec::new(),
         }
     }
@@ -132,7 +142,8 @@ impl<'a> Attempt<'a> {
             .systems
             .approved(&plan.system_name, plan.endpoint_digest)
             .await;
-        found.map_err(|error| self.no_system(&error))
+        let found = found.map_err(|error| self.no_system(&error))?;
+        Ok(found.under(self.hold.clone()))
     }
 
     pub(super) fn destination(&self, delivery: &DeliveryPlan) -> Ended<GuardedConnector> {
@@ -140,7 +151,8 @@ impl<'a> Attempt<'a> {
             .steps
             .systems
             .destination(&delivery.destination_name, &delivery.connector);
-        found.map_err(|error| self.no_system(&error))
+        let found = found.map_err(|error| self.no_system(&error))?;
+        Ok(found.under(self.hold.clone()))
     }
 
     /// A secret without bytes is never handed on: it would blank its consumers, and an empty password is no refusal.

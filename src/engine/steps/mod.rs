@@ -42,6 +42,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{BoxFuture, IssueClass};
 
 use super::controls::LiveControls;
+use super::lease::Hold;
 use super::receipts;
 use super::report::{Closing, PerformSteps, StepEnd, StepReport};
 use super::secrets::OpenSecrets;
@@ -114,14 +115,21 @@ impl PerformSteps for Steps {
 
     fn obstacle<'a>(&'a self, run: &'a Run, step: Step) -> BoxFuture<'a, Option<StepEnd>> {
         Box::pin(async move {
-            let mut at = Attempt::new(self, run, step, 1, false);
+            let mut at = Attempt::new(self, run, step, 1, false, Hold::of_no_run());
             ready::ready(&mut at).await.err()
         })
     }
 
-    fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport> {
+    fn perform<'a>(
+        &'a self,
+        run: &'a Run,
+        step: Step,
+        attempt: u32,
+        observe_first: bool,
+        hold: Hold,
+    ) -> BoxFuture<'a, StepReport> {
         Box::pin(async move {
-            let mut at = Attempt::new(self, run, step, attempt, observe_first);
+            let mut at = Attempt::new(self, run, step, attempt, observe_first, hold);
             let end = at.carry_out().await;
             at.report(end)
         })

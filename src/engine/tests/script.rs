@@ -18,6 +18,7 @@ use crate::domain::planner::ConnectorFacts;
 use crate::domain::proof::{Standing, judge};
 use crate::domain::resource::Resource;
 use crate::domain::workflow::{Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepOutput, StuckBecause};
+use crate::engine::lease::Hold;
 use crate::engine::report::{Closing, PerformSteps, PrepareRuns, StepEnd, StepReport};
 use crate::store::{SecretRow, Store};
 
@@ -291,6 +292,7 @@ impl PerformSteps for Script {
         step: Step,
         _attempt: u32,
         observe_first: bool,
+        hold: Hold,
     ) -> BoxFuture<'a, StepReport> {
         Box::pin(async move {
             if step.has_effect() {
@@ -303,6 +305,10 @@ impl PerformSteps for Script {
             };
             let mut gates = self.closed_gates.subscribe();
             gates.wait_for(|gates| !gates.contains(step.name())).await.unwrap();
+            // As the guard around a connector does, right before something is sent.
+            if !hold.stands() {
+                return failed(ErrorKind::Transient);
+            }
             match ask {
                 None => {
                     self.effect(run, step);

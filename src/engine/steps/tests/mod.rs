@@ -32,6 +32,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::super::controls::{ControlCredential, LiveControls};
+use super::super::lease::Hold;
 use super::super::report::{PerformSteps, StepReport};
 use super::super::secrets::{OpenSecrets, SecretError};
 use super::super::systems::{Catalog, Systems};
@@ -353,7 +354,10 @@ impl Bench {
             return;
         }
         self.begin(driven, step, attempt);
-        let report = self.steps.perform(&driven.run, step, attempt, observe_first).await;
+        let report = self
+            .steps
+            .perform(&driven.run, step, attempt, observe_first, Hold::of_no_run())
+            .await;
         driven.take(self.now(), step, report);
         self.advance(SignedDuration::from_millis(1));
     }
@@ -361,7 +365,9 @@ impl Bench {
     /// The process dies between the effect and its record.
     async fn crash(&self, driven: &mut Driven, step: Step, attempt: u32, observe_first: bool) {
         self.begin(driven, step, attempt);
-        self.steps.perform(&driven.run, step, attempt, observe_first).await;
+        self.steps
+            .perform(&driven.run, step, attempt, observe_first, Hold::of_no_run())
+            .await;
         self.steps.let_go(driven.run.id());
         self.advance(SignedDuration::from_millis(1));
     }

@@ -7,6 +7,7 @@ use keyfall_sdk::{BoxFuture, PrincipalStatus, Strategy};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::super::super::lease::Hold;
 use super::{Bench, Driven, Live, Turn};
 use crate::domain::workflow::{Decision, Run, RunKind, RunPlan, Step, decide};
 use crate::engine::opening;
@@ -136,7 +137,7 @@ impl Served {
         let report = self
             .bench
             .steps
-            .perform(&driven.run, step, attempt, observe_first)
+            .perform(&driven.run, step, attempt, observe_first, Hold::of_no_run())
             .await;
         if is_recorded {
             driven.take(self.bench.now(), step, report);
