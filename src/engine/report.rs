@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
-use super::lease::Hold;
+pub use super::lease::Hold;
 use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::RunId;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use keyfall::domain::ids::RunId;
 use keyfall::domain::workflow::{Outcome, Run, Step};
-use keyfall::engine::report::{Closing, PerformSteps, StepEnd, StepReport};
+use keyfall::engine::report::{Closing, Hold, PerformSteps, StepEnd, StepReport};
 use keyfall_sdk::BoxFuture;
 
 use super::meter::Meter;
@@ -88,10 +88,17 @@ impl PerformSteps for Watched {
         self.inner.obstacle(run, step)
     }
 
-    fn perform<'a>(&'a self, run: &'a Run, step: Step, attempt: u32, observe_first: bool) -> BoxFuture<'a, StepReport> {
+    fn perform<'a>(
+        &'a self,
+        run: &'a Run,
+        step: Step,
+        attempt: u32,
+        observe_first: bool,
+        hold: Hold,
+    ) -> BoxFuture<'a, StepReport> {
         Box::pin(async move {
             let began = self.moment();
-            let mut report = self.inner.perform(run, step, attempt, observe_first).await;
+            let mut report = self.inner.perform(run, step, attempt, observe_first, hold).await;
             let ended = self.moment();
             self.held_at_gate(run, step, &mut report);
             let seen = Seen {
