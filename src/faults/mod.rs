@@ -1,2 +1,5 @@
 //! What can go wrong, tried on the real engine, the real SQL and the real steps: each folder is one harness. None of this is in the program
 //! that is shipped. A harness knows the parts that it breaks; no part knows that it is being broken.
+
+pub(crate) mod between;
+pub(crate) mod oracle;

@@ -50,6 +50,37 @@ pub enum Step {
 }
 
 impl Step {
+    /// Every step that any run has, in the order of their declaration.
+    pub const ALL: [Self; 27] = [
+        Self::Precheck,
+        Self::Baseline,
+        Self::IssueNew,
+        Self::ProveNew,
+        Self::Deliver,
+        Self::AwaitUptake,
+        Self::Promote,
+        Self::AwaitOverlap,
+        Self::Quarantine,
+        Self::Listen,
+        Self::StripGrants,
+        Self::RevokeOld,
+        Self::EndSessions,
+        Self::DeleteAccount,
+        Self::ProveDead,
+        Self::DisableIdle,
+        Self::Withdraw,
+        Self::ReadBack,
+        Self::Tombstone,
+        Self::Record,
+        Self::RestoreDelivery,
+        Self::AwaitReturn,
+        Self::RevokeNew,
+        Self::EndNewSessions,
+        Self::ProveNewDead,
+        Self::DeleteNewAccount,
+        Self::LiftQuarantine,
+    ];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

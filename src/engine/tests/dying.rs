@@ -1,20 +1,12 @@
 //! A store that dies at the Nth commit, right before it is stored or right after, and answers nothing more: what a killed process leaves.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
-use crate::domain::identity::{Credential, Identity};
-use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
-use crate::domain::resource::{Kind, Resource};
-use crate::store::{
-    ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, IdentityFilter, LogEntry, LogPage,
-    LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result, RunFilter,
-    RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
-};
+use crate::faults::between::{Between, Rule};
+use crate::store::{Commit, Committed, LogEntry, Result, Store, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
@@ -23,8 +15,9 @@ pub(crate) enum Cut {
     AfterCommit,
 }
 
-pub(crate) struct DyingStore {
-    inner: Arc<dyn Store>,
+pub(crate) type DyingStore = Between<Death>;
+
+pub(crate) struct Death {
     /// The commit at which it dies, counted from 1.
     at: u32,
     cut: Cut,
@@ -39,137 +32,61 @@ pub(crate) type Told = Box<dyn Fn(&[LogEntry]) + Send + Sync>;
 
 impl DyingStore {
     pub(crate) fn new(inner: Arc<dyn Store>, at: u32, cut: Cut) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            at,
-            cut,
-            commits: AtomicU32::new(0),
-            dead: AtomicBool::new(false),
-            told: None,
-        })
+        Self::with(inner, at, cut, None)
     }
 
     /// One that never dies, and tells of each commit that was answered as stored.
     pub(crate) fn telling(inner: Arc<dyn Store>, told: Told) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            at: u32::MAX,
-            cut: Cut::BeforeCommit,
+        Self::with(inner, u32::MAX, Cut::BeforeCommit, Some(told))
+    }
+
+    fn with(inner: Arc<dyn Store>, at: u32, cut: Cut, told: Option<Told>) -> Arc<Self> {
+        let death = Death {
+            at,
+            cut,
             commits: AtomicU32::new(0),
             dead: AtomicBool::new(false),
-            told: Some(told),
-        })
+            told,
+        };
+        Self::between(inner, death)
     }
 
     pub(crate) fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst)
+        !self.rule.is_alive()
     }
 
     pub(crate) fn commits(&self) -> u32 {
-        self.commits.load(Ordering::SeqCst)
-    }
-
-    fn alive(&self) -> Result<&dyn Store> {
-        if self.is_dead() {
-            Err(StoreError::Closed)
-        } else {
-            Ok(&*self.inner)
-        }
+        self.rule.commits.load(Ordering::SeqCst)
     }
 }
 
-/// Methods that only ask: they answer while the process lives.
-macro_rules! asked {
-    ($(fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),*) -> $out:ty;)*) => {$(
-        fn $name<$life>(&$life self, $($arg: $type),*) -> BoxFuture<$life, Result<$out>> {
-            Box::pin(async move { self.alive()?.$name($($arg),*).await })
-        }
-    )*};
-}
+impl Rule for Death {
+    fn is_alive(&self) -> bool {
+        !self.dead.load(Ordering::SeqCst)
+    }
 
-impl Store for DyingStore {
-    fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
+    fn commit<'a>(&'a self, inner: &'a Arc<dyn Store>, commit: Commit) -> BoxFuture<'a, Result<Committed>> {
         Box::pin(async move {
-            let inner = self.alive()?;
             if self.commits.fetch_add(1, Ordering::SeqCst) + 1 < self.at {
                 let Some(told) = &self.told else {
                     return inner.commit(commit).await;
                 };
-                let entries = commit.log.clone();
-                let answer = inner.commit(commit).await?;
-                if !matches!(answer, Committed::Refused { .. }) {
-                    told(&entries);
+                let log = commit.log.clone();
+                let committed = inner.commit(commit).await?;
+                if matches!(committed, Committed::Stored { .. }) {
+                    told(&log);
                 }
-                return Ok(answer);
+                return Ok(committed);
             }
             self.dead.store(true, Ordering::SeqCst);
             if self.cut == Cut::AfterCommit {
-                let _ = self.inner.commit(commit).await;
+                let _ = inner.commit(commit).await;
             }
             Err(StoreError::Closed)
         })
     }
 
-    fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
-        panic!("the whole history of {identity} is read by a run, or to plan one")
-    }
-
-    fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>> {
-        panic!("the whole histories of {identities:?} are read by runs, or to plan them")
-    }
-
-    asked! {
-        fn claim_runs<'a>(node: &'a str, now: Timestamp, lease: SignedDuration, limit: u32) -> Vec<Claimed>;
-        fn renew_leases<'a>(node: &'a str, runs: &'a [(RunId, u64)], until: Timestamp) -> Vec<RunId>;
-        fn release_leases<'a>(node: &'a str) -> u32;
-        fn next_wake<'a>() -> Option<Timestamp>;
-        fn due_identities<'a>(now: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Vec<DueIdentity>;
-        fn count_due<'a>(now: Timestamp, up_to: u32) -> u32;
-        fn expiring_identities<'a>(before: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Vec<(Timestamp, IdentityId)>;
-        fn runs_under_way_since<'a>(before: Timestamp, after: Option<(Timestamp, RunId)>, limit: u32) -> Vec<(Timestamp, RunId, IdentityId)>;
-        fn next_owner<'a>(after: &'a str) -> Option<String>;
-        fn run<'a>(id: RunId) -> Option<StoredRun>;
-        fn runs<'a>(filter: &'a RunFilter, page: Page) -> Vec<RunRow>;
-        fn last_run_before<'a>(identity: IdentityId, before: Timestamp) -> Option<RunRow>;
-        fn open_run_of<'a>(identity: IdentityId) -> Option<RunId>;
-        fn identity<'a>(id: IdentityId) -> Option<Identity>;
-        fn identity_named<'a>(name: &'a str) -> Option<Identity>;
-        fn identities_with<'a>(ids: &'a [IdentityId]) -> Vec<Identity>;
-        fn identities_named<'a>(names: &'a [String]) -> Vec<Identity>;
-        fn identities<'a>(filter: &'a IdentityFilter, page: Page) -> Vec<Identity>;
-        fn control_identity<'a>(system: &'a str) -> Option<Identity>;
-        fn credential<'a>(id: CredentialId) -> Option<Credential>;
-        fn latest_credentials<'a>(identity: IdentityId, limit: u32) -> Vec<Credential>;
-        fn credentials_in_play<'a>(identity: IdentityId) -> Vec<Credential>;
-        fn credentials_in_play_of_many<'a>(identities: &'a [IdentityId]) -> Vec<Credential>;
-        fn credentials_with<'a>(ids: &'a [CredentialId]) -> Vec<Credential>;
-        fn resource<'a>(kind: Kind, name: &'a str) -> Option<Resource>;
-        fn resources<'a>(kind: Kind) -> Vec<Resource>;
-        fn secret<'a>(id: SecretId) -> Option<SecretRow>;
-        fn secret_named<'a>(name: &'a str) -> Option<SecretRow>;
-        fn secrets_to_destroy<'a>(now: Timestamp, limit: u32) -> Vec<SecretId>;
-        fn secrets_not_under<'a>(kek_id: &'a str, limit: u32) -> Vec<SecretRow>;
-        fn plan<'a>(id: PlanId) -> Option<PlanRow>;
-        fn plan_terms<'a>(id: PlanId) -> Option<PlanTerms>;
-        fn plans<'a>(status: Option<PlanStatus>, page: Page) -> Vec<PlanRow>;
-        fn approvals<'a>(plan: PlanId) -> Vec<ApprovalRow>;
-        fn findings<'a>(filter: &'a FindingFilter, page: Page) -> Vec<FindingRow>;
-        fn open_among<'a>(kind: &'a str, subjects: &'a [&'a str]) -> std::collections::HashSet<String>;
-        fn receipt<'a>(id: ReceiptId) -> Option<ReceiptRow>;
-        fn receipts<'a>(filter: &'a ReceiptFilter, page: Page) -> Vec<ReceiptRow>;
-        fn people<'a>() -> Vec<PersonRow>;
-        fn person<'a>(id: PersonId) -> Option<PersonRow>;
-        fn token<'a>(hash: [u8; 32]) -> Option<TokenRow>;
-        fn setting<'a>(key: &'a str) -> Option<String>;
-        fn spent<'a>(scope: &'a str, since: Timestamp) -> u32;
-        fn settling<'a>(system: &'a str, limit: u32) -> Vec<SettlingSample>;
-        fn log<'a>(from: u64, limit: u32) -> Vec<LogPage>;
-        fn log_state<'a>() -> LogState;
-        fn log_nodes<'a>(nodes: &'a [(u8, u64)]) -> Vec<[u8; 32]>;
-        fn overview<'a>(now: Timestamp) -> Overview;
-        fn backup<'a>(to: &'a Path) -> ();
-        fn scrub<'a>() -> ();
-        fn check<'a>() -> Vec<String>;
-        fn close<'a>() -> ();
+    fn history_is_read(&self) {
+        panic!("the whole history of an identity is read by a run, or to plan one")
     }
 }
