@@ -228,3 +228,39 @@ impl Told {
         self.changes.iter().filter_map(of).collect()
     }
 }
+
+/// Whoever goes over all steps goes over each: a step that is added has no place here until it is in the list.
+#[test]
+fn the_list_of_all_steps_is_complete() {
+    let place = |step: Step| match step {
+        Step::Precheck => 0,
+        Step::Baseline => 1,
+        Step::IssueNew => 2,
+        Step::ProveNew => 3,
+        Step::Deliver => 4,
+        Step::AwaitUptake => 5,
+        Step::Promote => 6,
+        Step::AwaitOverlap => 7,
+        Step::Quarantine => 8,
+        Step::Listen => 9,
+        Step::StripGrants => 10,
+        Step::RevokeOld => 11,
+        Step::EndSessions => 12,
+        Step::DeleteAccount => 13,
+        Step::ProveDead => 14,
+        Step::DisableIdle => 15,
+        Step::Withdraw => 16,
+        Step::ReadBack => 17,
+        Step::Tombstone => 18,
+        Step::Record => 19,
+        Step::RestoreDelivery => 20,
+        Step::AwaitReturn => 21,
+        Step::RevokeNew => 22,
+        Step::EndNewSessions => 23,
+        Step::ProveNewDead => 24,
+        Step::DeleteNewAccount => 25,
+        Step::LiftQuarantine => 26,
+    };
+    let places: Vec<usize> = Step::ALL.into_iter().map(place).collect();
+    assert_eq!(places, (0..Step::ALL.len()).collect::<Vec<_>>());
+}

@@ -73,7 +73,7 @@ impl Rule for Death {
                 };
                 let log = commit.log.clone();
                 let committed = inner.commit(commit).await?;
-                if matches!(committed, Committed::Stored { .. }) {
+                if !matches!(committed, Committed::Refused { .. }) {
                     told(&log);
                 }
                 return Ok(committed);

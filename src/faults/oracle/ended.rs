@@ -22,7 +22,9 @@ pub(super) async fn goals(case: &Case<'_>, id: RunId, before: &Slate) -> Vec<Str
             Outcome::Completed => completed(case, &run, before, &now).await,
             Outcome::Unwound { .. } => taken_back(case, &run, before, &now).await,
             Outcome::Unprovable { .. } => Vec::new(),
-            Outcome::AliveAfterRevoke { .. } => vec!["an honest provider went on accepting what was revoked".to_owned()],
+            Outcome::AliveAfterRevoke { .. } => {
+                vec!["an honest provider went on accepting what was revoked".to_owned()]
+            }
         },
     }
 }
@@ -41,16 +43,28 @@ async fn completed(case: &Case<'_>, run: &Run, before: &Slate, now: &Slate) -> V
         RunKind::Provision | RunKind::Rotate | RunKind::EmergencyRotate => {
             let new = plan.new.as_ref().unwrap();
             must(identity.state == IdentityState::Active, "the identity is not active");
-            must(identity.current == Some(new.id), "the new credential is not the current one");
-            must(state_of(case, new.id).await == Some(CredentialState::Active), "the new credential is not active");
-            must(holds(case, now, new.secret).await, "the destination does not hold the new secret");
+            must(
+                identity.current == Some(new.id),
+                "the new credential is not the current one",
+            );
+            must(
+                state_of(case, new.id).await == Some(CredentialState::Active),
+                "the new credential is not active",
+            );
+            must(
+                holds(case, now, new.secret).await,
+                "the destination does not hold the new secret",
+            );
         }
         RunKind::Revoke => {
             must(identity.current == was.current, "the current credential is another one");
             must(same_secret(now, before), "the destination holds something else");
         }
         RunKind::Decommission => {
-            must(identity.state == IdentityState::Decommissioned, "the identity is not decommissioned");
+            must(
+                identity.state == IdentityState::Decommissioned,
+                "the identity is not decommissioned",
+            );
             must(now.accounts.is_empty(), "an account of it exists");
             must(now.delivered.is_none(), "its destination still holds a secret");
         }
@@ -62,7 +76,10 @@ async fn completed(case: &Case<'_>, run: &Run, before: &Slate, now: &Slate) -> V
     if !matches!(plan.kind, RunKind::Adopt | RunKind::TakeOver) {
         for old in &plan.old {
             let state = state_of(case, old.id).await;
-            must(state.is_some_and(|state| is_over(&state)), "what was to be ended is not over");
+            must(
+                state.is_some_and(|state| is_over(&state)),
+                "what was to be ended is not over",
+            );
         }
     }
     wrong
@@ -72,19 +89,29 @@ async fn completed(case: &Case<'_>, run: &Run, before: &Slate, now: &Slate) -> V
 async fn taken_back(case: &Case<'_>, run: &Run, before: &Slate, now: &Slate) -> Vec<String> {
     let mut wrong = Vec::new();
     if now.accounts != before.accounts {
-        wrong.push(format!("taken back: {:?} was there, and {:?} is", before.accounts, now.accounts));
+        wrong.push(format!(
+            "taken back: {:?} was there, and {:?} is",
+            before.accounts, now.accounts
+        ));
     }
     if !same_secret(now, before) {
         wrong.push("taken back: the destination does not hold what it held".to_owned());
     }
     let of = |slate: &Slate| slate.identity.as_ref().map(|one| (one.current, one.state));
     if of(now) != of(before) {
-        wrong.push(format!("taken back: the identity was {:?} and is {:?}", of(before), of(now)));
+        wrong.push(format!(
+            "taken back: the identity was {:?} and is {:?}",
+            of(before),
+            of(now)
+        ));
     }
     if let Some(new) = &run.plan().new {
         let state = state_of(case, new.id).await;
         if !state.as_ref().is_some_and(is_over) {
-            wrong.push(format!("taken back: the new credential is {:?}", state.map(|state| state.name())));
+            wrong.push(format!(
+                "taken back: the new credential is {:?}",
+                state.map(|state| state.name())
+            ));
         }
     }
     wrong
@@ -99,7 +126,9 @@ fn same_secret(one: &Slate, other: &Slate) -> bool {
 
 async fn holds(case: &Case<'_>, now: &Slate, secret: crate::domain::ids::SecretId) -> bool {
     let Some(delivered) = &now.delivered else { return false };
-    super::opened(case, secret).await.is_some_and(|secret| secret.matches(delivered))
+    super::opened(case, secret)
+        .await
+        .is_some_and(|secret| secret.matches(delivered))
 }
 
 async fn state_of(case: &Case<'_>, id: CredentialId) -> Option<CredentialState> {

@@ -16,19 +16,25 @@ pub(super) async fn differences(case: &Case<'_>) -> Vec<String> {
     }
     for (credential, secret) in &ledger {
         let name = &credential.principal.name;
-        let lives = credential.key_id.as_ref().is_some_and(|key| {
-            accounts
-                .get(name)
-                .is_some_and(|account| account.keys.contains(key))
-        });
+        let lives = credential
+            .key_id
+            .as_ref()
+            .is_some_and(|key| accounts.get(name).is_some_and(|account| account.keys.contains(key)));
         if credential.state == CredentialState::Active && credential.key_id.is_some() && !lives {
-            wrong.push(format!("I2: {} is called active, and {name} does not hold it", credential.id));
+            wrong.push(format!(
+                "I2: {} is called active, and {name} does not hold it",
+                credential.id
+            ));
         }
         if !is_over(&credential.state) {
             continue;
         }
         if lives {
-            wrong.push(format!("I2: {} is {}, and {name} holds it", credential.id, credential.state.name()));
+            wrong.push(format!(
+                "I2: {} is {}, and {name} holds it",
+                credential.id,
+                credential.state.name()
+            ));
         }
         if let Some(secret) = secret {
             let accepting = case.truth.accepted_at(name, secret).await;
@@ -62,15 +68,26 @@ async fn explained(
         .collect();
     let [(row, secret)] = rows.as_slice() else {
         let states: Vec<_> = rows.iter().map(|(row, _)| row.state.name()).collect();
-        return Some(format!("I2: {} of {name} lives, and is {} rows of the ledger: {states:?}", key.0, rows.len()));
+        return Some(format!(
+            "I2: {} of {name} lives, and is {} rows of the ledger: {states:?}",
+            key.0,
+            rows.len()
+        ));
     };
     if matches!(row.state, CredentialState::Foreign) || (row.secret.is_none() && row.proven_at.is_none()) {
         return None;
     }
     let Some(secret) = secret else {
-        return Some(format!("I3: {} of {name} lives, and its bytes are not in the store", key.0));
+        return Some(format!(
+            "I3: {} of {name} lives, and its bytes are not in the store",
+            key.0
+        ));
     };
     let accepting = case.truth.accepted_at(name, secret).await;
-    (account.is_enabled && accepting.len() != case.truth.vantages().len())
-        .then(|| format!("I3: {} of {name} lives, and the stored bytes are let in at {accepting:?} only", key.0))
+    (account.is_enabled && accepting.len() != case.truth.vantages().len()).then(|| {
+        format!(
+            "I3: {} of {name} lives, and the stored bytes are let in at {accepting:?} only",
+            key.0
+        )
+    })
 }

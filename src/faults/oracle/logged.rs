@@ -37,7 +37,10 @@ async fn log_of(case: &Case<'_>, id: RunId) -> Vec<LogPage> {
         let page = case.store.log(from, PAGE).await.unwrap();
         let Some(last) = page.last() else { return all };
         from = last.position + 1;
-        all.extend(page.into_iter().filter(|entry| entry.run.is_some_and(|(run, _)| run == id)));
+        all.extend(
+            page.into_iter()
+                .filter(|entry| entry.run.is_some_and(|(run, _)| run == id)),
+        );
     }
 }
 
@@ -57,14 +60,19 @@ fn writers(stored: &StoredRun) -> Vec<String> {
         .map(|event| event.epoch)
         .collect();
     if !epochs.is_sorted() {
-        wrong.push(format!("I5: a write of an older epoch stands behind a newer one: {epochs:?}"));
+        wrong.push(format!(
+            "I5: a write of an older epoch stands behind a newer one: {epochs:?}"
+        ));
     }
     wrong
 }
 
 /// I6: the run's events and the audit log are the same lines.
 fn audited(stored: &StoredRun, log: &[LogPage]) -> Vec<String> {
-    let told: Vec<_> = log.iter().filter_map(|entry| event_of(&entry.bytes).ok().flatten()).collect();
+    let told: Vec<_> = log
+        .iter()
+        .filter_map(|entry| event_of(&entry.bytes).ok().flatten())
+        .collect();
     let is_same = told.len() == stored.events.len() && told.iter().all(|event| stored.events.contains(event));
     Vec::from_iter((!is_same).then(|| format!("I6: {} events, and {} are in the log", stored.events.len(), told.len())))
 }
@@ -89,8 +97,14 @@ async fn secrets_in(case: &Case<'_>, stored: &StoredRun, log: &[LogPage]) -> Vec
     for (credential, secret) in secrets_of(case).await {
         let Some(secret) = secret else { continue };
         let bytes = secret.expose_secret();
-        if texts.iter().any(|text| text.windows(bytes.len()).any(|part| part == bytes)) {
-            wrong.push(format!("I7: the secret of {} stands in the log, a finding or a receipt", credential.id));
+        if texts
+            .iter()
+            .any(|text| text.windows(bytes.len()).any(|part| part == bytes))
+        {
+            wrong.push(format!(
+                "I7: the secret of {} stands in the log, a finding or a receipt",
+                credential.id
+            ));
         }
     }
     wrong
@@ -99,7 +113,10 @@ async fn secrets_in(case: &Case<'_>, stored: &StoredRun, log: &[LogPage]) -> Vec
 /// I9: whatever was repeated, one run spends one.
 async fn overspent(case: &Case<'_>, run: &Run) -> Vec<String> {
     let plan = run.plan();
-    let scope = plan.policy.clone().unwrap_or_else(|| format!("system/{}", plan.system_name));
+    let scope = plan
+        .policy
+        .clone()
+        .unwrap_or_else(|| format!("system/{}", plan.system_name));
     let mut spent = 0;
     for class in ["destructive", "emergency"] {
         let since: Timestamp = plan.timing.opened_at;
