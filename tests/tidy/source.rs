@@ -46,7 +46,8 @@ impl Source {
 pub(crate) fn is_test_file(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or_default();
     let folders = path.strip_suffix(name).unwrap_or_default();
-    name == "tests.rs" || name.ends_with("_tests.rs") || format!("/{folders}").contains("/tests/")
+    let is_harness = path.starts_with("src/faults/");
+    is_harness || name == "tests.rs" || name.ends_with("_tests.rs") || format!("/{folders}").contains("/tests/")
 }
 
 fn blank(text: &str) -> String {
