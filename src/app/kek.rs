@@ -42,7 +42,7 @@ impl App {
             };
             let guards = rows.into_iter().map(as_read).collect();
             let committed = self.store.commit(Commit { guards, facts, log }).await?;
-            if matches!(committed, Committed::Stored { .. }) {
+            if matches!(committed, Committed::Stored) {
                 rewrapped = rewrapped.saturating_add(u64::try_from(count).unwrap_or(0));
             }
         }

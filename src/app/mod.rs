@@ -188,7 +188,7 @@ impl App {
     /// Stores a commit, or says that what it was based on has changed meanwhile.
     async fn store(&self, commit: Commit, changed: &str) -> Result<(), AppError> {
         match self.store.commit(commit).await? {
-            Committed::Stored { .. } => Ok(()),
+            Committed::Stored => Ok(()),
             Committed::Refused { .. } => Err(AppError::Conflict {
                 why: changed.to_owned(),
             }),

@@ -159,7 +159,7 @@ impl App {
         };
         for _ in 0..tries {
             let commit = self.by_hand(id, body.clone(), refused).await?;
-            if let Committed::Stored { .. } = self.store.commit(commit).await? {
+            if let Committed::Stored = self.store.commit(commit).await? {
                 self.bell.ring();
                 return self.run(caller, id).await;
             }

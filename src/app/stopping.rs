@@ -39,7 +39,7 @@ impl App {
                 log,
             };
             // Refused: somebody else froze, or lifted a freeze, at the same moment.
-            if let Committed::Stored { .. } = self.store.commit(commit).await? {
+            if let Committed::Stored = self.store.commit(commit).await? {
                 return self.status(caller).await;
             }
         }

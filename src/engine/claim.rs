@@ -99,11 +99,10 @@ impl Claimer {
             .saturating_mul(2)
             .saturating_sub(self.in_hands());
         let limit = u32::try_from(room).unwrap_or(u32::MAX);
-        let now = shared.env.now();
         let until = Instant::now() + unsigned(shared.settings.lease);
         let claimed = shared
             .store
-            .claim_runs(&shared.settings.node, now, shared.settings.lease, limit)
+            .claim_runs(&shared.settings.node, shared.settings.lease, limit)
             .await?;
         self.is_more = claimed.len() == room;
         for one in claimed {
@@ -115,6 +114,7 @@ impl Claimer {
         self.next = Some(sweep);
         // A full claim says that there is more, and it is fetched as soon as there is room.
         if !self.is_more {
+            let now = shared.store.now().await?;
             let wake = shared.store.next_wake().await?.map(|at| instant_of(at, now));
             self.next = Some(wake.map_or(sweep, |wake| wake.min(sweep)));
         }

@@ -30,7 +30,7 @@ pub(super) async fn destroy_secrets(shared: &Shared) -> Result<u32, StoreError> 
         }
         let count = u32::try_from(due.len()).unwrap_or(u32::MAX);
         match shared.store.commit(destruction(shared, &due, now).await?).await? {
-            Committed::Stored { .. } => destroyed = destroyed.saturating_add(count),
+            Committed::Stored => destroyed = destroyed.saturating_add(count),
             // A run that needs one of them put its deadline off meanwhile.
             Committed::Refused { .. } if shared.is_stopping() => break,
             Committed::Refused { .. } => continue,

@@ -113,7 +113,7 @@ impl Outbox {
         }
         let commit = self.commit(shared, run, then, extra);
         match shared.store.commit(commit).await? {
-            Committed::Stored { .. } => {
+            Committed::Stored => {
                 self.stored_seq = run.next_seq();
                 self.pending.clear();
                 self.exposed_since = None;

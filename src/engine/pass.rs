@@ -195,7 +195,7 @@ async fn freeze_for_clock(shared: &Shared, reason: String, at: Timestamp) -> Res
             log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
         };
         // Refused: a person froze, or lifted a freeze, at the same moment; the jump is seen once only.
-        if let Committed::Stored { .. } = shared.store.commit(commit).await? {
+        if let Committed::Stored = shared.store.commit(commit).await? {
             return Ok(());
         }
     }

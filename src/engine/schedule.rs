@@ -139,7 +139,7 @@ impl Scheduling<'_> {
         let mut opened: u32 = 0;
         let answers = join_all(commits.into_iter().map(|commit| self.shared.store.commit(commit))).await;
         for answer in answers {
-            if matches!(answer?, Committed::Stored { .. }) {
+            if matches!(answer?, Committed::Stored) {
                 opened = opened.saturating_add(1);
             }
         }

@@ -77,7 +77,7 @@ pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> 
         ask_about(env, &stored, &reason, at, &mut commit)?;
     }
     match store.commit(commit).await? {
-        Committed::Stored { .. } => Ok(()),
+        Committed::Stored => Ok(()),
         Committed::Refused { .. } => Err(StandstillError::Moved),
     }
 }

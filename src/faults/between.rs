@@ -71,8 +71,9 @@ impl<R: Rule> Store for Between<R> {
     }
 
     asked! {
-        fn claim_runs<'a>(node: &'a str, now: Timestamp, lease: SignedDuration, limit: u32) -> Vec<Claimed>;
-        fn renew_leases<'a>(node: &'a str, runs: &'a [(RunId, u64)], until: Timestamp) -> Vec<RunId>;
+        fn claim_runs<'a>(node: &'a str, lease: SignedDuration, limit: u32) -> Vec<Claimed>;
+        fn renew_leases<'a>(node: &'a str, runs: &'a [(RunId, u64)], length: SignedDuration) -> Vec<RunId>;
+        fn now<'a>() -> Timestamp;
         fn release_leases<'a>(node: &'a str) -> u32;
         fn next_wake<'a>() -> Option<Timestamp>;
         fn due_identities<'a>(now: Timestamp, after: Option<(Timestamp, IdentityId)>, limit: u32) -> Vec<DueIdentity>;

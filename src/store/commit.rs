@@ -1,8 +1,10 @@
 //! A commit, made ready on the caller's thread and carried out in one transaction: first every guard, then every fact, then the log.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
-use super::driver::{Tx, Verb};
+use super::driver::{Lock, Read, Tx, Verb, only_number, only_text};
 use super::fact::{Commit, Committed, Fact, Guard};
 use super::sql::{
     Bound, Leaf, Op, credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret,
@@ -12,6 +14,8 @@ use crate::domain::ids::{RunId, SecretId};
 
 /// A commit with nothing left to encode or to hash.
 pub(crate) struct Prepared {
+    /// On what may have no row: settings and budgets.
+    locks: Vec<Lock>,
     checks: Vec<Check>,
     ops: Vec<Op>,
     leaves: Vec<Leaf>,
@@ -31,10 +35,16 @@ enum Check {
         next_seq: u32,
     },
     SomeRow(Bound),
-    NoRow(Bound),
+    /// No run is open, and none is opened until the commit ends: whoever opens one changes the identity.
+    NoRun {
+        identity: Bound,
+        open: Bound,
+    },
     /// The number in the only row; 0 when there is none.
     NumberIs(Bound, u64),
+    /// Under the setting's lock.
     TextIs(Bound, Option<String>),
+    /// Under the budget's lock.
     Below(Bound, u32),
 }
 
@@ -50,12 +60,31 @@ impl Prepared {
         if let Some(id) = commit.facts.iter().rev().find_map(leaves_bytes) {
             ops.push(ledger::set(SCRUB_OWED, Some(&id.to_string()))?);
         }
+        let mut locks = locks(&commit);
+        Lock::in_order(&mut locks);
         Ok(Self {
+            locks,
             checks,
             ops,
             leaves: commit.log.into_iter().map(Leaf::of).collect(),
         })
     }
+}
+
+/// Whoever looks at a setting or a budget and goes by it is either before or behind a change of it.
+fn locks(commit: &Commit) -> Vec<Lock> {
+    let looked_at = commit.guards.iter().filter_map(|guard| match guard {
+        Guard::SettingIs { key, .. } => Some(Lock::of_setting(key, false)),
+        // Alone: who is allowed to spend by it spends, and two who look at once would both find room.
+        Guard::SpentBelow { scope, .. } => Some(Lock::of_budget(scope, true)),
+        _ => None,
+    });
+    let changed = commit.facts.iter().filter_map(|fact| match fact {
+        Fact::Setting { key, .. } => Some(Lock::of_setting(key, true)),
+        Fact::Spent(spend) => Some(Lock::of_budget(&spend.scope, true)),
+        _ => None,
+    });
+    looked_at.chain(changed).collect()
 }
 
 /// The secret of which the fact leaves sealed bytes behind in the store's files, until these are scrubbed.
@@ -80,7 +109,10 @@ fn check(guard: &Guard) -> Result<Check> {
             read: run::lease(*run)?,
             next_seq: *next_seq,
         },
-        Guard::NoOpenRun { identity } => Check::NoRow(run::open_of(*identity)?),
+        Guard::NoOpenRun { identity } => Check::NoRun {
+            identity: identity::held(*identity)?,
+            open: run::open_of(*identity)?,
+        },
         Guard::PlanIs { plan, status } => {
             Check::SomeRow(plan::STATUS.with([("id", plan.to_string().into()), ("status", status.name().into())])?)
         }
@@ -179,6 +211,10 @@ impl Verb for Prepared {
     const DOING: &'static str = "committing";
 
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Committed> {
+        if !self.locks.is_empty() {
+            tx.lock(&self.locks).await?;
+        }
+        tx.ahead(self.reads()).await?;
         let mut leases = Leases::default();
         for (guard, check) in self.checks.iter().enumerate() {
             if !holds(tx, check, &mut leases).await? {
@@ -188,11 +224,33 @@ impl Verb for Prepared {
         for op in &self.ops {
             op.run(tx).await?;
         }
-        let position = match self.leaves.is_empty() {
-            true => None,
-            false => Some(tx.append(&self.leaves).await?),
-        };
-        Ok(Committed::Stored { position })
+        if !self.leaves.is_empty() {
+            tx.append(&self.leaves).await?;
+        }
+        Ok(Committed::Stored)
+    }
+}
+
+impl Prepared {
+    /// What is certain to be asked, in this order: all that the guards want to know, and the states of what exists before the commit.
+    fn reads(&self) -> impl Iterator<Item = Read<'_>> + Send {
+        let mut last = None;
+        let guards = self.checks.iter().flat_map(move |check| match check {
+            Check::RunHeld { run, read, .. } | Check::RunAt { run, read, .. } => {
+                let known = last.replace(*run) == Some(*run);
+                [(!known).then_some(Read::Locked(read)), None]
+            }
+            Check::SomeRow(read) | Check::NumberIs(read, _) => [Some(Read::Locked(read)), None],
+            Check::NoRun { identity, open } => [Some(Read::Locked(identity)), Some(Read::Plain(open))],
+            Check::TextIs(read, _) | Check::Below(read, _) => [Some(Read::Plain(read)), None],
+        });
+        let mut touched = HashSet::new();
+        let states = self.ops.iter().filter_map(move |op| {
+            // Only the first step about something finds it as it was before.
+            let is_first = touched.insert(op.about()?);
+            op.reads_first().filter(|_| is_first).map(Read::Locked)
+        });
+        guards.flatten().chain(states)
     }
 }
 
@@ -203,7 +261,7 @@ struct Leases(Option<(RunId, Option<run::Lease>)>);
 impl Leases {
     async fn of<T: Tx>(&mut self, tx: &mut T, run: RunId, read: &Bound) -> Result<Option<&run::Lease>> {
         if self.0.as_ref().is_none_or(|(known, _)| *known != run) {
-            let row = tx.query(read).await?.into_iter().next();
+            let row = tx.query_locked(read).await?.into_iter().next();
             self.0 = Some((run, row.map(run::read_lease).transpose()?));
         }
         Ok(self.0.as_ref().and_then(|(_, lease)| lease.as_ref()))
@@ -213,7 +271,7 @@ impl Leases {
 async fn holds<T: Tx>(tx: &mut T, check: &Check, leases: &mut Leases) -> Result<bool> {
     Ok(match check {
         Check::RunHeld { run, read, node, epoch } => {
-            let now = tx.now();
+            let now = tx.now().await?;
             leases.of(tx, *run, read).await?.is_some_and(|lease| {
                 !lease.closed
                     && lease.epoch == *epoch
@@ -225,18 +283,22 @@ async fn holds<T: Tx>(tx: &mut T, check: &Check, leases: &mut Leases) -> Result<
             let lease = leases.of(tx, *run, read).await?;
             lease.is_some_and(|lease| lease.next_seq == *next_seq)
         }
-        Check::SomeRow(bound) => !tx.query(bound).await?.is_empty(),
-        Check::NoRow(bound) => tx.query(bound).await?.is_empty(),
-        Check::NumberIs(bound, wanted) => only_number(tx, bound).await? == *wanted,
+        Check::SomeRow(bound) => !tx.query_locked(bound).await?.is_empty(),
+        Check::NoRun { identity, open } => {
+            tx.hold(identity).await?;
+            tx.query(open).await?.is_empty()
+        }
+        Check::NumberIs(bound, wanted) => {
+            let row = tx.query_locked(bound).await?.into_iter().next();
+            row.map(only_number).transpose()?.unwrap_or(0) == *wanted
+        }
         Check::TextIs(bound, wanted) => {
             let row = tx.query(bound).await?.into_iter().next();
-            row.map(super::driver::only_text).transpose()? == *wanted
+            row.map(only_text).transpose()? == *wanted
         }
-        Check::Below(bound, limit) => only_number(tx, bound).await? < u64::from(*limit),
+        Check::Below(bound, limit) => {
+            let row = tx.query(bound).await?.into_iter().next();
+            row.map(only_number).transpose()?.unwrap_or(0) < u64::from(*limit)
+        }
     })
-}
-
-async fn only_number<T: Tx>(tx: &mut T, bound: &Bound) -> Result<u64> {
-    let row = tx.query(bound).await?.into_iter().next();
-    Ok(row.map(super::driver::only_number).transpose()?.unwrap_or(0))
 }

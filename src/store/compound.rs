@@ -5,28 +5,18 @@ use std::path::Path;
 use jiff::{SignedDuration, Timestamp};
 
 use super::check;
-use super::driver::{Driver, Execute, Select, only_text};
+use super::driver::{Driver, Execute, only_text};
 use super::sql::{Value, ledger, log, run, secret};
 use super::sql_store::SqlStore;
+use super::verbs::Claim;
 use super::{Claimed, LAST_BACKUP_AT, Result, RunRow, SCRUB_OWED, SecretRow, StoreError, StoredRun};
 use crate::domain::ids::RunId;
 use crate::evidence::merkle::Frontier;
 
 impl<D: Driver> SqlStore<D> {
-    pub(super) async fn claim(
-        &self,
-        node: &str,
-        now: Timestamp,
-        lease: SignedDuration,
-        limit: u32,
-    ) -> Result<Vec<Claimed>> {
-        let bound = run::claim(node, now, lease, limit)?;
-        let map = run::read;
-        let claim = Select {
-            bounds: vec![bound],
-            map,
-        };
-        let mut rows = self.driver.write(claim).await?;
+    pub(super) async fn claim(&self, node: &str, lease: SignedDuration, limit: u32) -> Result<Vec<Claimed>> {
+        let node = node.to_owned();
+        let mut rows = self.driver.write(Claim { node, lease, limit }).await?;
         if rows.is_empty() {
             return Ok(Vec::new());
         }

@@ -24,8 +24,8 @@ pub struct Commit {
 /// How a commit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// Durable. `position` is the log position of the first entry, when there was one.
-    Stored { position: Option<u64> },
+    /// Durable. Positions in the log are given with it or within a second ([`super::Store::log`] waits for them).
+    Stored,
     /// A guard did not hold: nothing was stored. The index is that of the guard.
     Refused { guard: usize },
 }

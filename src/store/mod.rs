@@ -4,7 +4,8 @@
 //! is durable; or nothing of it happened. Whoever holds a `dyn Store` knows no SQL and no database.
 //!
 //! The log is the audit log and the event log of the runs in one: append-only, encoded bytes that are hashed as they are. Its positions are
-//! given by the store, without gaps, in the transaction that appends (SQLite) or by the holder of the sequencer's lease.
+//! given by the store, without gaps, in the transaction that appends (SQLite) or within a second by a sequencer (PostgreSQL). Whoever asks
+//! about the log, or for a receipt's place in it, is answered when everything that was committed before has its position.
 
 mod check;
 mod commit;
@@ -77,6 +78,15 @@ pub enum StoreError {
         "the store cannot say whether its last commit is durable: {why}. Restart the server: what is stored then is the truth"
     )]
     Doubtful { why: String },
+    /// The connection to the database was lost while it committed. Concerns this commit alone: the store goes on, and whoever asked reads again
+    /// before anything is repeated.
+    #[error(
+        "whether the commit is stored is not known, because the database was lost while it committed: {why}. Read what is stored before repeating it"
+    )]
+    OutcomeUnknown { why: String },
+    /// Something that the database's own tools do.
+    #[error("{what} is not keyfall's to do on this database: {instead}")]
+    NotOffered { what: &'static str, instead: &'static str },
     /// A change of state that the life of an identity or a credential does not have. Nothing of the commit is stored.
     #[error("{id} cannot change its state as the commit asks")]
     IllegalTransition {
@@ -109,26 +119,29 @@ pub trait Store: Send + Sync {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
 
     /// Takes open runs whose wake time has come and whose lease is free or over, each with a higher epoch than it ever had.
-    /// At most `limit`, the longest overdue first.
+    /// At most `limit`, the longest overdue first. What time it is says the store's clock.
     fn claim_runs<'a>(
         &'a self,
         node: &'a str,
-        now: Timestamp,
         lease: SignedDuration,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Claimed>>>;
 
-    /// Prolongs leases that this node holds; answers the runs that it has lost.
+    /// Prolongs leases that this node holds to this length from the store's instant on; answers the runs that it has lost.
     fn renew_leases<'a>(
         &'a self,
         node: &'a str,
         runs: &'a [(RunId, u64)],
-        until: Timestamp,
+        length: SignedDuration,
     ) -> BoxFuture<'a, Result<Vec<RunId>>>;
 
     /// Gives up every lease under this node's name and answers how many there were. Only for a node that has proof that its predecessor of
     /// the same name is dead: on SQLite the lock on the file is that proof, and a start need not wait for leases to run out.
     fn release_leases<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Result<u32>>;
+
+    /// The clock by which leases are given and lost: the environment's on SQLite; the database's where several nodes share it, whose own
+    /// clocks may differ.
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp>>;
 
     /// When the next open run that nobody holds wants to be woken.
     fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>>;

@@ -91,23 +91,22 @@ impl<D: Driver> Store for SqlStore<D> {
     fn claim_runs<'a>(
         &'a self,
         node: &'a str,
-        now: Timestamp,
         lease: SignedDuration,
         limit: u32,
     ) -> BoxFuture<'a, Result<Vec<Claimed>>> {
-        Box::pin(self.claim(node, now, lease, limit))
+        Box::pin(self.claim(node, lease, limit))
     }
 
     fn renew_leases<'a>(
         &'a self,
         node: &'a str,
         runs: &'a [(RunId, u64)],
-        until: Timestamp,
+        length: SignedDuration,
     ) -> BoxFuture<'a, Result<Vec<RunId>>> {
         Box::pin(self.driver.write(Renew {
             node: node.to_owned(),
             runs: runs.to_vec(),
-            until,
+            length,
         }))
     }
 
@@ -117,6 +116,10 @@ impl<D: Driver> Store for SqlStore<D> {
             let released = self.driver.write(Execute { bound }).await?;
             Ok(u32::try_from(released).unwrap_or(u32::MAX))
         })
+    }
+
+    fn now(&self) -> BoxFuture<'_, Result<Timestamp>> {
+        Box::pin(self.driver.now())
     }
 
     fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>> {
@@ -293,11 +296,18 @@ impl<D: Driver> Store for SqlStore<D> {
     }
 
     fn receipt(&self, id: ReceiptId) -> BoxFuture<'_, Result<Option<ReceiptRow>>> {
-        Box::pin(self.one(receipt::BY_ID.with([("id", Value::shown(&id))]), receipt::read))
+        Box::pin(async move {
+            self.driver.give_positions().await?;
+            let bound = receipt::BY_ID.with([("id", Value::shown(&id))]);
+            self.one(bound, receipt::read).await
+        })
     }
 
     fn receipts<'a>(&'a self, filter: &'a ReceiptFilter, page: Page) -> BoxFuture<'a, Result<Vec<ReceiptRow>>> {
-        Box::pin(async move { self.some(receipt::list(filter, &page), receipt::read).await })
+        Box::pin(async move {
+            self.driver.give_positions().await?;
+            self.some(receipt::list(filter, &page), receipt::read).await
+        })
     }
 
     fn people(&self) -> BoxFuture<'_, Result<Vec<PersonRow>>> {
@@ -330,11 +340,15 @@ impl<D: Driver> Store for SqlStore<D> {
     }
 
     fn log(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<LogPage>>> {
-        Box::pin(self.some(log::from(from, limit), log::read))
+        Box::pin(async move {
+            self.driver.give_positions().await?;
+            self.some(log::from(from, limit), log::read).await
+        })
     }
 
     fn log_state(&self) -> BoxFuture<'_, Result<LogState>> {
         Box::pin(async move {
+            self.driver.give_positions().await?;
             let frontier = self.frontier().await?;
             Ok(LogState {
                 size: frontier.size(),
@@ -345,7 +359,10 @@ impl<D: Driver> Store for SqlStore<D> {
 
     fn log_nodes<'a>(&'a self, nodes: &'a [(u8, u64)]) -> BoxFuture<'a, Result<Vec<[u8; 32]>>> {
         let wanted = nodes.to_vec();
-        Box::pin(self.driver.read(Nodes { wanted }, Reach::Range))
+        Box::pin(async move {
+            self.driver.give_positions().await?;
+            self.driver.read(Nodes { wanted }, Reach::Range).await
+        })
     }
 
     fn overview(&self, now: Timestamp) -> BoxFuture<'_, Result<Overview>> {

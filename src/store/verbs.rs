@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::driver::{Tx, Verb};
+use super::driver::{Read, Tx, Verb};
 use super::sql::{Row, Value, credential, log, run};
-use super::{Result, StoreError};
+use super::{Result, RunRow, StoreError};
 use crate::domain::identity::{Credential, CredentialState};
 use crate::domain::ids::{IdentityId, RunId};
 use crate::evidence::merkle::{Hash, leaf_hash, node_hash};
@@ -22,8 +22,11 @@ impl Verb for Events {
 
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Self::Output> {
         let mut all = Vec::with_capacity(self.runs.len());
-        for run in &self.runs {
-            let rows = tx.query(&log::events(*run)?).await?;
+        let reads = self.runs.iter().map(|run| log::events(*run));
+        let reads = reads.collect::<Result<Vec<_>>>()?;
+        tx.ahead(reads.iter().map(Read::Plain)).await?;
+        for read in &reads {
+            let rows = tx.query(read).await?;
             all.push(rows.into_iter().map(log::read_bytes).collect::<Result<_>>()?);
         }
         Ok(all)
@@ -69,10 +72,27 @@ fn in_play_of(history: Vec<Credential>) -> impl Iterator<Item = Credential> {
     })
 }
 
+/// Takes runs, each with the epoch that fences those who held it before.
+pub(super) struct Claim {
+    pub(super) node: String,
+    pub(super) lease: SignedDuration,
+    pub(super) limit: u32,
+}
+
+impl Verb for Claim {
+    type Output = Vec<RunRow>;
+    const DOING: &'static str = "claiming runs";
+
+    async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<RunRow>> {
+        let claim = run::claim(&self.node, tx.now().await?, self.lease, self.limit)?;
+        tx.query(&claim).await?.into_iter().map(run::read).collect()
+    }
+}
+
 pub(super) struct Renew {
     pub(super) node: String,
     pub(super) runs: Vec<(RunId, u64)>,
-    pub(super) until: Timestamp,
+    pub(super) length: SignedDuration,
 }
 
 impl Verb for Renew {
@@ -81,13 +101,15 @@ impl Verb for Renew {
 
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<RunId>> {
         let mut lost = Vec::new();
+        let now = tx.now().await?;
+        let until = now.saturating_add(self.length).unwrap_or(Timestamp::MAX);
         for (id, epoch) in &self.runs {
             let bound = run::RENEW.with([
                 ("id", Value::shown(id)),
                 ("node", self.node.as_str().into()),
                 ("epoch", (*epoch).into()),
-                ("until", self.until.into()),
-                ("now", tx.now().into()),
+                ("until", until.into()),
+                ("now", now.into()),
             ])?;
             if tx.execute(&bound).await? == 0 {
                 lost.push(*id);

@@ -357,6 +357,6 @@ pub(crate) async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> 
         ..Commit::default()
     };
     let committed = store.commit(commit).await?;
-    ensure!(matches!(committed, Committed::Stored { .. }), "{committed:?}");
+    ensure!(matches!(committed, Committed::Stored), "{committed:?}");
     Ok(())
 }

@@ -226,7 +226,7 @@ async fn seen_alive(
     }];
     let run = plan.run;
     let opened = world.store.commit(opening(plan, None).unwrap()).await.unwrap();
-    assert!(matches!(opened, Committed::Stored { .. }), "{opened:?}");
+    assert!(matches!(opened, Committed::Stored), "{opened:?}");
     let accepted = ProbeReading {
         verdict: Verdict::Accepted {
             principal: "worker".to_owned(),

@@ -96,11 +96,7 @@ async fn a_node_that_lost_its_lease_changes_nothing_more() {
     .await;
     let stolen = world.store.release_leases("node-a").await.unwrap();
     assert_eq!(stolen, 1);
-    let other = world
-        .store
-        .claim_runs("node-b", world.env.now(), HOUR, 10)
-        .await
-        .unwrap();
+    let other = world.store.claim_runs("node-b", HOUR, 10).await.unwrap();
     assert_eq!(other.len(), 1);
     let before = world.store.run(run_id(&run)).await.unwrap().unwrap();
     world.steps.open_gate(Step::ProveNew);

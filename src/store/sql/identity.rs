@@ -155,6 +155,11 @@ fn may_be_due(state: IdentityState) -> Value {
     (state == IdentityState::Active).into()
 }
 
+/// The row that is changed when a run is opened.
+pub(crate) fn held(id: IdentityId) -> Result<Bound> {
+    STATE.with([("id", Value::shown(&id))])
+}
+
 pub(crate) fn move_to(id: IdentityId, to: IdentityState) -> Result<Op> {
     Ok(Op::MoveIdentity {
         id: id.to_string(),

@@ -11,10 +11,12 @@ statements! {
     SET = "insert into settings (key, value) values ($key, $value) on conflict (key) do update set value = excluded.value";
     UNSET_IF = "delete from settings where key = $key and value = $value";
     UNSET = "delete from settings where key = $key";
-    COUNTED = "select state, amount from counters where subject = $subject and amount > 0 order by state";
-    COUNT = "insert into counters (subject, state, amount) values ($subject, $state, $by) \
-        on conflict (subject, state) do update set amount = counters.amount + excluded.amount";
-    SPENT = "select coalesce(sum(amount), 0) from spends where scope = $scope and at >= $since";
+    /// One shard alone may be below zero: what was counted up in one may be counted down in another.
+    COUNTED = "select state, cast(sum(amount) as bigint) from counters where subject = $subject group by state \
+        having sum(amount) > 0 order by state";
+    COUNT = "insert into counters (subject, state, shard, amount) values ($subject, $state, $shard, $by) \
+        on conflict (subject, state, shard) do update set amount = counters.amount + excluded.amount";
+    SPENT = "select cast(coalesce(sum(amount), 0) as bigint) from spends where scope = $scope and at >= $since";
     /// Joins what was spent a moment ago, at the later of both instants: so nothing leaves a window too early.
     SPEND_MORE = "update spends set amount = amount + $amount, at = case when at < $at then $at else at end \
         where id = (select id from spends where scope = $scope and at >= $moment order by at limit 1)";
@@ -79,8 +81,9 @@ pub(crate) fn settled(sample: &SettlingSample) -> Result<Op> {
     ])?))
 }
 
-pub(crate) fn count(subject: &'static str, state: &'static str, by: i64) -> Result<Bound> {
+pub(crate) fn count(subject: &'static str, state: &'static str, shard: u32, by: i64) -> Result<Bound> {
     COUNT.with([
+        ("shard", shard.into()),
         ("subject", Value::Name(subject)),
         ("state", Value::Name(state)),
         ("by", by.into()),

@@ -1,6 +1,6 @@
 //! What a fact comes to: statements with their values, ready before the writer sees them, and the few steps that must look first.
 
-use super::super::driver::Tx;
+use super::super::driver::{Tx, Unchanged, absent};
 use super::super::{Result, StoreError};
 use super::statement::Bound;
 use super::value::Value;
@@ -17,7 +17,7 @@ pub(crate) enum Op {
         what: &'static str,
         id: String,
     },
-    /// The short form where it changes a row; else as `Must`.
+    /// The short form where it changes a row; else as `Must`, perhaps behind the other steps of the commit.
     Either {
         short: Bound,
         bound: Bound,
@@ -58,17 +58,35 @@ pub(crate) enum Op {
 }
 
 impl Op {
+    /// What the step is about, where a step before it in the same commit may change what it reads.
+    pub(crate) fn about(&self) -> Option<&Value> {
+        match self {
+            Self::Put { insert, .. } => insert.values.first(),
+            Self::MoveIdentity { read, .. } | Self::MoveCredential { read, .. } | Self::DestroySecret { read, .. } => {
+                read.values.first()
+            }
+            _ => None,
+        }
+    }
+
+    /// The question with which the step begins.
+    pub(crate) fn reads_first(&self) -> Option<&Bound> {
+        match self {
+            Self::MoveIdentity { read, .. } | Self::MoveCredential { read, .. } | Self::DestroySecret { read, .. } => {
+                Some(read)
+            }
+            _ => None,
+        }
+    }
+
     pub(crate) async fn run<T: Tx>(&self, tx: &mut T) -> Result<()> {
         match self {
-            Self::Do(bound) => tx.execute(bound).await.map(drop),
-            Self::Must { bound, what, id } => must(tx, bound, what, id).await,
-            Self::Either { short, bound, what, id } => match tx.execute(short).await? {
-                0 => must(tx, bound, what, id).await,
-                _ => Ok(()),
-            },
+            Self::Do(bound) => tx.send(bound, Unchanged::Fine).await,
+            Self::Must { bound, what, id } => tx.send(bound, Unchanged::Absent(what, id)).await,
+            Self::Either { short, bound, what, id } => tx.send(short, Unchanged::Instead(bound, what, id)).await,
             Self::Merge { update, insert } => {
                 if tx.execute(update).await? == 0 {
-                    tx.execute(insert).await?;
+                    tx.send(insert, Unchanged::Fine).await?;
                 }
                 Ok(())
             }
@@ -79,7 +97,7 @@ impl Op {
                 state,
             } => {
                 if tx.execute(update).await? == 0 {
-                    tx.execute(insert).await?;
+                    tx.send(insert, Unchanged::Fine).await?;
                     tx.count(subject, state, 1);
                 }
                 Ok(())
@@ -97,23 +115,9 @@ impl Op {
     }
 }
 
-async fn must<T: Tx>(tx: &mut T, bound: &Bound, what: &'static str, id: &str) -> Result<()> {
-    match tx.execute(bound).await? {
-        0 => Err(absent(what, id)),
-        _ => Ok(()),
-    }
-}
-
-fn absent(what: &'static str, id: &str) -> StoreError {
-    StoreError::Absent {
-        what,
-        id: id.to_owned(),
-    }
-}
-
 /// A state that holds already is kept, so that an event which is recorded for a second attempt changes nothing.
 async fn move_identity<T: Tx>(tx: &mut T, id: &str, read: &Bound, to: IdentityState, write: &Bound) -> Result<()> {
-    let row = tx.query(read).await?.into_iter().next();
+    let row = tx.query_locked(read).await?.into_iter().next();
     let from = identity::state(row.ok_or_else(|| absent("identity", id))?)?;
     if from == to {
         return Ok(());
@@ -122,7 +126,7 @@ async fn move_identity<T: Tx>(tx: &mut T, id: &str, read: &Bound, to: IdentitySt
         id: id.to_owned(),
         source: Box::new(source),
     })?;
-    tx.execute(write).await?;
+    tx.send(write, Unchanged::Fine).await?;
     tx.count(identity::SUBJECT, from.name(), -1);
     tx.count(identity::SUBJECT, to.name(), 1);
     Ok(())
@@ -136,7 +140,7 @@ async fn move_credential<T: Tx>(
     write: &Bound,
     only_intended: bool,
 ) -> Result<()> {
-    let row = tx.query(read).await?.into_iter().next();
+    let row = tx.query_locked(read).await?.into_iter().next();
     let from = credential::life(row.ok_or_else(|| absent("credential", id))?)?;
     if from == *to || (only_intended && from != CredentialState::Intended) {
         return Ok(());
@@ -145,7 +149,7 @@ async fn move_credential<T: Tx>(
         id: id.to_owned(),
         source: Box::new(source),
     })?;
-    tx.execute(write).await?;
+    tx.send(write, Unchanged::Fine).await?;
     tx.count(credential::SUBJECT, from.name(), -1);
     tx.count(credential::SUBJECT, to.name(), 1);
     Ok(())
@@ -153,13 +157,12 @@ async fn move_credential<T: Tx>(
 
 /// Zeros of the same length go over the bytes, so that they are replaced where they lie.
 async fn destroy_secret<T: Tx>(tx: &mut T, id: &str, read: &Bound, at: &Value) -> Result<()> {
-    let row = tx.query(read).await?.into_iter().next();
+    let row = tx.query_locked(read).await?.into_iter().next();
     let lengths = secret::lengths(row.ok_or_else(|| absent("secret", id))?)?;
     let Some((wrapped_key, ciphertext)) = lengths else {
         return Ok(());
     };
-    tx.execute(&secret::overwrite(id, wrapped_key, ciphertext, at.clone())?)
-        .await?;
-    tx.execute(&credential::without_secret(id)?).await?;
-    Ok(())
+    let overwrite = secret::overwrite(id, wrapped_key, ciphertext, at.clone())?;
+    tx.send(&overwrite, Unchanged::Fine).await?;
+    tx.send(&credential::without_secret(id)?, Unchanged::Fine).await
 }

@@ -36,11 +36,13 @@ statements! {
     PROGRESS_AND_RELEASE = "update runs set status = $status, step = $step, next_seq = $next_seq, wake_at = $wake_at, \
         closed_at = $closed_at, node = null, lease_until = null where id = $id";
     /// The lease condition stands outside the subquery too: where several sessions claim at once, the one that waited for the row must
-    /// look again.
+    /// look again. What stands in the comment is for databases with several writers (`/*!…*/`): they leave out what is being
+    /// claimed already.
     CLAIM = concat!(
-        "update runs set epoch = epoch + 1, node = $node, lease_until = $until where id in (select id from runs \
-         where closed_at is null and wake_at is not null and wake_at <= $now and (lease_until is null or lease_until <= $now) \
-         order by wake_at, id limit $limit) and closed_at is null and (lease_until is null or lease_until <= $now) returning ",
+        "with free as (select id from runs where closed_at is null and wake_at is not null and wake_at <= $now \
+         and (lease_until is null or lease_until <= $now) order by wake_at, id limit $limit /*!for update skip locked*/) \
+         update runs set epoch = epoch + 1, node = $node, lease_until = $until where id in (select id from free) \
+         and closed_at is null and (lease_until is null or lease_until <= $now) returning ",
         columns!()
     );
     RENEW = "update runs set lease_until = $until where id = $id and node = $node and epoch = $epoch \

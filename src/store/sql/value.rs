@@ -11,7 +11,7 @@ use serde::de::value::{Error as NameError, StrDeserializer};
 use super::super::{Result, StoreError};
 
 /// One value. No `Debug`: it may be a sealed secret.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Value {
     Null,
     Integer(i64),

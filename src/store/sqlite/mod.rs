@@ -25,6 +25,8 @@ mod writer;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::driver::{Driver, Reach, Verb};
 use super::sql_store::SqlStore;
 use super::{DecodeEvent, Result, Store, StoreError};
@@ -104,6 +106,7 @@ pub(super) struct SqliteDriver {
     writer: Writer,
     readers: Arc<Readers>,
     health: Arc<Health>,
+    environment: Environment,
 }
 
 impl SqliteDriver {
@@ -120,6 +123,7 @@ impl SqliteDriver {
             writer,
             readers: Arc::new(readers),
             health,
+            environment: environment.clone(),
         })
     }
 }
@@ -150,6 +154,10 @@ impl Driver for SqliteDriver {
         self.health.check()?;
         let path = self.path.clone();
         blocking("checking the file", move || upkeep::examine(&path)).await
+    }
+
+    async fn now(&self) -> Result<Timestamp> {
+        Ok(self.environment.now())
     }
 
     async fn close(&self) -> Result<()> {

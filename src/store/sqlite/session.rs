@@ -17,6 +17,9 @@ use super::fault::{Fault, classify};
 use crate::clock::Environment;
 use crate::evidence::merkle::{Frontier, Hash};
 
+/// There is one writer.
+const ONLY_SHARD: u32 = 0;
+
 pub(super) struct Session {
     connection: Connection,
     environment: Environment,
@@ -121,7 +124,7 @@ impl Session {
         }
         for ((subject, state), by) in std::mem::take(&mut self.pending.counts) {
             if by != 0 {
-                self.execute_now(&ledger::count(subject, state, by)?)?;
+                self.execute_now(&ledger::count(subject, state, ONLY_SHARD, by)?)?;
             }
         }
         Ok(frontier)
@@ -162,12 +165,12 @@ impl Session {
         found.map_err(|source| self.failed("running a query", &source))
     }
 
-    fn append_now(&mut self, entries: &[Leaf]) -> Result<u64> {
+    fn append_now(&mut self, entries: &[Leaf]) -> Result<()> {
         let first = self.frontier.size() + self.pending.leaves.len() as u64;
         let appended = self.insert_entries(first, entries);
         appended.map_err(|source| self.failed("appending to the log", &source))?;
         self.pending.leaves.extend(entries.iter().map(|entry| entry.hash));
-        Ok(first)
+        Ok(())
     }
 
     fn insert_entries(&self, first: u64, entries: &[Leaf]) -> std::result::Result<(), rusqlite::Error> {
@@ -195,8 +198,8 @@ impl Session {
 }
 
 impl Tx for Session {
-    fn now(&self) -> Timestamp {
-        self.now
+    fn now(&mut self) -> impl Future<Output = Result<Timestamp>> + Send {
+        ready(Ok(self.now))
     }
 
     fn execute<'a>(&'a mut self, bound: &'a Bound) -> impl Future<Output = Result<u64>> + Send + 'a {
@@ -207,7 +210,7 @@ impl Tx for Session {
         ready(self.query_now(bound))
     }
 
-    fn append<'a>(&'a mut self, entries: &'a [Leaf]) -> impl Future<Output = Result<u64>> + Send + 'a {
+    fn append<'a>(&'a mut self, entries: &'a [Leaf]) -> impl Future<Output = Result<()>> + Send + 'a {
         ready(self.append_now(entries))
     }
 

@@ -37,7 +37,7 @@ fn scans(plan: &[String]) -> bool {
 
 /// A scan of what a subquery has already limited, or found step by step in an index.
 fn is_derived(line: &str) -> bool {
-    ["SCAN due", "SCAN expiring", "SCAN accounts"].contains(&line)
+    ["SCAN due", "SCAN expiring", "SCAN accounts", "SCAN free"].contains(&line)
 }
 
 async fn schema() -> (Connection, super::support::Opened) {

@@ -36,7 +36,8 @@ async fn a_claim_brings_the_longest_overdue_first_with_their_events() {
     let early = test.run("early", 1).await;
     let _future = test.run("future", 100).await;
     let lease = SignedDuration::from_secs(30);
-    let claimed = test.store.claim_runs("node-1", at(10), lease, 10).await.unwrap();
+    test.set_clock(10);
+    let claimed = test.store.claim_runs("node-1", lease, 10).await.unwrap();
     let seen: Vec<_> = claimed
         .iter()
         .map(|one| (one.row.id, one.epoch, one.events.len()))
@@ -57,13 +58,14 @@ async fn a_node_that_lost_its_lease_changes_nothing() {
     test.claim("node-1", 0, 1).await;
     test.set_clock(1);
     let stored = test.store.commit(write_of(&row, "node-1", 1, 1)).await.unwrap();
-    assert!(matches!(stored, Committed::Stored { .. }));
+    assert!(matches!(stored, Committed::Stored));
 
     // Over, although nobody has taken it yet.
     test.set_clock(30);
     let refused = test.store.commit(write_of(&row, "node-1", 1, 2)).await.unwrap();
     assert_eq!(refused, Committed::Refused { guard: 0 });
-    let lost = test.store.renew_leases("node-1", &[(row.id, 1)], at(90)).await.unwrap();
+    let minute = SignedDuration::from_mins(1);
+    let lost = test.store.renew_leases("node-1", &[(row.id, 1)], minute).await.unwrap();
     assert_eq!(lost, [row.id]);
 
     // Taken by another, and then by the same node under a new number.
@@ -74,7 +76,7 @@ async fn a_node_that_lost_its_lease_changes_nothing() {
     let zombie = test.store.commit(write_of(&row, "node-1", 1, 2)).await.unwrap();
     assert_eq!(zombie, Committed::Refused { guard: 0 });
     let holder = test.store.commit(write_of(&row, "node-1", 3, 2)).await.unwrap();
-    assert!(matches!(holder, Committed::Stored { .. }));
+    assert!(matches!(holder, Committed::Stored));
     assert_eq!(test.store.run(row.id).await.unwrap().unwrap().events.len(), 3);
 }
 
@@ -86,8 +88,15 @@ async fn leases_are_prolonged_and_given_up() {
     test.claim("node-1", 0, 1).await;
     let held = [(row.id, 1), (other.id, 1)];
     assert_eq!(
-        test.store.renew_leases("node-1", &held, at(90)).await.unwrap(),
+        test.store
+            .renew_leases("node-1", &held, SignedDuration::from_secs(90))
+            .await
+            .unwrap(),
         [other.id]
+    );
+    assert_eq!(
+        test.store.run(row.id).await.unwrap().unwrap().row.lease_until,
+        Some(at(90))
     );
     assert_eq!(test.claim("node-2", 60, 5).await, [other.id]);
     assert_eq!(test.store.release_leases("node-1").await.unwrap(), 1);

@@ -115,7 +115,7 @@ async fn what_was_sealed_anew_or_put_off_meanwhile_is_not_written_over() {
             guards: vec![guard],
             ..Commit::default()
         };
-        matches!(test.store.commit(commit).await.unwrap(), Committed::Stored { .. })
+        matches!(test.store.commit(commit).await.unwrap(), Committed::Stored)
     };
     let wrapped = || Guard::SecretWrapped {
         id: one.id,
