@@ -10,12 +10,13 @@ mod embedded {
 
 const HISTORY: &str = "select count(*) from sqlite_schema where type = 'table' and name = 'refinery_schema_history'";
 
-/// Applies what is missing, each migration in a transaction of its own.
+/// Applies what is missing in one transaction, with the rows that say so: whatever ends it in the middle, it can be begun again.
 ///
 /// # Errors
 /// The store was written by a newer Keyfall, or holds a migration with other bytes than ours.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
-    let runner = embedded::migrations::runner();
+    // Ungrouped, a migration and the row about it would be two transactions, and a crash between them would shut the store for good.
+    let runner = embedded::migrations::runner().set_grouped(true);
     let newest = runner.get_migrations().iter().map(refinery::Migration::version).max();
     if let Some(applied) = applied(connection)?.filter(|applied| Some(*applied) > newest.map(i64::from)) {
         let why = format!(
