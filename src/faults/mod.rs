@@ -3,3 +3,4 @@
 
 pub(crate) mod between;
 pub(crate) mod oracle;
+mod disk;

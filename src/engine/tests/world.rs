@@ -21,7 +21,7 @@ use crate::domain::ids::{ActId, CredentialId, IdentityId, ResourceId, RunId, Sec
 use crate::domain::planner::{Drawn, Lives, Registered, RunRequest, plan_run};
 use crate::domain::resource::{Kind, PolicySpec, Resource, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
-use crate::engine::report::PrepareRuns;
+use crate::engine::report::{PerformSteps, PrepareRuns};
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
@@ -55,17 +55,17 @@ impl World {
     /// `policy` goes over the spec of the one policy, which rotates daily, automatically.
     pub(crate) async fn with_policy(policy: serde_json::Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut world = Self::in_folder(folder.path()).await.unwrap();
+        let options = StoreOptions::new(decode_event);
+        let mut world = Self::in_folder(folder.path(), options).await.unwrap();
         world._folder = Some(folder);
         world.register(policy).await;
         world
     }
 
     /// The world of whoever brings a folder: the store that is in it, or a new one with nothing in it.
-    pub(crate) async fn in_folder(folder: &Path) -> Result<Self, StoreError> {
+    pub(crate) async fn in_folder(folder: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         let clock = Arc::new(ShiftedClock::default());
         let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
-        let options = StoreOptions::new(decode_event);
         let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await?;
         let steps = Script::new(env.clone(), Arc::clone(&store));
         Ok(Self {
@@ -282,9 +282,19 @@ impl World {
     }
 
     pub(crate) async fn start_with(&self, store: Arc<dyn Store>, settings: EngineSettings) -> EngineHandle {
+        self.start_doing(Arc::clone(&self.steps) as _, store, settings).await
+    }
+
+    /// Starts the engine with other steps.
+    pub(crate) async fn start_doing(
+        &self,
+        steps: Arc<dyn PerformSteps>,
+        store: Arc<dyn Store>,
+        settings: EngineSettings,
+    ) -> EngineHandle {
         let engine = Engine {
             store,
-            steps: Arc::clone(&self.steps) as _,
+            steps,
             prepare: Arc::clone(&self.steps) as _,
             env: self.env.clone(),
             settings,

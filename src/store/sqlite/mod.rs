@@ -57,6 +57,9 @@ pub struct StoreOptions {
     pub readers: usize,
     /// Transactions that may share one commit.
     pub group: usize,
+    /// Pages of the write-ahead log after which it is moved into the file. A longer log makes a page that is written again and again reach the
+    /// file once: 4,000 pages are 32 MB.
+    pub checkpoint_after: u32,
     /// The file grows to no more pages of 8 KiB than this.
     pub most_pages: Option<u32>,
 }
@@ -70,6 +73,7 @@ impl StoreOptions {
             store_id: None,
             readers: 4,
             group: 256,
+            checkpoint_after: 4000,
             most_pages: None,
         }
     }

@@ -169,9 +169,8 @@ fn set_up_writer(connection: &Connection, options: &StoreOptions) -> Result<()> 
     // What a savepoint would undo is kept in memory, never in a file beside the store.
     connection.pragma_update(None, "temp_store", "memory").map_err(failed)?;
     connection.pragma_update(None, "cache_size", -16000).map_err(failed)?;
-    // A longer log makes a page that is written again and again reach the file once: 4,000 pages are 32 MB.
     connection
-        .pragma_update(None, "wal_autocheckpoint", 4000)
+        .pragma_update(None, "wal_autocheckpoint", options.checkpoint_after)
         .map_err(failed)?;
     connection
         .pragma_update(None, "journal_size_limit", 64 << 20)
