@@ -2,5 +2,5 @@
 //! that is shipped. A harness knows the parts that it breaks; no part knows that it is being broken.
 
 pub(crate) mod between;
-pub(crate) mod oracle;
 mod disk;
+pub(crate) mod oracle;
