@@ -69,7 +69,7 @@ fn play(kf: &Keyfall, names: &Names) -> Vec<(String, String)> {
     .map(|(short, service, forgiving)| (short, Consumer::start(service, &apps.join(short), forgiving)));
     let script = Script { kf, names };
     script.register();
-    script.rotate_leaked();
+    script.rotate_leaked(1);
     script.decommission();
     kf.wait("two scheduled rotations", || (script.rotations() >= 2).then_some(()));
     script.come_to_rest();

@@ -46,10 +46,16 @@ impl Script<'_> {
         });
     }
 
-    pub(super) fn rotate_leaked(&self) {
+    /// The `time`-th emergency: proposed until there is a run for it, followed until it is over.
+    pub(super) fn rotate_leaked(&self, time: usize) {
         self.wait_for_state("batch", &["active"]);
-        wait_for("the emergency rotation is approved", PATIENCE, || {
-            if self.has_run("batch", "emergency_rotate") {
+        wait_for("the emergency rotation is approved and over", PATIENCE, || {
+            let runs = self.runs("batch", "emergency_rotate")?;
+            let open = runs.iter().any(|run| run["closed_at"].is_null());
+            if open {
+                return None;
+            }
+            if runs.len() >= time {
                 return Some(());
             }
             self.propose(&["rotate", "batch", "--emergency", "--reason", "found in public"]);
@@ -117,9 +123,12 @@ impl Script<'_> {
     }
 
     fn has_run(&self, identity: &str, kind: &str) -> bool {
-        let runs = ask(&self.kf.alice(), &["runs", "--identity", identity, "--kind", kind]);
-        runs.and_then(|runs| Some(!runs.as_array()?.is_empty()))
-            .unwrap_or(false)
+        self.runs(identity, kind).is_some_and(|runs| !runs.is_empty())
+    }
+
+    fn runs(&self, identity: &str, kind: &str) -> Option<Vec<Value>> {
+        let runs = ask(&self.kf.alice(), &["runs", "--identity", identity, "--kind", kind])?;
+        runs.as_array().cloned()
     }
 }
 
