@@ -114,7 +114,7 @@ impl Claimer {
         self.next = Some(sweep);
         // A full claim says that there is more, and it is fetched as soon as there is room.
         if !self.is_more {
-            let now = shared.store.now().await?;
+            let now = shared.watch.by_the_store(shared.env.now());
             let wake = shared.store.next_wake().await?.map(|at| instant_of(at, now));
             self.next = Some(wake.map_or(sweep, |wake| wake.min(sweep)));
         }
@@ -141,7 +141,8 @@ impl Claimer {
     fn ended(&mut self, ended: Result<(RunId, Left), tokio::task::JoinError>) {
         match ended {
             Ok((_, Left::Waiting { until: Some(until) })) => {
-                let at = instant_of(until, self.shared.env.now());
+                let now = self.shared.watch.by_the_store(self.shared.env.now());
+                let at = instant_of(until, now);
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
             }
             Ok(_) => {}
@@ -163,7 +164,7 @@ impl Drop for InHand {
     }
 }
 
-/// A stored instant on this machine's monotonic clock.
+/// A stored instant on this machine's monotonic clock. Runs are woken by the store's clock.
 fn instant_of(at: Timestamp, now: Timestamp) -> Instant {
     let left: SignedDuration = at.duration_since(now);
     Instant::now() + unsigned(left)

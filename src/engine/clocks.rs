@@ -1,6 +1,8 @@
 //! Clocks that must agree: the wall's, by which things are due, the monotonic one beside it, and the newest record of the log, which says when
 //! somebody last wrote here. Where they part, nobody knows what is due, and everything destructive is frozen until a person has looked (P9).
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
@@ -11,26 +13,96 @@ pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 /// A log in which nothing was written for longer than this may also be a clock that is ahead.
 pub const LONGEST_SILENCE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The wall clock moved by `by` more (or less) than time passed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Jump {
-    pub(super) by: SignedDuration,
+/// A wall clock that shows the very same instant for longer than this stands still.
+const LONGEST_STANDING: Duration = Duration::from_secs(10);
+/// Steps within the tolerance that a clock may make without adding up to a jump.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(3600);
+
+/// In what the clocks disagree. Its text is the reason of the freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Disagreement {
+    #[error("the wall clock jumped by {by:#} against the time that passed")]
+    Jumped { by: SignedDuration },
+    #[error("the wall clock has stood still for {seconds} seconds", seconds = since.as_secs())]
+    Stands { since: Duration },
+    /// Leases and wake times go by the store's clock, what is due and what was signed until when by ours.
+    #[error("the clock of this machine and the store's are {by:#} apart")]
+    OffStore { by: SignedDuration },
 }
 
+impl Disagreement {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Jumped { .. } => "jumped",
+            Self::Stands { .. } => "stands",
+            Self::OffStore { .. } => "off_store",
+        }
+    }
+}
+
+/// What this process knows of its clocks.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
-    last: Option<(Timestamp, Instant)>,
+    /// Where both stood when they were last believed. A clock that stands or drifts is further off with each look.
+    believed: Option<(Timestamp, Instant)>,
+    /// When the wall clock was last seen to move.
+    moved: Option<(Timestamp, Instant)>,
+    /// What the store's clock showed, and when.
+    store: Option<(Timestamp, Instant)>,
 }
 
 impl Clocks {
-    /// Compares what both clocks say has passed since the last look.
-    pub(super) fn look(&mut self, wall: Timestamp, monotonic: Instant, tolerance: SignedDuration) -> Option<Jump> {
-        let last = self.last.replace((wall, monotonic));
-        let (last_wall, last_monotonic) = last?;
-        let passed = SignedDuration::try_from(monotonic.saturating_duration_since(last_monotonic)).ok()?;
-        let by = wall.duration_since(last_wall).saturating_sub(passed);
-        (by.abs() > tolerance).then_some(Jump { by })
+    /// Compares what the clocks say has passed.
+    pub(super) fn look(
+        &mut self,
+        wall: Timestamp,
+        monotonic: Instant,
+        tolerance: SignedDuration,
+    ) -> Option<Disagreement> {
+        let believed = *self.believed.get_or_insert((wall, monotonic));
+        let by = ahead(wall, monotonic, believed);
+        if by.abs() > tolerance {
+            return Some(Disagreement::Jumped { by });
+        }
+        if monotonic.saturating_duration_since(believed.1) > FORGIVEN_AFTER {
+            self.believed = Some((wall, monotonic));
+        }
+        let moved = self
+            .moved
+            .filter(|(seen, _)| *seen == wall)
+            .unwrap_or((wall, monotonic));
+        self.moved = Some(moved);
+        let since = monotonic.saturating_duration_since(moved.1);
+        if since > LONGEST_STANDING {
+            return Some(Disagreement::Stands { since });
+        }
+        let by = ahead(wall, monotonic, self.store?);
+        (by.abs() > tolerance).then_some(Disagreement::OffStore { by })
     }
+
+    /// From here on both are compared with what they show at this moment, and with the store's when that is asked for the next time.
+    pub(super) fn believe(&mut self, wall: Timestamp, monotonic: Instant) {
+        self.believed = Some((wall, monotonic));
+        self.store = None;
+    }
+
+    /// The store's clock showed this between these two moments.
+    pub(super) fn store_showed(&mut self, theirs: Timestamp, asked: Instant, answered: Instant) {
+        let way = answered.saturating_duration_since(asked) / 2;
+        self.store = Some((theirs, asked + way));
+    }
+
+    /// How far the wall clock is ahead of the store's.
+    pub(super) fn ahead_of_store(&self, wall: Timestamp, monotonic: Instant) -> Option<SignedDuration> {
+        Some(ahead(wall, monotonic, self.store?))
+    }
+}
+
+/// By how much the wall clock is ahead of where it would be, had it gone on from there with the monotonic one.
+fn ahead(wall: Timestamp, monotonic: Instant, from: (Timestamp, Instant)) -> SignedDuration {
+    let passed = monotonic.saturating_duration_since(from.1);
+    let passed = SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX);
+    wall.duration_since(from.0).saturating_sub(passed)
 }
 
 /// What the newest record says of the wall clock.
@@ -95,24 +167,78 @@ pub async fn newest_record(store: &dyn Store) -> Result<Option<Timestamp>, Store
 
 #[cfg(test)]
 mod tests {
-    use super::{AgainstLog, Clocks, LONGEST_SILENCE, SYSTEM_TOLERANCE, TOLERANCE, against_log, against_system};
+    use super::{
+        AgainstLog, Clocks, Disagreement, LONGEST_SILENCE, SYSTEM_TOLERANCE, TOLERANCE, against_log, against_system,
+    };
     use jiff::{SignedDuration, Timestamp};
     use std::time::Duration;
     use tokio::time::Instant;
 
+    const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    fn seconds(count: u64) -> Duration {
+        Duration::from_secs(count)
+    }
+
+    /// Row 1.
     #[test]
     fn a_jump_in_either_direction_is_seen_and_the_passing_of_time_is_not() {
-        let tolerance = SignedDuration::from_mins(5);
         let (wall, began) = (Timestamp::UNIX_EPOCH, Instant::now());
         let mut clocks = Clocks::default();
-        assert_eq!(clocks.look(wall, began, tolerance), None);
-        let hour = SignedDuration::from_hours(1);
-        let later = began + Duration::from_secs(3600);
-        assert_eq!(clocks.look(wall + hour, later, tolerance), None);
-        let jump = clocks.look(wall + hour + hour, later, tolerance);
-        assert_eq!(jump.map(|jump| jump.by), Some(hour));
-        let back = clocks.look(wall, later, tolerance);
-        assert_eq!(back.map(|jump| jump.by), Some(-(hour + hour)));
+        assert_eq!(clocks.look(wall, began, TOLERANCE), None);
+        let later = began + seconds(3600);
+        assert_eq!(clocks.look(wall + HOUR, later, TOLERANCE), None);
+        let ahead = wall + HOUR + HOUR;
+        let jumped = |by| Some(Disagreement::Jumped { by });
+        assert_eq!(clocks.look(ahead, later, TOLERANCE), jumped(HOUR));
+        assert_eq!(
+            clocks.look(ahead, later, TOLERANCE),
+            jumped(HOUR),
+            "until it is believed"
+        );
+        clocks.believe(ahead, later);
+        assert_eq!(clocks.look(ahead, later, TOLERANCE), None);
+        assert_eq!(clocks.look(wall, later, TOLERANCE), jumped(-(HOUR + HOUR)));
+    }
+
+    /// Row 1.
+    #[test]
+    fn a_clock_that_stands_still_or_goes_wrong_slowly_is_seen() {
+        let (wall, began) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let mut clocks = Clocks::default();
+        for passed in [0, 5, 10] {
+            assert_eq!(clocks.look(wall, began + seconds(passed), TOLERANCE), None);
+        }
+        let since = seconds(11);
+        assert_eq!(
+            clocks.look(wall, began + since, TOLERANCE),
+            Some(Disagreement::Stands { since })
+        );
+        let mut clocks = Clocks::default();
+        // Half the time is missing, a little with each look.
+        let look = (0..100).find_map(|turn| {
+            let half = SignedDuration::from_secs(turn * 5);
+            clocks.look(wall + half, began + seconds(turn.unsigned_abs() * 10), TOLERANCE)
+        });
+        assert!(
+            matches!(look, Some(Disagreement::Jumped { by }) if by < -TOLERANCE),
+            "{look:?}"
+        );
+    }
+
+    /// Row 1.
+    #[test]
+    fn a_clock_that_is_not_the_stores_is_seen_and_the_way_of_the_answer_is_not() {
+        let (wall, began) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let mut clocks = Clocks::default();
+        clocks.store_showed(wall + MINUTE, began, began + seconds(4));
+        assert_eq!(clocks.look(wall, began, TOLERANCE), None);
+        let by = clocks.ahead_of_store(wall, began + seconds(2));
+        assert_eq!(by, Some(-MINUTE));
+        clocks.store_showed(wall + HOUR, began, began);
+        let by = -HOUR;
+        assert_eq!(clocks.look(wall, began, TOLERANCE), Some(Disagreement::OffStore { by }));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -127,7 +127,8 @@ impl Driver {
     /// What another node sent is waited out before anything is looked at: an effect that arrives behind a look would be met by nobody. Where no
     /// other node can be, whoever sent it is dead.
     async fn take_over(&mut self, in_flight_until: Option<Timestamp>) -> Result<Left, Stop> {
-        let until = in_flight_until.filter(|until| !self.shared.settings.take_over_at_start && self.now() < *until);
+        let now = self.shared.watch.by_the_store(self.now());
+        let until = in_flight_until.filter(|until| !self.shared.settings.take_over_at_start && now < *until);
         if let Some(until) = until
             && let Some(left) = self.leave(Some(until)).await?
         {
@@ -234,12 +235,15 @@ impl Driver {
                 return Ok(Intended::Again);
             }
         }
+        if budget::takes_away(&self.run, step) || step.takes_back() {
+            self.shared.watch.look(&self.shared).await?;
+        }
         let now = self.now();
         let toll = toll(&self.run, step, self.subject.as_ref().and_then(Subject::budget), now);
         let started = EventBody::Started {
             step,
             attempt,
-            deadline: now.saturating_add(time_limit).unwrap_or(Timestamp::MAX),
+            deadline: self.deadline(now, time_limit),
             intent: self.shared.steps.intent(&self.run, step),
         };
         self.push(started, Vec::new())?;
@@ -261,6 +265,12 @@ impl Driver {
                 self.hold_back(step, &barrier).await
             }
         }
+    }
+
+    /// By the store's clock, which whoever takes the run over shares.
+    fn deadline(&self, now: Timestamp, time_limit: SignedDuration) -> Timestamp {
+        let now = self.shared.watch.by_the_store(now);
+        now.saturating_add(time_limit).unwrap_or(Timestamp::MAX)
     }
 
     /// Checked again where something is taken away, against the people and the hour of this moment (P6). What was begun inside of its time is

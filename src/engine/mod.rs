@@ -51,6 +51,7 @@ pub mod systems;
 pub(crate) mod tests;
 mod ticker;
 mod took;
+mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -123,6 +124,7 @@ struct Shared {
     register: register::Register,
     limits: limits::Limits,
     leases: lease::Leases,
+    watch: watch::Watch,
     /// Runs are waiting for a slot of this node.
     crowded: AtomicBool,
     stopping: CancellationToken,
@@ -177,6 +179,7 @@ impl Engine {
             register: register::Register::default(),
             limits: limits::Limits::default(),
             leases: lease::Leases::default(),
+            watch: watch::Watch::default(),
             crowded: AtomicBool::new(false),
             stopping: CancellationToken::new(),
             claim_bell: Notify::new(),

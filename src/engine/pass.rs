@@ -8,13 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
-use super::clocks::{AgainstLog, Clocks, against_log, newest_record};
+use super::clocks::{AgainstLog, against_log, newest_record};
 use super::findings::{self, Severity, Wrong};
-use super::freeze::{FREEZE, Freeze, still};
+use super::freeze::{FREEZE, Freeze};
 use super::schedule::{self, Memory};
 use super::sweep::Sweep;
+use super::watch::freeze_for_clock;
 use super::{Shared, housekeeping, record};
-use crate::store::{Commit, Committed, StoreError};
+use crate::store::{Commit, StoreError};
 
 /// Looked at least this often, whatever bell is silent.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -80,7 +81,6 @@ pub(super) async fn compare_with_log(shared: &Shared) -> Result<Option<SignedDur
 pub(super) async fn run(shared: Arc<Shared>, silence: Option<SignedDuration>) {
     let mut passes = Passes {
         shared: Arc::clone(&shared),
-        clocks: Clocks::default(),
         memory: Memory::default(),
         rounds: Rounds::default(),
         sweep: Sweep::default(),
@@ -98,7 +98,6 @@ pub(super) async fn run(shared: Arc<Shared>, silence: Option<SignedDuration>) {
 
 struct Passes {
     shared: Arc<Shared>,
-    clocks: Clocks,
     memory: Memory,
     rounds: Rounds,
     sweep: Sweep,
@@ -127,11 +126,8 @@ impl Passes {
 
     async fn gather_and_open(&mut self, report: &mut PassReport) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
-        let tolerance = shared.settings.clock_tolerance;
-        if let Some(jump) = self.clocks.look(report.at, Instant::now(), tolerance) {
-            let reason = format!("the wall clock jumped by {:#} against the time that passed", jump.by);
-            freeze_for_clock(&shared, reason, report.at).await?;
-        }
+        shared.watch.measure(&shared).await?;
+        shared.watch.look(&shared).await?;
         report.frozen = shared.store.setting(FREEZE).await?.as_deref().map(Freeze::of_setting);
         report.breaker = match shared.store.setting(BREAKER).await? {
             Some(value) => Some(Tripped::of_setting(&value)),
@@ -166,39 +162,6 @@ fn standstill(report: &PassReport) -> Option<String> {
             .as_ref()
             .map(|tripped| format!("the breaker is open ({})", tripped.why))
     })
-}
-
-/// A clock that is wrong has made things due, or not due, that were not.
-async fn freeze_for_clock(shared: &Shared, reason: String, at: Timestamp) -> Result<(), StoreError> {
-    let at = record::to_micros(at);
-    tracing::error!("{reason}; everything destructive is frozen");
-    let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze --reason …`");
-    let wrong = Wrong {
-        kind: findings::CLOCK_JUMP,
-        subject: shared.settings.node.clone(),
-        severity: Severity::Critical,
-        owner: KEYFALL,
-        text,
-    };
-    let raised = findings::raised(&shared.env, at, wrong);
-    loop {
-        let standing = shared.store.setting(FREEZE).await?;
-        let freeze = Freeze {
-            reason: reason.clone(),
-            by: KEYFALL.to_owned(),
-            at,
-        };
-        let details = serde_json::json!({ "reason": reason });
-        let commit = Commit {
-            facts: vec![freeze.upon(standing.as_deref()).fact(), raised.clone()],
-            guards: vec![still(standing)],
-            log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
-        };
-        // Refused: a person froze, or lifted a freeze, at the same moment; the jump is seen once only.
-        if let Committed::Stored = shared.store.commit(commit).await? {
-            return Ok(());
-        }
-    }
 }
 
 /// Opens the breaker when more is due than can be right. After a long silence the clock may be ahead, and a due set that would be small

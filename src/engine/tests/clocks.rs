@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use super::looks::until;
 use super::world::{World, settings};
+use crate::domain::workflow::Step;
 use crate::engine::breaker::BREAKER;
 use crate::engine::freeze::{Freeze, lifted};
 use crate::store::{Page, RunFilter};
@@ -116,4 +117,30 @@ async fn a_start_after_a_night_goes_on_with_what_is_due() {
     until("all are opened", || async { (runs(&world).await == 3).then_some(()) }).await;
     assert_eq!(engine.status().last_pass.frozen, None);
     engine.shutdown().await;
+}
+
+/// Row 1. Between two passes nothing that is taken away slips through: who is about to take it looks as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_stands_before_its_revocation_when_the_clock_jumps_takes_nothing_away() {
+    for by in [HOUR, -HOUR, YEAR, -YEAR] {
+        let world = World::new().await;
+        let live = world.due("app", HOUR).await;
+        world.steps.close_gate(Step::Deliver);
+        let engine = world.start().await;
+        until("the run delivers", || async {
+            world.steps.has_called(Step::Deliver).then_some(())
+        })
+        .await;
+        world.clock.shift(by);
+        world.steps.open_gate(Step::Deliver);
+        world.until_open("clock_jump", "node-a", true).await;
+        until("the run is held back", || async {
+            let run = world.run_of(&live).await?;
+            (run.row.step.as_deref() == Some("revoke_old") && run.row.node.is_none()).then_some(())
+        })
+        .await;
+        engine.shutdown().await;
+        assert!(!world.steps.has_called(Step::RevokeOld), "{by:#}");
+        assert!(world.steps.is_live(live.credential), "{by:#}");
+    }
 }

@@ -10,8 +10,11 @@ use keyfall_sdk::{
     ProbeReading, Result, SecretShape, SecretValue, SettlingWindow, Verdict,
 };
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::super::super::guard::GuardedConnector;
+use super::super::super::lease::{Hold, Lease};
+use crate::domain::ids::RunId;
 use crate::domain::resource::SystemLimits;
 
 const DESCRIPTOR: Descriptor = Descriptor {
@@ -29,8 +32,11 @@ const DESCRIPTOR: Descriptor = Descriptor {
     answers: &[],
 };
 
+const LONG: Duration = Duration::from_secs(5);
+
 #[derive(Default)]
 struct Chatty {
+    begun: Notify,
     go_on: Notify,
     done: Notify,
     finished: AtomicBool,
@@ -59,6 +65,7 @@ impl Issue for Chatty {
 
     fn issue<'a>(&'a self, _ctx: &'a CallContext, _call: &'a IssueCall) -> BoxFuture<'a, Result<Issued>> {
         Box::pin(async move {
+            self.begun.notify_one();
             self.go_on.notified().await;
             self.finished.store(true, Ordering::SeqCst);
             self.done.notify_one();
@@ -211,4 +218,48 @@ async fn a_missing_ability_is_an_answer() {
     let (_, guard) = guarded();
     let error = guard.read(ctx(Duration::from_secs(5)), principal()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
+}
+
+fn lease(length: Duration) -> Arc<Lease> {
+    Arc::new(Lease::new(RunId::from_uuid(super::uuid()), 1, Instant::now() + length))
+}
+
+/// Row 23.
+#[tokio::test]
+async fn an_effect_is_not_sent_under_a_lease_that_ends_before_its_deadline() {
+    let (chatty, guard) = guarded();
+    let lease = lease(Duration::from_secs(5));
+    chatty.go_on.notify_one();
+    let hold = Hold::of(&lease);
+    let error = guard
+        .clone()
+        .under(hold.clone())
+        .issue(ctx(Duration::from_secs(6)), issue_call())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
+    assert!(hold.has_refused());
+    assert!(!chatty.finished.load(Ordering::SeqCst), "it was sent");
+    // What only looks may go on until the end of the lease, and no longer.
+    let looks = async |hold: Hold| guard.clone().under(hold).observe(ctx(LONG * 2), issue_call()).await;
+    assert_eq!(looks(Hold::of(&lease)).await.unwrap_err().kind(), ErrorKind::Conflict);
+    lease.lose();
+    assert_eq!(looks(Hold::of(&lease)).await.unwrap_err().kind(), ErrorKind::Transient);
+}
+
+/// Row 23. As after SIGSTOP in the middle of a call: time went on, and the run is another node's.
+#[tokio::test]
+async fn a_call_that_wakes_up_behind_its_lease_sends_nothing_more() {
+    let (chatty, guard) = guarded();
+    let lease = lease(LONG * 2);
+    let hold = Hold::of(&lease);
+    let under_way = guard.under(hold.clone());
+    let call = tokio::spawn(async move { under_way.issue(ctx(LONG), issue_call()).await });
+    tokio::time::timeout(LONG, chatty.begun.notified()).await.unwrap();
+    lease.lose();
+    chatty.go_on.notify_one();
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Ambiguous, "{error}");
+    assert!(hold.has_refused());
+    assert!(!chatty.finished.load(Ordering::SeqCst), "it went on");
 }

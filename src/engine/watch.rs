@@ -1,0 +1,114 @@
+//! The watch over the clocks: what [`super::clocks`] finds wrong freezes everything destructive, with the reason, before who asked goes on.
+//! Passes look, and so does each driver right before it takes something away: between two passes a clock may have jumped too.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::clocks::{Clocks, Disagreement};
+use super::findings::{self, Severity, Wrong};
+use super::freeze::{FREEZE, Freeze, still};
+use super::pass::KEYFALL;
+use super::{Shared, housekeeping, record};
+use crate::store::{Commit, Committed, StoreError};
+
+#[derive(Default)]
+pub(super) struct Watch {
+    watched: Mutex<Watched>,
+    /// By how many microseconds our wall clock is ahead of the store's, as last measured.
+    ahead: AtomicI64,
+}
+
+#[derive(Default)]
+struct Watched {
+    clocks: Clocks,
+    /// What they are frozen for: it is told once, and again when somebody lifts the freeze while it still holds.
+    told: Option<&'static str>,
+}
+
+impl Watch {
+    /// Asks the store for its time, to be compared with ours from here on.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn measure(&self, shared: &Shared) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let theirs = shared.store.now().await?;
+        let answered = Instant::now();
+        let mut watched = self.watched.lock().await;
+        watched.clocks.store_showed(theirs, asked, answered);
+        let ahead = watched.clocks.ahead_of_store(shared.env.now(), Instant::now());
+        let micros = ahead.and_then(|by| i64::try_from(by.as_micros()).ok()).unwrap_or(0);
+        self.ahead.store(micros, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How far our wall clock is ahead of the store's, as last measured.
+    pub(super) fn ahead(&self) -> SignedDuration {
+        SignedDuration::from_micros(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// What the store's clock shows when ours shows this: what other nodes go by too.
+    pub(super) fn by_the_store(&self, ours: Timestamp) -> Timestamp {
+        ours.saturating_sub(self.ahead()).unwrap_or(ours)
+    }
+
+    /// Answers when the clocks agree, or when everything destructive is frozen because they do not. Who asks at the same time waits for both.
+    ///
+    /// # Errors
+    /// When the store does not answer; nobody may go on then.
+    pub(super) async fn look(&self, shared: &Shared) -> Result<(), StoreError> {
+        let mut watched = self.watched.lock().await;
+        let (at, moment) = (shared.env.now(), Instant::now());
+        let Some(wrong) = watched.clocks.look(at, moment, shared.settings.clock_tolerance) else {
+            watched.told = None;
+            return Ok(());
+        };
+        let is_told = watched.told == Some(wrong.name());
+        if !is_told || shared.store.setting(FREEZE).await?.is_none() {
+            freeze_for_clock(shared, wrong.to_string(), at).await?;
+        }
+        watched.told = Some(wrong.name());
+        if let Disagreement::Jumped { .. } = wrong {
+            // It is where it is. The next jump counts from here.
+            watched.clocks.believe(at, moment);
+            watched.told = None;
+        }
+        Ok(())
+    }
+}
+
+/// A clock that is wrong has made things due, or not due, that were not.
+pub(super) async fn freeze_for_clock(shared: &Shared, reason: String, at: Timestamp) -> Result<(), StoreError> {
+    let at = record::to_micros(at);
+    tracing::error!("{reason}; everything destructive is frozen");
+    let text = format!("{reason}. Set the clock right, look at what is due, and run `keyfall unfreeze --reason …`");
+    let wrong = Wrong {
+        kind: findings::CLOCK_JUMP,
+        subject: shared.settings.node.clone(),
+        severity: Severity::Critical,
+        owner: KEYFALL,
+        text,
+    };
+    let raised = findings::raised(&shared.env, at, wrong);
+    loop {
+        let standing = shared.store.setting(FREEZE).await?;
+        let freeze = Freeze {
+            reason: reason.clone(),
+            by: KEYFALL.to_owned(),
+            at,
+        };
+        let details = serde_json::json!({ "reason": reason });
+        let commit = Commit {
+            facts: vec![freeze.upon(standing.as_deref()).fact(), raised.clone()],
+            guards: vec![still(standing)],
+            log: vec![housekeeping::act_entry(shared, at, "frozen", details)],
+        };
+        // Refused: a person froze, or lifted a freeze, at the same moment; the jump is seen once only.
+        if let Committed::Stored = shared.store.commit(commit).await? {
+            return Ok(());
+        }
+    }
+}
