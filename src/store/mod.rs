@@ -10,6 +10,7 @@
 mod check;
 mod commit;
 mod compound;
+mod copy;
 mod driver;
 mod fact;
 mod overview;
@@ -26,6 +27,9 @@ use std::collections::HashSet;
 
 use keyfall_sdk::BoxFuture;
 
+pub use copy::{
+    ARRIVING, Begun, Closing, End, MOVED, Move, MoveError, Moved, Progress, Purpose, TableReport, abandon, unmoved,
+};
 pub use fact::{Commit, Committed, Fact, Guard};
 pub use question::{
     Claimed, DueIdentity, FindingFilter, IdentityFilter, LogPage, LogState, Overview, Page, ReceiptFilter, RunFilter,
@@ -36,7 +40,7 @@ pub use row::{
     SecretRow, SettlingSample, TokenRow,
 };
 
-pub use sqlite::{Creation, StoreOptions, open_sqlite};
+pub use sqlite::{Creation, StoreOptions, open_sqlite, open_sqlite_end};
 
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};

@@ -15,12 +15,16 @@ pub(crate) mod resource;
 pub(crate) mod run;
 pub(crate) mod secret;
 mod statement;
+mod table;
 mod value;
 
 pub(crate) use log::Leaf;
 pub(crate) use op::Op;
 use statement::statements;
 pub(crate) use statement::{Bound, Listing, Statement};
+#[cfg(test)]
+pub(crate) use table::{GIVEN, LOCAL};
+pub(crate) use table::{TABLES, Table};
 pub(crate) use value::{Row, Value};
 
 /// All statements by noun, for the tests that go through every one of them.

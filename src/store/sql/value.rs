@@ -94,6 +94,11 @@ impl Row {
         Self(values)
     }
 
+    /// The columns as they are, for whoever carries them elsewhere.
+    pub(crate) fn into_values(self) -> Vec<Value> {
+        self.0
+    }
+
     /// Begins to take the columns; `what` names the row in errors.
     pub(crate) fn read(self, what: &'static str) -> Columns {
         Columns {

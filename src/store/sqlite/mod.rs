@@ -27,6 +27,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::copy::{End, Purpose, admit};
 use super::driver::{Driver, Reach, Verb};
 use super::sql_store::SqlStore;
 use super::{DecodeEvent, Result, Store, StoreError};
@@ -53,6 +54,8 @@ pub struct StoreOptions {
     pub decode: DecodeEvent,
     /// Refuses a file with another `STORE_ID`, when the caller knows which store it belongs to.
     pub store_id: Option<String>,
+    /// A store that is on the move opens for that only.
+    pub purpose: Purpose,
     /// Connections for reading.
     pub readers: usize,
     /// Transactions that may share one commit.
@@ -71,6 +74,7 @@ impl StoreOptions {
             creation: Creation::IfMissing,
             decode,
             store_id: None,
+            purpose: Purpose::Work,
             readers: 4,
             group: 256,
             checkpoint_after: 4000,
@@ -85,11 +89,27 @@ impl StoreOptions {
 /// Another process holds the file; the file is missing, damaged, another program's or a newer Keyfall's; it is another store than the
 /// one that was expected; the SQLite library is one that loses data.
 pub async fn open_sqlite(path: &Path, options: StoreOptions, environment: Environment) -> Result<Arc<dyn Store>> {
-    let decode = options.decode;
+    Ok(Arc::new(open(path, options, environment).await?))
+}
+
+/// The same, for a move from this file or to it.
+///
+/// # Errors
+/// Those of [`open_sqlite`].
+pub async fn open_sqlite_end(path: &Path, options: StoreOptions, environment: Environment) -> Result<End> {
+    Ok(End::of(
+        open(path, options, environment).await?,
+        path.display().to_string(),
+    ))
+}
+
+async fn open(path: &Path, options: StoreOptions, environment: Environment) -> Result<SqlStore<SqliteDriver>> {
+    let (decode, purpose) = (options.decode, options.purpose);
     let path = path.to_owned();
     let of_driver = environment.clone();
     let driver = blocking("opening", move || SqliteDriver::open(&path, &options, &of_driver)).await?;
-    Ok(Arc::new(SqlStore::new(driver, decode, environment)))
+    admit(&driver, purpose).await?;
+    Ok(SqlStore::new(driver, decode, environment))
 }
 
 /// Runs what may wait for the disk where it holds up no other task.
