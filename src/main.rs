@@ -37,6 +37,10 @@ fn main() -> ExitCode {
             Command::Init(args) => wire::init(&args, output).await.map(|()| Exit::Ok).map_err(report),
             Command::Serve(args) => wire::serve(args).await.map(|()| Exit::Ok).map_err(report),
             Command::Restore(args) => wire::restore(&args, output).await.map(|()| Exit::Ok).map_err(report),
+            Command::MigrateStore(args) => wire::migrate_store(&args, output)
+                .await
+                .map(|()| Exit::Ok)
+                .map_err(report),
             Command::Config(command) => wire::show_config(&command, output).map(|()| Exit::Ok).map_err(report),
             Command::Asking(command) => cli::run(command, &cli.context, output).await.map_err(refused),
         }

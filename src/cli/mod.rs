@@ -1,5 +1,5 @@
 //! The command line: what a person or a script types, over the HTTP API. It knows the API's views, evidence and signing keys; it knows no
-//! store and no engine. What needs those (`init`, `serve`, `restore`, `config`) is parsed here and carried out by the wiring in `main`.
+//! store and no engine. What needs those (`init`, `serve`, `restore`, `migrate-store`, `config`) is parsed here and carried out by the wiring in `main`.
 
 mod approve;
 mod audit;
@@ -22,7 +22,7 @@ use clap::{Parser, Subcommand};
 pub use context::ContextArgs;
 pub use error::{CliError, Exit};
 pub use output::{Format, Output, note, print};
-pub use serving::{ConfigCommand, ConfigFlag, InitArgs, RestoreArgs, ServeArgs, ServeFlags};
+pub use serving::{ConfigCommand, ConfigFlag, InitArgs, MigrateStoreArgs, RestoreArgs, ServeArgs, ServeFlags};
 
 use client::Client;
 use context::Context;
@@ -52,6 +52,7 @@ pub enum Command {
     Init(InitArgs),
     Serve(ServeArgs),
     Restore(RestoreArgs),
+    MigrateStore(MigrateStoreArgs),
     /// Look at the server's own settings
     #[command(subcommand, after_help = "Example:\n  keyfall config check --config kf/keyfall.toml")]
     Config(ConfigCommand),

@@ -84,6 +84,28 @@ pub struct RestoreArgs {
     pub config: ConfigFlag,
 }
 
+#[derive(Debug, Args)]
+/// Move the store into another database: a file or a PostgreSQL database, from either to either
+///
+/// The source is closed first and never written to again; nothing is taken away from it. Whatever interrupts the copy, the same command goes
+/// on with it. The target is compared with the source row by row before it opens for work.
+#[command(
+    after_help = "Example:\n  keyfall migrate-store --from kf/keyfall.db --to postgres://keyfall@db.example.com/keyfall\n  keyfall migrate-store --from kf/keyfall.db --abandon"
+)]
+pub struct MigrateStoreArgs {
+    /// The store that is there (default: `store` in the settings)
+    #[arg(long, value_name = "STORE")]
+    pub from: Option<String>,
+    /// A file that is not there, or an empty database
+    #[arg(long, value_name = "STORE", required_unless_present = "abandon")]
+    pub to: Option<String>,
+    /// Give an unfinished move up: the source opens for work again, and what was copied can be finished no more
+    #[arg(long, conflicts_with = "to")]
+    pub abandon: bool,
+    #[command(flatten)]
+    pub config: ConfigFlag,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say what is wrong with the settings, or nothing

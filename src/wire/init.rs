@@ -16,7 +16,7 @@ use keyfall::evidence::audit::Act;
 use keyfall::evidence::keys::{SigningKey, VerifierKey};
 use keyfall::owner_only::{self, PRIVATE};
 use keyfall::sealing::{Kek, Keyring};
-use keyfall::store::{Commit, Creation, Fact, LogEntry};
+use keyfall::store::{Commit, Creation, Fact, LogEntry, Purpose};
 use serde_json::json;
 
 use super::anchor::Anchor;
@@ -99,17 +99,7 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
         0o644,
     )?;
     write(&dir.join(FILE_NAME), &[config_text(args).as_bytes()], 0o644)?;
-    let mut keys = Vec::new();
-    for name in people {
-        let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, random)?;
-        // For auditors, who name the approvers whose signatures they believe.
-        write(
-            &dir.join(format!("people/{name}.pub")),
-            &[key.verifier().to_string().as_bytes(), b"\n"],
-            0o644,
-        )?;
-        keys.push((name.clone(), key.verifier().clone()));
-    }
+    let keys = make_keys(dir, people, &env)?;
     let (mut facts, tokens) = first_people(&env, &keys)?;
     facts.extend(keys::mark(&ring));
     if args.solo {
@@ -119,7 +109,13 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     for (name, issued) in people.iter().zip(&tokens) {
         write_person(dir, name, issued, args)?;
     }
-    let store = open_store(&dir.join(Config::default().store), Creation::Always, &env).await?;
+    let store = open_store(
+        &dir.join(Config::default().store),
+        Creation::Always,
+        Purpose::Work,
+        &env,
+    )
+    .await?;
     let commit = Commit {
         guards: Vec::new(),
         facts,
@@ -137,6 +133,21 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     Anchor::new(&config, Arc::new(signing)).write(&*store).await?;
     store.close().await.context("the store could not be closed")?;
     Ok(verifier)
+}
+
+/// A signing key for each of them, with the public half beside it for auditors, who name the approvers whose signatures they believe.
+fn make_keys(dir: &Path, people: &[String], env: &Environment) -> anyhow::Result<Vec<(String, VerifierKey)>> {
+    let mut keys = Vec::new();
+    for name in people {
+        let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, &*env.random)?;
+        write(
+            &dir.join(format!("people/{name}.pub")),
+            &[key.verifier().to_string().as_bytes(), b"\n"],
+            0o644,
+        )?;
+        keys.push((name.clone(), key.verifier().clone()));
+    }
+    Ok(keys)
 }
 
 /// The first record of the log: with whom everything began.

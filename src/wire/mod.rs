@@ -1,9 +1,10 @@
-//! The wiring: brings settings, keys, store, engine, use cases and interfaces together for `init`, `serve` and `restore`. Nothing is decided
-//! here that could be decided in one of the parts.
+//! The wiring: brings settings, keys, store, engine, use cases and interfaces together for `init`, `serve`, `restore` and
+//! `migrate-store`. Nothing is decided here that could be decided in one of the parts.
 
 mod anchor;
 mod init;
 mod keys;
+mod migrate;
 mod reread;
 mod restore;
 mod serve;
@@ -18,10 +19,11 @@ use keyfall::clock::Environment as World;
 use keyfall::config::{Config, Environment, load};
 use keyfall::domain::workflow::Event;
 use keyfall::evidence::audit::event_of;
-use keyfall::store::{Creation, Store, StoreOptions, open_sqlite};
+use keyfall::store::{Creation, End, Purpose, Store, StoreOptions, open_sqlite, open_sqlite_end};
 use serde_json::json;
 
 pub(crate) use init::init;
+pub(crate) use migrate::migrate_store;
 pub(crate) use restore::restore;
 pub(crate) use serve::serve;
 
@@ -46,13 +48,33 @@ fn settings(flag: &ConfigFlag, flags: &ServeFlags) -> anyhow::Result<(Config, st
 }
 
 /// The one place that says what kind of store this is.
-async fn open_store(path: &Path, creation: Creation, world: &World) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(
+    path: &Path,
+    creation: Creation,
+    purpose: Purpose,
+    world: &World,
+) -> anyhow::Result<Arc<dyn Store>> {
     let options = StoreOptions {
         creation,
+        purpose,
         ..StoreOptions::new(decode)
     };
     let store = open_sqlite(path, options, world.clone()).await;
     store.with_context(|| format!("the store {} was not opened", path.display()))
+}
+
+/// The same, for a move.
+async fn open_end(store: &str, purpose: Purpose, world: &World) -> anyhow::Result<End> {
+    let options = StoreOptions {
+        creation: match purpose {
+            Purpose::MoveTo => Creation::IfMissing,
+            _ => Creation::Never,
+        },
+        purpose,
+        ..StoreOptions::new(decode)
+    };
+    let end = open_sqlite_end(Path::new(store), options, world.clone()).await;
+    end.with_context(|| format!("the store {store} was not opened"))
 }
 
 fn decode(bytes: &[u8]) -> Result<Event, String> {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use keyfall::cli::{Output, RestoreArgs, ServeFlags};
 use keyfall::clock::Environment;
 use keyfall::engine::standstill::{Cause, stand_still};
-use keyfall::store::{Creation, Store};
+use keyfall::store::{Commit, Creation, Purpose, Store, unmoved};
 use serde_json::json;
 
 use super::{keys, open_store, settings};
@@ -29,7 +29,7 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
     let copy = beside(&config.store, ".restoring");
     let ended = async {
         fs::copy(&args.backup, &copy).with_context(|| format!("{} cannot be copied", args.backup.display()))?;
-        let store = open_store(&copy, Creation::Never, &env).await?;
+        let store = open_store(&copy, Creation::Never, Purpose::Restore, &env).await?;
         let size = frozen(&*store, &keys, &config, args, &env).await;
         store.close().await.context("the copy could not be closed")?;
         let size = size?;
@@ -87,6 +87,15 @@ async fn frozen(
     stand_still(store, env, cause)
         .await
         .context("the copy could not be brought to a standstill")?;
+    // A copy of a store that was moved away is an old copy like any other, and stands still as one.
+    let commit = Commit {
+        facts: vec![unmoved()],
+        ..Commit::default()
+    };
+    store
+        .commit(commit)
+        .await
+        .context("the copy could not be opened for work")?;
     Ok(size)
 }
 

@@ -17,7 +17,7 @@ use keyfall::engine::steps::{StepSettings, Steps, StoredRefusals};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::http::{Api, Listening, TlsFiles, router};
-use keyfall::store::{Creation, Store};
+use keyfall::store::{Creation, Purpose, Store};
 use keyfall::telemetry;
 use keyfall_sdk::ConnectorKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -38,7 +38,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let env = Environment::of_this_machine();
     let keys = keys::load(&config)?;
-    let store = open_store(&config.store, Creation::Never, &env).await?;
+    let store = open_store(&config.store, Creation::Never, Purpose::Work, &env).await?;
     keys::check(&keys.ring, &*store, &config).await?;
     let tls = config.tls().map(|(certificate, key)| TlsFiles {
         certificate: certificate.to_owned(),

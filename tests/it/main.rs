@@ -8,6 +8,7 @@ mod bad_input;
 mod kek;
 mod kills;
 mod lives;
+mod moving;
 mod offline;
 mod outputs;
 mod roles;

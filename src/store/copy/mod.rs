@@ -57,7 +57,7 @@ pub enum MoveError {
     #[error("the source is not on the move")]
     NotMoving,
     #[error(
-        "the target was verified, and is the store: it cannot be given up. Run `keyfall migrate-store` again if it did not come to its end"
+        "the target was verified, and is the store: it cannot be given up. Run the same `keyfall migrate-store --from … --to …` again if it did not come to its end"
     )]
     Finished,
     #[error("the copy is not the source: {}", problems.join("; "))]

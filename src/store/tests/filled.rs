@@ -53,6 +53,11 @@ pub(super) async fn fill(test: &Opened) {
     facts.extend(papers(test, &person, &plan));
     facts.extend(measures(test, &row));
     test.put(facts).await;
+    lengthen(test).await;
+}
+
+/// Entries of no run, and runs with their first.
+async fn lengthen(test: &Opened) {
     for group in 0..6_u32 {
         let log = (0..100).map(|number| note(&format!("note {group}/{number}"))).collect();
         let commit = Commit {

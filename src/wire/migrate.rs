@@ -1,0 +1,220 @@
+//! `keyfall migrate-store`: the store into another database. What a move is, and why it is safe to interrupt, is said in the store's `copy`;
+//! here it is begun, shown and ended.
+
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use jiff::{SignedDuration, Timestamp};
+use keyfall::cli::{MigrateStoreArgs, Output, ServeFlags, note};
+use keyfall::clock::Environment;
+use keyfall::domain::ids::ActId;
+use keyfall::evidence::audit::Act;
+use keyfall::store::{Begun, Closing, End, LogEntry, Move, MoveError, Progress, Purpose, TableReport, abandon};
+use serde_json::json;
+
+use super::{open_end, settings};
+
+/// Between two lines of progress.
+const EVERY: SignedDuration = SignedDuration::from_secs(2);
+
+pub(crate) async fn migrate_store(args: &MigrateStoreArgs, output: Output) -> anyhow::Result<()> {
+    let env = Environment::of_this_machine();
+    let from = source(args)?;
+    let Some(to) = args.to.as_deref().filter(|_| !args.abandon) else {
+        return give_up(&from, output, &env).await;
+    };
+    let to = named(to)?;
+    if from == to {
+        bail!("--from and --to are the same store");
+    }
+    let source = open_end(&from, Purpose::MoveFrom, &env).await?;
+    let target = match open_end(&to, Purpose::MoveTo, &env).await {
+        Ok(target) => target,
+        Err(error) => {
+            source.store().close().await?;
+            return Err(error);
+        }
+    };
+    let moved = carry(&source, &target, &env).await;
+    // Both are closed whatever became of the move; its own error is the one that matters.
+    let closed = [source.store().close().await, target.store().close().await];
+    let carried = moved?;
+    for ended in closed {
+        ended.context("a store could not be closed")?;
+    }
+    tell(&source, &target, carried, output)
+}
+
+/// What was done, and how long that took.
+struct Carried {
+    tables: Vec<TableReport>,
+    records: u64,
+    root: String,
+    copied: SignedDuration,
+}
+
+async fn carry(source: &End, target: &End, env: &Environment) -> anyhow::Result<Option<Carried>> {
+    let mut one = match Move::begin(source, target, closing(source, target, env)).await? {
+        Begun::Move(one) => one,
+        Begun::Done => return Ok(None),
+    };
+    let mut lines = Lines::new("copying", env);
+    one.copy(&mut |progress| lines.show(progress)).await?;
+    let copied = lines.took();
+    let mut lines = Lines::new("comparing", env);
+    let tables = match one.verify(&mut |progress| lines.show(progress)).await {
+        Ok(tables) => tables,
+        Err(error @ MoveError::Differs { .. }) => {
+            let advice = format!(
+                "{} is not opened for work. Give this move up with `keyfall migrate-store --from … --abandon` and begin one into an empty target",
+                target.name()
+            );
+            return Err(anyhow::Error::new(error).context(advice));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let state = target.store().log_state().await?;
+    one.finish().await?;
+    Ok(Some(Carried {
+        tables,
+        records: state.size,
+        root: keyfall::domain::digest::Digest(state.root).to_string(),
+        copied,
+    }))
+}
+
+fn closing(source: &End, target: &End, env: &Environment) -> Closing {
+    let details = json!({ "from": source.name(), "to": target.name() });
+    Closing {
+        attempt: env.draw_uuid().to_string(),
+        at: env.now(),
+        guards: Vec::new(),
+        record: record(env, "store_moved", details),
+    }
+}
+
+fn record(env: &Environment, action: &str, details: serde_json::Value) -> LogEntry {
+    let id = ActId::from_uuid(env.draw_uuid());
+    LogEntry::of_act(Act {
+        trigger: "request",
+        ..Act::of_engine(id, env.now(), action, details)
+    })
+}
+
+async fn give_up(from: &str, output: Output, env: &Environment) -> anyhow::Result<()> {
+    let source = open_end(from, Purpose::MoveFrom, env).await?;
+    let given_up = abandon(
+        &source,
+        record(env, "store_move_abandoned", json!({ "from": source.name() })),
+    )
+    .await;
+    source.store().close().await.context("the store could not be closed")?;
+    let moved = given_up?;
+    let view = json!({ "store": source.name(), "abandoned": moved.to });
+    let text = format!(
+        "The move of {} to {} is given up: the first opens for work again, and what was copied to the second can be deleted.",
+        source.name(),
+        moved.to
+    );
+    output.say(&view, &text)?;
+    Ok(())
+}
+
+/// Where the store is: as it was said, or as the settings say.
+fn source(args: &MigrateStoreArgs) -> anyhow::Result<String> {
+    match &args.from {
+        Some(from) => named(from),
+        None => {
+            let (config, _) = settings(&args.config, &ServeFlags::default())?;
+            Ok(config.store.display().to_string())
+        }
+    }
+}
+
+/// A path starts where the person is.
+fn named(store: &str) -> anyhow::Result<String> {
+    let path = std::path::absolute(Path::new(store)).context("the current directory cannot be told")?;
+    Ok(path.display().to_string())
+}
+
+fn tell(source: &End, target: &End, carried: Option<Carried>, output: Output) -> anyhow::Result<()> {
+    let advice = format!(
+        "Set `store = \"{to}\"` in the settings and start `keyfall serve`. {from} is closed for good and still holds every sealed secret: \
+         keep it until the server works, then destroy it (`deploy/README.md` says how).",
+        to = target.name(),
+        from = source.name(),
+    );
+    let Some(carried) = carried else {
+        let view = json!({ "from": source.name(), "to": target.name(), "already": true });
+        let text = format!("{} was moved to {} before. {advice}", source.name(), target.name());
+        return Ok(output.say(&view, &text)?);
+    };
+    let rows: u64 = carried.tables.iter().map(|table| table.source).sum();
+    let rate = per_second(rows, carried.copied);
+    let view = json!({
+        "from": source.name(), "to": target.name(), "already": false, "tables": carried.tables, "rows": rows,
+        "records": carried.records, "root": carried.root, "rows_per_second": rate,
+    });
+    if output.is_json() {
+        return Ok(output.json(&view)?);
+    }
+    let tables: Vec<_> = carried
+        .tables
+        .iter()
+        .map(|table| json!({ "table": table.table, "rows": table.target, "compared": "equal" }))
+        .collect();
+    output.list(
+        &tables,
+        &[("TABLE", "table"), ("ROWS", "rows"), ("COMPARED", "compared")],
+    )?;
+    let text = format!(
+        "\n{rows} rows were copied in {took:#} ({rate} rows/s) and compared; the log's {records} records have the same root {root}.\n{advice}",
+        took = carried.copied,
+        records = carried.records,
+        root = carried.root,
+    );
+    Ok(output.say(&view, &text)?)
+}
+
+fn per_second(rows: u64, took: SignedDuration) -> u64 {
+    let millis = u64::try_from(took.as_millis()).unwrap_or(0).max(1);
+    rows.saturating_mul(1_000) / millis
+}
+
+/// Lines of progress on standard error, for what takes longer than a moment.
+struct Lines<'a> {
+    doing: &'static str,
+    env: &'a Environment,
+    began: Timestamp,
+    last: Timestamp,
+}
+
+impl<'a> Lines<'a> {
+    fn new(doing: &'static str, env: &'a Environment) -> Self {
+        let began = env.now();
+        Self {
+            doing,
+            env,
+            began,
+            last: began,
+        }
+    }
+
+    fn took(&self) -> SignedDuration {
+        self.env.now().duration_since(self.began)
+    }
+
+    fn show(&mut self, progress: Progress) {
+        let now = self.env.now();
+        if now.duration_since(self.last) < EVERY {
+            return;
+        }
+        self.last = now;
+        let Progress { table, rows, of } = progress;
+        note(&format!(
+            "{} {table}: {rows} of {of} rows after {} s",
+            self.doing,
+            self.took().as_secs()
+        ));
+    }
+}

@@ -1,0 +1,213 @@
+//! A store that is moved into another database: its server goes on there, and nowhere else.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Keyfall, Ran, keyfall, ran};
+
+fn migrate(from: &str, to: &str) -> Ran {
+    ran(
+        keyfall().args(["migrate-store", "--from", from, "--to", to, "-o", "json"]),
+        b"",
+    )
+}
+
+fn serve_from(kf: &Keyfall, store: &str) {
+    let text = fs::read_to_string(kf.config()).unwrap();
+    let moved = text.replace("store = \"keyfall.db\"", &format!("store = \"{store}\""));
+    assert_ne!(moved, text);
+    fs::write(kf.config(), moved).unwrap();
+}
+
+#[test]
+fn a_moved_store_serves_from_its_new_place_only() {
+    let kf = Keyfall::start();
+    for number in 0..20 {
+        kf.alice().secret(&format!("secret-{number}"), "s3cret");
+    }
+    let (from, to) = (
+        kf.dir().join("keyfall.db").display().to_string(),
+        kf.scratch("moved.db"),
+    );
+
+    let running = migrate(&from, &to);
+    assert_eq!(running.code, 1);
+    assert!(running.stderr.contains("in use by process"), "{}", running.stderr);
+    let size = kf.alice().json(&["status"])["log_size"].as_u64().unwrap();
+    assert!(kf.stop().success());
+
+    let moved = migrate(&from, &to);
+    assert_eq!(moved.code, 0, "{moved:?}");
+    let view: Value = serde_json::from_str(&moved.stdout).unwrap();
+    assert_eq!(view["records"], size + 1, "{view}");
+    assert!(
+        view["tables"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|table| table["equal"] == true),
+        "{view}"
+    );
+    let again = migrate(&from, &to);
+    assert!(
+        again.code == 0 && again.stdout.contains("\"already\": true"),
+        "{again:?}"
+    );
+
+    let closed = ran(&mut kf.serve_command(), b"");
+    assert_eq!(closed.code, 1, "{closed:?}");
+    assert!(
+        closed.stderr.contains("was moved to") && closed.stderr.contains(&to),
+        "{}",
+        closed.stderr
+    );
+    let late = ran(keyfall().args(["migrate-store", "--from", &from, "--abandon"]), b"");
+    assert!(late.code == 1 && late.stderr.contains("cannot be given up"), "{late:?}");
+
+    serve_from(&kf, &to);
+    kf.resume();
+    let status = kf.alice().json(&["status"]);
+    assert_eq!(
+        (&status["frozen"], &status["log_size"]),
+        (&Value::Null, &(size + 1).into()),
+        "{status}"
+    );
+    let anchor = kf.dir().join("anchor").display().to_string();
+    kf.alice()
+        .ok(&["audit", "verify", "--key", &kf.public_key(), "--anchor", &anchor]);
+    assert!(kf.alice().ok(&["audit", "list"]).contains("store_moved"));
+    assert!(
+        kf.alice()
+            .json(&["doctor"])
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|line| line["ok"] == true)
+    );
+}
+
+#[test]
+fn a_move_that_is_killed_at_any_instant_goes_on() {
+    let kf = Keyfall::start();
+    for number in 0..20 {
+        kf.alice().secret(&format!("secret-{number}"), "s3cret");
+    }
+    assert!(kf.stop().success());
+    let (from, to) = (
+        kf.dir().join("keyfall.db").display().to_string(),
+        kf.scratch("moved.db"),
+    );
+    let command = || {
+        let mut command = keyfall();
+        command.args(["migrate-store", "--from", &from, "--to", &to]);
+        command
+    };
+    let mut killed = 0;
+    for step in 1.. {
+        let mut child = command()
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_millis(4 * step);
+        let ended = loop {
+            match child.try_wait().unwrap() {
+                Some(ended) => break Some(ended),
+                None if Instant::now() > until => break None,
+                None => std::thread::yield_now(),
+            }
+        };
+        match ended {
+            Some(ended) => {
+                assert!(ended.success(), "{ended}");
+                break;
+            }
+            None => {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                killed += 1;
+                // Between two attempts nothing serves from the half of it that arrived.
+                let early = ran(
+                    kf.serve_command().args(["--store", &to, "--listen", "127.0.0.1:0"]),
+                    b"",
+                );
+                assert_eq!(early.code, 1, "{early:?}");
+            }
+        }
+    }
+    assert!(killed > 2, "{killed}");
+    let done = ran(&mut command(), b"");
+    assert!(done.code == 0 && done.stdout.contains("was moved to"), "{done:?}");
+    serve_from(&kf, &to);
+    kf.resume();
+    assert!(
+        kf.alice()
+            .json(&["doctor"])
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|line| line["ok"] == true)
+    );
+}
+
+#[test]
+fn a_move_is_given_up_before_its_end_and_not_behind_it() {
+    let kf = Keyfall::start();
+    kf.alice().secret("some-admin", "s3cret");
+    assert!(kf.stop().success());
+    let from = kf.dir().join("keyfall.db").display().to_string();
+    let none = ran(keyfall().args(["migrate-store", "--from", &from, "--abandon"]), b"");
+    assert!(none.code == 1 && none.stderr.contains("not on the move"), "{none:?}");
+    // A target on which a move to it ends before its first row.
+    let mut to = kf.scratch("nowhere/else.db");
+    let refused = migrate(&from, &to);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    // Half of a move: the marks of another target stay in the source.
+    to = kf.scratch("other.db");
+    let mut child = keyfall()
+        .args(["migrate-store", "--from", &from, "--to", &to])
+        .spawn()
+        .unwrap();
+    child.wait().unwrap();
+    let connection = rusqlite::Connection::open(&from).unwrap();
+    let unfinished =
+        "update settings set value = replace(value, '\"finished\":true', '\"finished\":false') where key = 'moved'";
+    assert_eq!(connection.execute(unfinished, []).unwrap(), 1);
+    drop(connection);
+    let elsewhere = migrate(&from, &kf.scratch("third.db"));
+    assert!(
+        elsewhere.code == 1 && elsewhere.stderr.contains("--abandon"),
+        "{elsewhere:?}"
+    );
+    let serving = ran(&mut kf.serve_command(), b"");
+    assert!(
+        serving.code == 1 && serving.stderr.contains("being moved to"),
+        "{serving:?}"
+    );
+    let given_up = ran(keyfall().args(["migrate-store", "--from", &from, "--abandon"]), b"");
+    assert_eq!(given_up.code, 0, "{given_up:?}");
+    kf.resume();
+    assert!(kf.alice().ok(&["audit", "list"]).contains("store_move_abandoned"));
+}
+
+#[test]
+fn a_closed_store_comes_back_as_an_old_copy_that_stands_still() {
+    let kf = Keyfall::start();
+    kf.alice().secret("some-admin", "s3cret");
+    assert!(kf.stop().success());
+    let (from, to) = (
+        kf.dir().join("keyfall.db").display().to_string(),
+        kf.scratch("moved.db"),
+    );
+    assert_eq!(migrate(&from, &to).code, 0);
+    let kept = kf.scratch("kept.db");
+    fs::rename(&from, &kept).unwrap();
+    let config = kf.config().display().to_string();
+    let restored = ran(keyfall().args(["restore", &kept, "--config", &config]), b"");
+    assert_eq!(restored.code, 0, "{restored:?}");
+    kf.resume();
+    let frozen = kf.alice().json(&["status"])["frozen"].as_str().unwrap().to_owned();
+    assert!(frozen.contains("restored from backup"), "{frozen}");
+}
