@@ -45,7 +45,18 @@ pub(crate) static TABLES: &[Table] = &[
         local: &[MOVED, ARRIVING, SCRUB_OWED],
         ..table("settings", &["key"], &["key", "value"])
     },
-    table("counters", &["subject", "state"], &["subject", "state", "amount"]),
+    Table {
+        // Each writer of the source counts in a shard of its own; what arrives is their sum.
+        from: Some(
+            "(select subject, state, cast(0 as bigint) as shard, cast(sum(amount) as bigint) as amount \
+            from counters group by subject, state) as summed",
+        ),
+        ..table(
+            "counters",
+            &["subject", "state"],
+            &["subject", "state", "shard", "amount"],
+        )
+    },
     table(
         "resources",
         &["id"],
