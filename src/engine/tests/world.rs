@@ -77,6 +77,29 @@ impl World {
         })
     }
 
+    /// What the next process finds: the store in this folder, opened again, and everything else as it stands.
+    pub(crate) async fn reopened(self, folder: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        let Self {
+            _folder,
+            store,
+            steps,
+            env,
+            clock,
+        } = self;
+        // A store that ended by itself has nothing left to close.
+        let _ = store.close().await;
+        drop(store);
+        let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await?;
+        let steps = steps.moved_to(Arc::clone(&store));
+        Ok(Self {
+            _folder,
+            store,
+            steps,
+            env,
+            clock,
+        })
+    }
+
     /// One owner, one system, one destination, one policy.
     pub(crate) async fn register(&self, policy: serde_json::Value) {
         let system = json!({

@@ -76,6 +76,14 @@ impl Disk {
                     apply(&mut file.durable, &change);
                 }
             }
+            Op::Replaced { file, bytes } => {
+                *self.file(file) = File {
+                    durable: Some(bytes.clone()),
+                    since: Vec::new(),
+                };
+            }
+            // It is neither durable, nor will it ever be.
+            Op::FailedSync { file } => self.file(file).since.clear(),
             Op::Delete { file, durable } => {
                 let file = self.file(file);
                 file.since.push(Change::Delete);

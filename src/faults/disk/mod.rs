@@ -3,6 +3,7 @@
 
 mod chance;
 mod cut;
+mod failing;
 mod power;
 mod recorder;
 mod reopen;

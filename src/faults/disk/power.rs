@@ -16,9 +16,9 @@ const SHARE: usize = 8;
 
 /// The power goes before call `at`, with this fate for what was not synchronised.
 #[derive(Debug, Clone, Copy)]
-struct Case {
-    at: usize,
-    fate: Fate,
+pub(super) struct Case {
+    pub(super) at: usize,
+    pub(super) fate: Fate,
 }
 
 async fn recorded() -> Recording {
@@ -39,7 +39,7 @@ fn owed_before(recording: &Recording, at: usize) -> usize {
     told.map(|(_, told)| reopen::owed(recording, told)).max().unwrap_or(0)
 }
 
-async fn survives(recording: &Recording, case: Case) -> Result<(), String> {
+pub(super) async fn survives(recording: &Recording, case: Case) -> Result<(), String> {
     let folder = folder();
     let seed = case.at as u64 * 31 + case.fate as u64;
     disk_before(recording, case.at).leave(folder.path(), case.fate, &mut Chance::of(seed));

@@ -73,9 +73,9 @@ pub(super) async fn record(folder: &Path) -> Recording {
 }
 
 /// Tells of every effect that is sent.
-struct Telling {
-    inner: Arc<dyn PerformSteps>,
-    recorder: Arc<Recorder>,
+pub(super) struct Telling {
+    pub(super) inner: Arc<dyn PerformSteps>,
+    pub(super) recorder: Arc<Recorder>,
 }
 
 impl PerformSteps for Telling {

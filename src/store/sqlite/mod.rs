@@ -3,6 +3,7 @@
 //! | who            | does                                                                                           |
 //! |----------------|------------------------------------------------------------------------------------------------|
 //! | `open.rs`      | takes the lock, refuses what must not be opened, sets the connection up, migrates              |
+//! | `settle.rs`    | writes anew what a dead process left in the write-ahead log, before it is believed              |
 //! | `writer.rs`    | runs everything that waits in one transaction, commits once, then answers everyone             |
 //! | `session.rs`   | one connection as a [`super::driver::Tx`]; keeps the Merkle tree's right edge and the counters |
 //! | `readers.rs`   | read-only connections; one row is read at once, a page on a thread for blocking work           |
@@ -17,6 +18,7 @@ mod migrate;
 mod open;
 mod readers;
 mod session;
+mod settle;
 #[cfg(test)]
 mod tests;
 mod upkeep;
@@ -137,6 +139,7 @@ impl SqliteDriver {
     fn open(path: &Path, options: &StoreOptions, environment: &Environment) -> Result<Self> {
         let path = &*lock::only_path(path)?;
         let lock = lock::take(path)?;
+        settle::settle(path)?;
         let connection = open::writer(path, options, environment)?;
         let health = Arc::new(Health::default());
         let readers = Readers::open(path, options.readers, environment, &health)?;
