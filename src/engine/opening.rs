@@ -38,6 +38,7 @@ pub fn opening(plan: RunPlan, secret: Option<SecretRow>) -> Result<Commit, Illeg
         wake_at: Some(at),
         opened_at: at,
         closed_at: None,
+        workflow: plan.workflow_version,
     };
     let mut facts: Vec<Fact> = secret.into_iter().map(Fact::Secret).collect();
     facts.push(Fact::RunOpened(row));

@@ -11,9 +11,9 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
 use crate::store::{
-    ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, IdentityFilter, LogPage, LogState,
-    Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow,
-    SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    ApprovalRow, Claimed, Commit, Committed, DueIdentity, FindingFilter, FindingRow, Heard, IdentityFilter, LogPage,
+    LogState, NodeRow, NodeSays, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow,
+    Result, RunFilter, RunRow, SecretRow, SettlingSample, Share, ShareAsk, Store, StoreError, StoredRun, TokenRow,
 };
 
 /// What becomes of the calls.
@@ -73,6 +73,11 @@ impl<R: Rule> Store for Between<R> {
     asked! {
         fn claim_runs<'a>(node: &'a str, lease: SignedDuration, limit: u32) -> Vec<Claimed>;
         fn renew_leases<'a>(node: &'a str, runs: &'a [(RunId, u64)], length: SignedDuration) -> Vec<RunId>;
+        fn say<'a>(says: &'a NodeSays) -> Heard;
+        fn nodes<'a>() -> Vec<NodeRow>;
+        fn runs_in_hands<'a>(limit: u32) -> Vec<RunRow>;
+        fn runs_of_later_workflows<'a>(limit: u32) -> Vec<RunRow>;
+        fn draw_share<'a>(ask: &'a ShareAsk) -> Share;
         fn now<'a>() -> Timestamp;
         fn release_leases<'a>(node: &'a str) -> u32;
         fn next_wake<'a>() -> Option<Timestamp>;

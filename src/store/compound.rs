@@ -43,7 +43,7 @@ impl<D: Driver> SqlStore<D> {
     }
 
     pub(super) async fn first_wake(&self) -> Result<Option<Timestamp>> {
-        let free = self.one(run::NEXT_FREE.with([]), run::read_instant).await?;
+        let free = self.one(run::next_free(), run::read_instant).await?;
         let lease_end = self.one(run::NEXT_LEASE_END.with([]), run::read_instant).await?;
         Ok([free, lease_end].into_iter().flatten().min())
     }

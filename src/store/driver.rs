@@ -121,6 +121,14 @@ impl Lock {
         Self::of(b's', key, alone)
     }
 
+    pub(crate) fn of_node(name: &str) -> Self {
+        Self::of(b'n', name, true)
+    }
+
+    pub(crate) fn of_system(name: &str) -> Self {
+        Self::of(b'l', name, true)
+    }
+
     pub(crate) fn of_budget(scope: &str, alone: bool) -> Self {
         Self::of(b'b', scope, alone)
     }

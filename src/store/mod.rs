@@ -13,9 +13,11 @@ mod compound;
 mod copy;
 mod driver;
 mod fact;
+mod nodes;
 mod overview;
 mod question;
 mod row;
+mod sharing;
 mod sql;
 mod sql_store;
 mod sqlite;
@@ -31,6 +33,7 @@ pub use copy::{
     ARRIVING, Begun, Closing, End, MOVED, Move, MoveError, Moved, Progress, Purpose, TableReport, abandon, unmoved,
 };
 pub use fact::{Commit, Committed, Fact, Guard};
+pub use nodes::{Heard, NodeRow, NodeSays, Share, ShareAsk};
 pub use question::{
     Claimed, DueIdentity, FindingFilter, IdentityFilter, LogPage, LogState, Overview, Page, ReceiptFilter, RunFilter,
     StoredRun,
@@ -122,7 +125,7 @@ pub trait Store: Send + Sync {
     /// Stores everything in it or nothing. Answered after it is durable; concurrent callers share one synchronisation of the disk.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
 
-    /// Takes open runs whose wake time has come and whose lease is free or over, each with a higher epoch than it ever had.
+    /// Takes open runs that this binary knows how to end, whose wake time has come and whose lease is free or over, each with a higher epoch than it ever had.
     /// At most `limit`, the longest overdue first. What time it is says the store's clock.
     fn claim_runs<'a>(
         &'a self,
@@ -146,6 +149,17 @@ pub trait Store: Send + Sync {
     /// The clock by which leases are given and lost: the environment's on SQLite; the database's where several nodes share it, whose own
     /// clocks may differ.
     fn now(&self) -> BoxFuture<'_, Result<Timestamp>>;
+
+    /// A node says that it lives, under a name that is its own alone.
+    fn say<'a>(&'a self, says: &'a NodeSays) -> BoxFuture<'a, Result<Heard>>;
+    /// All that ever were here, by name.
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>>>;
+    /// Open runs that somebody holds, by the end of their lease.
+    fn runs_in_hands(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RunRow>>>;
+    /// Open runs that ask for steps of which nobody here has heard, at most `limit`: see [`crate::domain::workflow::WORKFLOW_VERSION`].
+    fn runs_of_later_workflows(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RunRow>>>;
+    /// Draws what a node may use of a system that all of them lean on.
+    fn draw_share<'a>(&'a self, ask: &'a ShareAsk) -> BoxFuture<'a, Result<Share>>;
 
     /// When the next open run that nobody holds wants to be woken.
     fn next_wake(&self) -> BoxFuture<'_, Result<Option<Timestamp>>>;

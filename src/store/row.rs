@@ -78,6 +78,8 @@ pub struct RunRow {
     pub wake_at: Option<Timestamp>,
     pub opened_at: Timestamp,
     pub closed_at: Option<Timestamp>,
+    /// The list of steps that it began with; a binary that does not know it leaves the run alone.
+    pub workflow: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

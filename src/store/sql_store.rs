@@ -8,13 +8,15 @@ use keyfall_sdk::BoxFuture;
 
 use super::commit::Prepared;
 use super::driver::{Driver, Execute, Reach, Select, first, only_number, only_text};
+use super::sharing::{Draw, Say};
 use super::sql::{Bound, Row, Value};
-use super::sql::{credential, finding, identity, ledger, log, person, plan, receipt, resource, run, secret};
+use super::sql::{credential, finding, identity, ledger, log, node, person, plan, receipt, resource, run, secret};
 use super::verbs::{Events, InPlay, Nodes, Renew};
 use super::{
-    ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, IdentityFilter,
-    LogPage, LogState, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms, ReceiptFilter, ReceiptRow, Result,
-    RunFilter, RunRow, SecretRow, SettlingSample, Store, StoreError, StoredRun, TokenRow,
+    ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, Heard,
+    IdentityFilter, LogPage, LogState, NodeRow, NodeSays, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms,
+    ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow, SecretRow, SettlingSample, Share, ShareAsk, Store,
+    StoreError, StoredRun, TokenRow,
 };
 use crate::clock::Environment;
 use crate::domain::identity::{Credential, Identity};
@@ -116,6 +118,26 @@ impl<D: Driver> Store for SqlStore<D> {
             let released = self.driver.write(Execute { bound }).await?;
             Ok(u32::try_from(released).unwrap_or(u32::MAX))
         })
+    }
+
+    fn say<'a>(&'a self, says: &'a NodeSays) -> BoxFuture<'a, Result<Heard>> {
+        Box::pin(self.driver.write(Say(says.clone())))
+    }
+
+    fn nodes(&self) -> BoxFuture<'_, Result<Vec<NodeRow>>> {
+        Box::pin(self.some(node::EVERY.with([]), node::read))
+    }
+
+    fn runs_in_hands(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RunRow>>> {
+        Box::pin(self.some(run::in_hands(limit), run::read))
+    }
+
+    fn runs_of_later_workflows(&self, limit: u32) -> BoxFuture<'_, Result<Vec<RunRow>>> {
+        Box::pin(self.some(run::of_later_workflows(limit), run::read))
+    }
+
+    fn draw_share<'a>(&'a self, ask: &'a ShareAsk) -> BoxFuture<'a, Result<Share>> {
+        Box::pin(self.driver.write(Draw(ask.clone())))
     }
 
     fn now(&self) -> BoxFuture<'_, Result<Timestamp>> {

@@ -42,4 +42,4 @@ pub use outcome::{End, comes_to, is_taken_on_trust};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 pub use run::{IllegalEvent, Run};
 pub use state::{Path, RunStatus, Skipped, StepState};
-pub use steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
+pub use steps::{KNOWN_WORKFLOWS, Step, WORKFLOW_VERSION, forward_steps, unwind_steps};

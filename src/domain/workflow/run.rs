@@ -15,7 +15,7 @@ use super::issuing::Issuing;
 use super::outcome::is_taken_on_trust;
 use super::plan::RunPlan;
 use super::state::{Path, RunStatus, Skipped, StepState};
-use super::steps::{Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
+use super::steps::{KNOWN_WORKFLOWS, Step, WORKFLOW_VERSION, forward_steps, unwind_steps};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("run {run}: event {seq} ({event}) does not follow from {state}")]
@@ -74,7 +74,7 @@ impl Run {
                 state: "a run that is not open yet".to_owned(),
             });
         };
-        if plan.workflow_version != WORKFLOW_VERSION {
+        if !KNOWN_WORKFLOWS.contains(&plan.workflow_version) {
             return Err(IllegalEvent {
                 run: plan.run.to_string(),
                 seq: event.seq,

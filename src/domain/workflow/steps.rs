@@ -1,5 +1,7 @@
 //! Which steps a run takes, and how it takes them back. A list, not a graph: a reader sees the whole protocol on one page.
 
+use std::ops::RangeInclusive;
+
 use keyfall_sdk::Strategy;
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +10,8 @@ use super::run::Run;
 
 /// Which lists of steps this file holds. A run is taken on by a server that knows the list with which it was opened, and by no other.
 pub const WORKFLOW_VERSION: u32 = 1;
+/// All of them that this binary can end: of a rolling upgrade, the newest of each side.
+pub const KNOWN_WORKFLOWS: RangeInclusive<u32> = 1..=WORKFLOW_VERSION;
 
 /// One unit of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

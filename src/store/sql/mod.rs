@@ -7,6 +7,7 @@ pub(crate) mod finding;
 pub(crate) mod identity;
 pub(crate) mod ledger;
 pub(crate) mod log;
+pub(crate) mod node;
 mod op;
 pub(crate) mod person;
 pub(crate) mod plan;
@@ -37,6 +38,7 @@ pub(crate) fn all() -> Vec<(&'static str, &'static str, &'static Statement)> {
         ("identity", identity::ALL),
         ("ledger", ledger::ALL),
         ("log", log::ALL),
+        ("node", node::ALL),
         ("person", person::ALL),
         ("plan", plan::ALL),
         ("receipt", receipt::ALL),

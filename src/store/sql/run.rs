@@ -7,11 +7,12 @@ use super::super::question::{Page, RunFilter};
 use super::super::row::RunRow;
 use super::{Bound, Listing, Op, Row, Value, statements};
 use crate::domain::ids::{IdentityId, RunId};
+use crate::domain::workflow::KNOWN_WORKFLOWS;
 
 macro_rules! columns {
     () => {
         "id, kind, identity, identity_name, system_name, status, step, next_seq, epoch, node, lease_until, wake_at, \
-         opened_at, closed_at"
+         opened_at, closed_at, workflow"
     };
 }
 
@@ -26,8 +27,8 @@ statements! {
     OPEN_OF_IDENTITY = "select id from runs where identity = $identity and closed_at is null";
     LEASE = "select node, epoch, lease_until, next_seq, closed_at from runs where id = $id";
     INSERT = "insert into runs (id, kind, identity, identity_name, system_name, status, step, next_seq, epoch, node, \
-        lease_until, wake_at, opened_at, closed_at) values ($id, $kind, $identity, $identity_name, $system_name, $status, \
-        $step, $next_seq, $epoch, $node, $lease_until, $wake_at, $opened_at, $closed_at)";
+        lease_until, wake_at, opened_at, closed_at, workflow) values ($id, $kind, $identity, $identity_name, $system_name, $status, \
+        $step, $next_seq, $epoch, $node, $lease_until, $wake_at, $opened_at, $closed_at, $workflow)";
     PROGRESS = "update runs set status = $status, step = $step, next_seq = $next_seq, wake_at = $wake_at, \
         closed_at = $closed_at where id = $id";
     /// The common case: no column that an index holds is named, so one page is written and not six.
@@ -40,17 +41,22 @@ statements! {
     /// claimed already.
     CLAIM = concat!(
         "with free as (select id from runs where closed_at is null and wake_at is not null and wake_at <= $now \
-         and (lease_until is null or lease_until <= $now) order by wake_at, id limit $limit /*!for update skip locked*/) \
+         and (lease_until is null or lease_until <= $now) and workflow between $oldest and $newest \
+         order by wake_at, id limit $limit /*!for update skip locked*/) \
          update runs set epoch = epoch + 1, node = $node, lease_until = $until where id in (select id from free) \
          and closed_at is null and (lease_until is null or lease_until <= $now) returning ",
         columns!()
     );
+    IN_HANDS = concat!("select ", columns!(), " from runs where closed_at is null and lease_until is not null \
+        order by lease_until, id limit $limit");
+    OF_LATER_WORKFLOWS = concat!("select ", columns!(), " from runs where closed_at is null and workflow > $newest \
+        order by opened_at, id limit $limit");
     RENEW = "update runs set lease_until = $until where id = $id and node = $node and epoch = $epoch \
         and closed_at is null and lease_until > $now";
     RELEASE_NODE = "update runs set node = null, lease_until = null where closed_at is null and lease_until is not null \
         and node = $node";
     NEXT_FREE = "select wake_at from runs where closed_at is null and wake_at is not null and lease_until is null \
-        order by wake_at, id limit 1";
+        and workflow between $oldest and $newest order by wake_at, id limit 1";
     NEXT_LEASE_END = "select lease_until from runs where closed_at is null and lease_until is not null \
         and wake_at is not null order by lease_until, id limit 1";
     COUNT_OPEN = "select status, count(*) from runs where closed_at is null group by status order by status";
@@ -118,6 +124,7 @@ pub(crate) fn opened(run: &RunRow) -> Result<Op> {
         ("wake_at", run.wake_at.into()),
         ("opened_at", run.opened_at.into()),
         ("closed_at", run.closed_at.into()),
+        ("workflow", run.workflow.into()),
     ])?))
 }
 
@@ -190,7 +197,25 @@ pub(crate) fn claim(node: &str, now: Timestamp, lease: SignedDuration, limit: u3
         ("now", now.into()),
         ("until", until.into()),
         ("limit", limit.into()),
+        ("oldest", (*KNOWN_WORKFLOWS.start()).into()),
+        ("newest", (*KNOWN_WORKFLOWS.end()).into()),
     ])
+}
+
+pub(crate) fn next_free() -> Result<Bound> {
+    NEXT_FREE.with([
+        ("oldest", (*KNOWN_WORKFLOWS.start()).into()),
+        ("newest", (*KNOWN_WORKFLOWS.end()).into()),
+    ])
+}
+
+pub(crate) fn in_hands(limit: u32) -> Result<Bound> {
+    IN_HANDS.with([("limit", limit.into())])
+}
+
+pub(crate) fn of_later_workflows(limit: u32) -> Result<Bound> {
+    let newest = *KNOWN_WORKFLOWS.end();
+    OF_LATER_WORKFLOWS.with([("newest", newest.into()), ("limit", limit.into())])
 }
 
 pub(crate) fn lease(run: RunId) -> Result<Bound> {
@@ -242,6 +267,7 @@ pub(crate) fn read(row: Row) -> Result<RunRow> {
         wake_at: columns.maybe_time()?,
         opened_at: columns.time()?,
         closed_at: columns.maybe_time()?,
+        workflow: columns.number()?,
     })
 }
 

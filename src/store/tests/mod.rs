@@ -7,6 +7,7 @@ mod facts;
 mod filled;
 mod log;
 mod moving;
+mod nodes;
 mod plans;
 mod questions;
 mod runs;

@@ -11,11 +11,13 @@ use crate::store::{FindingFilter, IdentityFilter, Page, PlanStatus, ReceiptFilte
 use uuid::Uuid;
 
 /// Statements that read a whole table, and why they may.
-const SCANS: [(&str, &str, &str); 5] = [
+const SCANS: [(&str, &str, &str); 7] = [
     ("log", "LAST", "begins at the end and reads one row"),
     ("run", "ALL_AFTER", "walks the primary key for the deep check"),
+    ("run", "OF_LATER_WORKFLOWS", "walks the index of open runs, once in a sweep"),
     ("run", "COUNT_OPEN", "counts inside the index of open runs"),
     ("finding", "COUNT_OPEN", "counts inside the index of open findings"),
+    ("node", "EVERY", "nodes are few, and all are asked for"),
     ("person", "EVERYONE", "people are few, and all are asked for"),
 ];
 

@@ -230,6 +230,7 @@ pub(super) fn run_row(id: RunId, identity: &Identity, wake: i64) -> RunRow {
         wake_at: Some(at(wake)),
         opened_at: at(wake),
         closed_at: None,
+        workflow: 1,
     }
 }
 
