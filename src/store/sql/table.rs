@@ -142,6 +142,7 @@ pub(crate) static TABLES: &[Table] = &[
             "wake_at",
             "opened_at",
             "closed_at",
+            "workflow",
         ],
     ),
     Table {
@@ -236,9 +237,9 @@ pub(crate) static TABLES: &[Table] = &[
     },
 ];
 
-/// Tables that belong to one database: its schema's history.
+/// Tables that belong to one database: its schema's history, and who is alive on it.
 #[cfg(test)]
-pub(crate) static LOCAL: &[&str] = &["refinery_schema_history"];
+pub(crate) static LOCAL: &[&str] = &["refinery_schema_history", "nodes", "system_paces", "system_slots"];
 
 /// Columns that a database gives by itself or that have one value in every copy, by table.
 #[cfg(test)]

@@ -14,7 +14,11 @@ use uuid::Uuid;
 const SCANS: [(&str, &str, &str); 7] = [
     ("log", "LAST", "begins at the end and reads one row"),
     ("run", "ALL_AFTER", "walks the primary key for the deep check"),
-    ("run", "OF_LATER_WORKFLOWS", "walks the index of open runs, once in a sweep"),
+    (
+        "run",
+        "OF_LATER_WORKFLOWS",
+        "walks the index of open runs, once in a sweep",
+    ),
     ("run", "COUNT_OPEN", "counts inside the index of open runs"),
     ("finding", "COUNT_OPEN", "counts inside the index of open findings"),
     ("node", "EVERY", "nodes are few, and all are asked for"),
