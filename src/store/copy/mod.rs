@@ -121,6 +121,8 @@ impl Move {
         if moved.is_none() {
             Self::close_source(source, target, &arriving, closing).await?;
         }
+        // Nothing is added any more, and what waits for its position gets it before the log is copied.
+        source.store.log_state().await?;
         Ok(Begun::Move(Box::new(Self {
             source: source.clone(),
             target: target.clone(),

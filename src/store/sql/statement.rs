@@ -16,7 +16,7 @@ pub(crate) struct Statement {
 }
 
 /// A statement with its values, ready for any thread.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Bound {
     pub(crate) text: Cow<'static, str>,
     pub(crate) values: Vec<Value>,

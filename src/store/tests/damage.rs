@@ -169,7 +169,7 @@ async fn a_backup_is_a_whole_store_and_overwrites_nothing() {
     use std::os::unix::fs::PermissionsExt;
     let test = opened().await;
     let row = test.run("billing", 0).await;
-    let to = test.folder.path().join("backup.db");
+    let to = test.folder().join("backup.db");
     test.store.backup(&to).await.unwrap();
     assert_eq!(std::fs::metadata(&to).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(test.store.overview(at(0)).await.unwrap().last_backup_at, Some(at(0)));

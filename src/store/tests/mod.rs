@@ -3,6 +3,7 @@
 mod commit;
 mod credentials;
 mod damage;
+pub(crate) mod database;
 mod facts;
 mod filled;
 mod log;

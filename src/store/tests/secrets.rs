@@ -7,7 +7,7 @@ use crate::store::{Commit, Committed, Fact, Guard, SCRUB_OWED, SecretRow, StoreE
 const CANARY: &[u8] = b"canary-7f3a91c4-sealed-bytes";
 
 fn times_in_files(test: &Opened, needle: &[u8]) -> usize {
-    let files = std::fs::read_dir(test.folder.path()).unwrap();
+    let files = std::fs::read_dir(test.folder()).unwrap();
     let count = |bytes: Vec<u8>| bytes.windows(needle.len()).filter(|window| *window == needle).count();
     files
         .map(|file| count(std::fs::read(file.unwrap().path()).unwrap()))

@@ -11,6 +11,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::database::Database;
 use crate::clock::{Clock, Environment};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::digest::Digest;
@@ -20,7 +21,8 @@ use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId,
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{Event, EventBody, RunKind, RunPlan, Timing, Trigger};
 use crate::store::{
-    Commit, Committed, Creation, Fact, Guard, LogEntry, Result, RunRow, SecretRow, Store, StoreOptions, open_sqlite,
+    Commit, Committed, Creation, Fact, Guard, LogEntry, PostgresOptions, Result, RunRow, SecretRow, Store,
+    StoreOptions, open_postgres, open_sqlite,
 };
 
 pub(super) const START: &str = "2026-11-21T03:10:00Z";
@@ -41,12 +43,64 @@ pub(super) fn decode(bytes: &[u8]) -> std::result::Result<Event, String> {
     serde_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
-/// A store on a file of its own, gone with its folder.
+/// The database under a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum On {
+    Sqlite,
+    Postgres,
+}
+
+/// What holds for one holds for the other.
+pub(super) const BOTH: [On; 2] = [On::Sqlite, On::Postgres];
+
+/// Where a store lies, gone with the test.
+pub(super) enum Home {
+    Folder(TempDir),
+    Database(Database),
+}
+
+/// A store of its own.
 pub(super) struct Opened {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<TestClock>,
-    pub(super) folder: TempDir,
+    environment: Environment,
+    pub(super) home: Home,
     ids: Mutex<u128>,
+}
+
+impl On {
+    /// A new store. The name of the database goes before what a failing test says.
+    pub(super) async fn opened(self) -> Opened {
+        let home = match self {
+            Self::Sqlite => return opened().await,
+            Self::Postgres => Home::Database(Database::create().await),
+        };
+        let (clock, environment) = environment();
+        Opened {
+            store: home.open(&environment, Creation::Always).await.unwrap(),
+            clock,
+            environment,
+            home,
+            ids: Mutex::new(0),
+        }
+    }
+}
+
+impl Home {
+    async fn open(&self, environment: &Environment, creation: Creation) -> Result<Arc<dyn Store>> {
+        match self {
+            Self::Folder(folder) => {
+                let mut options = StoreOptions::new(decode);
+                options.creation = creation;
+                open_sqlite(&path_in(folder.path()), options, environment.clone()).await
+            }
+            Self::Database(database) => {
+                let mut options = PostgresOptions::for_test(&database.url(), environment, decode);
+                options.creation = creation;
+                open_postgres(options, environment.clone()).await
+            }
+        }
+    }
 }
 
 pub(super) fn path_in(folder: &Path) -> PathBuf {
@@ -79,20 +133,56 @@ pub(super) async fn opened() -> Opened {
 pub(super) async fn opened_with(options: StoreOptions) -> Opened {
     let folder = tempfile::tempdir().unwrap();
     let (clock, environment) = environment();
-    let store = open_sqlite(&path_in(folder.path()), options, environment)
+    let store = open_sqlite(&path_in(folder.path()), options, environment.clone())
         .await
         .unwrap();
     Opened {
         store,
         clock,
-        folder,
+        environment,
+        home: Home::Folder(folder),
         ids: Mutex::new(0),
     }
 }
 
 impl Opened {
+    /// The file of a store that lies in one.
     pub(super) fn path(&self) -> PathBuf {
-        path_in(self.folder.path())
+        path_in(self.folder())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        match &self.home {
+            Home::Folder(folder) => folder.path(),
+            Home::Database(_) => panic!("this store lies in no folder"),
+        }
+    }
+
+    pub(super) fn database(&self) -> &Database {
+        match &self.home {
+            Home::Folder(_) => panic!("this store lies in no database"),
+            Home::Database(database) => database,
+        }
+    }
+
+    /// The same store, opened by another process after this one ended.
+    pub(super) async fn opened_again(self) -> Self {
+        self.store.close().await.unwrap();
+        let Self {
+            store,
+            clock,
+            environment,
+            home,
+            ids,
+        } = self;
+        drop(store);
+        Self {
+            store: home.open(&environment, Creation::Never).await.unwrap(),
+            clock,
+            environment,
+            home,
+            ids,
+        }
     }
 
     pub(super) fn set_clock(&self, seconds: i64) {

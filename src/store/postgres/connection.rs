@@ -1,0 +1,124 @@
+//! One connection: how it is set up, and the statements that are prepared on it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, Statement};
+
+use super::super::{Result, StoreError};
+use super::address::{Address, Tls};
+use super::fault::{chain, classify};
+use super::text::{locking, translated};
+
+/// Counters of a state are spread over so many rows.
+const SHARDS: u32 = 64;
+
+/// What a session may take, so that a node which pauses or a network which goes silent holds nothing for long.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Longer than this nobody waits inside a transaction: what it locked is free then.
+    pub(super) idle_in_transaction: Duration,
+    /// Longer than the one before: who waits for a lock of a paused node sees its end.
+    pub(super) lock: Duration,
+    pub(super) statement: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            idle_in_transaction: Duration::from_secs(10),
+            lock: Duration::from_secs(20),
+            statement: Duration::from_mins(2),
+        }
+    }
+}
+
+/// By their portable text.
+#[derive(Default)]
+struct Statements {
+    plain: HashMap<String, Statement>,
+    locking: HashMap<String, Statement>,
+}
+
+impl Statements {
+    fn of(&mut self, locks: bool) -> &mut HashMap<String, Statement> {
+        if locks { &mut self.locking } else { &mut self.plain }
+    }
+}
+
+pub(super) struct Connection {
+    pub(super) client: Client,
+    /// Which row of each counter is this connection's.
+    pub(super) shard: u32,
+    statements: Mutex<Statements>,
+}
+
+impl Connection {
+    pub(super) async fn open(address: &Address, patience: Patience) -> Result<Self> {
+        let client = connect(address).await?;
+        let failed = |error: Error| classify("setting up a connection", &error);
+        let answers = client.simple_query(&setup(patience)).await.map_err(failed)?;
+        let pid = answers.iter().rev().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse::<u32>().ok(),
+            _ => None,
+        });
+        Ok(Self {
+            client,
+            shard: pid.unwrap_or(0) % SHARDS,
+            statements: Mutex::default(),
+        })
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    pub(super) fn known(&self, text: &str, locks: bool) -> Option<Statement> {
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.of(locks).get(text).cloned()
+    }
+
+    /// Prepares a statement at its first use.
+    pub(super) async fn prepare(&self, text: &str, locks: bool) -> std::result::Result<Statement, Error> {
+        let theirs = if locks { locking(text) } else { translated(text) };
+        let statement = self.client.prepare(&theirs).await?;
+        let mut statements = self.statements.lock().unwrap_or_else(PoisonError::into_inner);
+        statements.of(locks).insert(text.to_owned(), statement.clone());
+        Ok(statement)
+    }
+}
+
+/// A plan holds for all values of its parameters: it is made once for a connection. A server that would answer a commit before it is on its
+/// disk is asked to wait for it.
+fn setup(patience: Patience) -> String {
+    format!(
+        "set idle_in_transaction_session_timeout = {}; set lock_timeout = {}; set statement_timeout = {}; \
+         set plan_cache_mode = force_generic_plan; set jit = off; set client_min_messages = warning; \
+         select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
+         select pg_backend_pid()",
+        patience.idle_in_transaction.as_millis(),
+        patience.lock.as_millis(),
+        patience.statement.as_millis(),
+    )
+}
+
+/// A bare connection to a server that can write.
+pub(super) async fn connect(address: &Address) -> Result<Client> {
+    let failed = |error: Error| StoreError::Failed {
+        doing: "connecting to the database",
+        source: format!("{}: {}", address.shown, chain(&error)).into(),
+    };
+    match &address.tls {
+        Tls::Off => {
+            let (client, link) = address.config.connect(NoTls).await.map_err(failed)?;
+            tokio::spawn(link);
+            Ok(client)
+        }
+        Tls::On(connector) => {
+            let (client, link) = address.config.connect(connector.clone()).await.map_err(failed)?;
+            tokio::spawn(link);
+            Ok(client)
+        }
+    }
+}

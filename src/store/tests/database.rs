@@ -1,0 +1,129 @@
+//! Databases on a real PostgreSQL server, each gone with the test that made it. The server is that of `KEYFALL_TEST_SERVERS`; without it this
+//! process starts one of its own, which ends with it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio_postgres::{Client, Config, NoTls};
+
+struct Server {
+    admin: Config,
+    /// As text, for addresses.
+    login: String,
+    /// Its standard input ends with this process, and then it takes the server down.
+    _keeper: Option<Child>,
+}
+
+fn server() -> &'static Server {
+    static SERVER: OnceLock<Server> = OnceLock::new();
+    SERVER.get_or_init(|| match std::env::var_os("KEYFALL_TEST_SERVERS") {
+        Some(directory) => read(&PathBuf::from(directory), None),
+        None => start(),
+    })
+}
+
+fn start() -> Server {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
+    let directory = tempfile::Builder::new()
+        .prefix("keyfall-store-")
+        .tempdir()
+        .unwrap()
+        .keep();
+    let up = Command::new(&script)
+        .arg("up")
+        .arg(&directory)
+        .arg("postgres")
+        .stdout(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(
+        up.success(),
+        "`deploy/servers up` failed; run `deploy/servers install` once"
+    );
+    let keeper = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT TERM HUP; read -r _; \"$0\" down \"$1\"; rm -rf \"$1\"",
+        ])
+        .args([script.as_os_str(), directory.as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    read(&directory, Some(keeper))
+}
+
+fn read(directory: &Path, keeper: Option<Child>) -> Server {
+    let text = std::fs::read_to_string(directory.join("servers.env")).unwrap();
+    let value = |name: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        lines
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.to_owned())
+            .unwrap()
+    };
+    let password = std::fs::read_to_string(value("KEYFALL_PG_ADMIN_PASSWORD_FILE")).unwrap();
+    let (user, password) = (value("KEYFALL_PG_ADMIN_USER"), password.trim());
+    let (host, port) = (value("KEYFALL_PG_HOST"), value("KEYFALL_PG_PRIMARY_PORT"));
+    let mut admin = Config::new();
+    admin
+        .host(&host)
+        .port(port.parse().unwrap())
+        .user(&user)
+        .password(password)
+        .dbname("postgres");
+    Server {
+        admin,
+        login: format!("postgres://{user}:{password}@{host}:{port}"),
+        _keeper: keeper,
+    }
+}
+
+async fn connected(config: &Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+pub(crate) struct Database {
+    name: String,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("store_{}_{number}", std::process::id());
+        let admin = connected(&server().admin).await;
+        admin.batch_execute(&format!("create database {name}")).await.unwrap();
+        Self { name }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}/{}", server().login, self.name)
+    }
+
+    /// A bare connection, beside the store.
+    pub(crate) async fn client(&self) -> Client {
+        let mut config = server().admin.clone();
+        connected(config.dbname(&self.name)).await
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let drop_it = format!("drop database if exists {} with (force)", self.name);
+        let work = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let _ = connected(&server().admin).await.batch_execute(&drop_it).await;
+            });
+        });
+        let _ = work.join();
+    }
+}
