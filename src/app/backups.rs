@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{App, AppError, BackupView, Caller, Deed, Verb, allow};
 use crate::engine::LAST_BACKUP;
-use crate::store::{Commit, Fact, Guard};
+use crate::store::{Commit, Fact, Guard, StoreError};
 
 impl App {
     /// Writes a copy into the server's backup directory, under a name that is not taken.
@@ -40,7 +40,7 @@ impl App {
         let now = self.env.now();
         if let Err(error) = written {
             let why = error.to_string();
-            let deed = Deed::new("backup_failed", json!({ "name": name, "why": why }));
+            let deed = Deed::new("backup_failed", json!({ "name": name, "why": &why }));
             self.record(caller, now, deed, Vec::new()).await?;
             // Another backup may have been begun meanwhile, and is then the last one.
             let still_mine = Guard::SettingIs {
@@ -53,7 +53,10 @@ impl App {
                 log: Vec::new(),
             };
             self.store.commit(commit).await?;
-            return Err(error.into());
+            return Err(match error {
+                StoreError::NotOffered { .. } => AppError::Conflict { why },
+                error => error.into(),
+            });
         }
         let state = self.store.log_state().await?;
         let deed = Deed::new("backed_up", json!({ "name": name, "log_size": state.size }));

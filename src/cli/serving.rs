@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use crate::config::StoreAddress;
+
 #[derive(Debug, Args)]
 /// Make a directory with everything that a server needs: settings, keys, an empty store, two people
 #[command(after_help = "Example:\n  keyfall init kf --name keyfall.example.com --people alice,bob")]
@@ -24,6 +26,10 @@ pub struct InitArgs {
     /// Where the server will listen
     #[arg(long, default_value = "127.0.0.1:7411")]
     pub listen: SocketAddr,
+    /// The store: an empty database, postgres://USER@HOST/DATABASE, or file:PATH of a file with such an address and its password (default: a
+    /// SQLite file in the directory)
+    #[arg(long, value_name = "STORE", value_parser = store_here)]
+    pub store: Option<StoreAddress>,
 }
 
 #[derive(Debug, Args)]
@@ -53,10 +59,10 @@ pub struct ServeFlags {
     #[arg(long)]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// The SQLite file
-    #[arg(long, value_name = "FILE", value_parser = here)]
+    /// The store: a SQLite file, postgres://USER@HOST/DATABASE, or file:PATH of a file with such an address and its password
+    #[arg(long, value_name = "STORE", value_parser = store_here)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<PathBuf>,
+    pub store: Option<StoreAddress>,
     /// The key that seals secrets
     #[arg(long, value_name = "FILE", value_parser = here)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +76,10 @@ pub struct ServeFlags {
 /// A path on the command line starts where the person is, not where the settings are.
 fn here(text: &str) -> Result<PathBuf, std::io::Error> {
     std::path::absolute(text)
+}
+
+fn store_here(text: &str) -> Result<StoreAddress, std::io::Error> {
+    Ok(StoreAddress::from(text.to_owned()).from_here(&std::env::current_dir()?))
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 //! It reads one file and the environment that it is given. It opens nothing that the settings name.
 
 mod load;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::length;
 
 pub use load::{ConfigError, Environment, load};
+pub use store::StoreAddress;
 
 /// The name of the file that `init` writes and `serve` looks for.
 pub const FILE_NAME: &str = "keyfall.toml";
@@ -24,8 +26,8 @@ pub const FILE_NAME: &str = "keyfall.toml";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The SQLite file.
-    pub store: PathBuf,
+    /// A SQLite file, `postgres://USER@HOST/DATABASE`, or `file:PATH` of a file that holds such an address with its password.
+    pub store: StoreAddress,
     /// Where the API listens. Anything but a loopback address needs `tls_cert` and `tls_key`. Port 0 takes a free one.
     pub listen: SocketAddr,
     /// PEM: the certificate with its chain.
@@ -92,7 +94,7 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            store: "keyfall.db".into(),
+            store: StoreAddress::File("keyfall.db".into()),
             listen: SocketAddr::from(([127, 0, 0, 1], 7411)),
             tls_cert: None,
             tls_key: None,
@@ -168,6 +170,10 @@ impl Config {
             self.listen.ip().is_loopback() || self.tls().is_some(),
             "listen: an address other than loopback needs TLS: give tls_cert and tls_key, or listen on 127.0.0.1",
         );
+        need(
+            !self.store.shows_password(),
+            "store: the address holds a password: write the whole address to a file that only the server can read, and give store = \"file:PATH\"",
+        );
         let plain = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
         need(
             plain(&self.node),
@@ -217,7 +223,8 @@ impl Config {
             file_roots,
             ..
         } = self;
-        let required = [store, signing_key_file, anchor_file, backup_directory];
+        *store = store.clone().from_here(base);
+        let required = [signing_key_file, anchor_file, backup_directory];
         let optional = [tls_cert, tls_key, kek_file].into_iter().flatten();
         for path in required
             .into_iter()

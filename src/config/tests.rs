@@ -57,7 +57,7 @@ fn paths_start_at_the_file() {
     .unwrap();
     let (config, found) = load(Some(&file), &Environment::default(), &Flags::default()).unwrap();
     assert_eq!(found, file);
-    assert_eq!(config.store, folder.path().join("data/kf.db"));
+    assert_eq!(config.store.file(), Some(&*folder.path().join("data/kf.db")));
     assert_eq!(config.kek_file.as_deref(), Some(Path::new("/etc/kek")));
     assert_eq!(config.file_roots["apps"], folder.path().join("apps"));
     assert_eq!(config.backup_directory, folder.path().join("backups"));

@@ -44,7 +44,7 @@ pub use row::{
     SecretRow, SettlingSample, TokenRow,
 };
 
-pub use postgres::{PostgresOptions, has_password, is_postgres, open_postgres, open_postgres_end};
+pub use postgres::{PostgresOptions, open_postgres, open_postgres_end};
 pub use sqlite::{Creation, StoreOptions, open_sqlite, open_sqlite_end};
 
 use crate::domain::identity::{Credential, Identity};

@@ -109,13 +109,8 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     for (name, issued) in people.iter().zip(&tokens) {
         write_person(dir, name, issued, args)?;
     }
-    let store = open_store(
-        &dir.join(Config::default().store),
-        Creation::Always,
-        Purpose::Work,
-        &env,
-    )
-    .await?;
+    let address = args.store.clone().unwrap_or(Config::default().store).from_here(dir);
+    let store = open_store(&address, "init", Creation::Always, Purpose::Work, &env).await?;
     let commit = Commit {
         guards: Vec::new(),
         facts,
@@ -190,7 +185,7 @@ fn config_text(args: &InitArgs) -> String {
          # Needed to listen on anything but loopback:\n\
          # tls_cert = \"server.pem\"\n\
          # tls_key = \"server.key\"\n\
-         store = \"keyfall.db\"\n\
+         store = {store}\n\
          # Keep these two outside of the store's disk and of its backups where you can.\n\
          kek_file = \"kek\"\n\
          signing_key_file = \"signing.key\"\n\
@@ -204,6 +199,7 @@ fn config_text(args: &InitArgs) -> String {
          # apps = \"/run/secrets/apps\"\n",
         listen = args.listen,
         name = args.name,
+        store = toml::Value::from(args.store.clone().unwrap_or(Config::default().store).to_string()),
     )
 }
 

@@ -64,7 +64,7 @@ pub(super) async fn check(ring: &Keyring, store: &dyn Store, config: &Config) ->
     let Some(stored) = store.setting(KEK_CHECK).await? else {
         bail!(
             "the store {} does not say under which key it seals: it was not made by `keyfall init DIR`",
-            config.store.display()
+            config.store
         );
     };
     let id = store.setting(KEK_ID).await?.unwrap_or_default();

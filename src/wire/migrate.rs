@@ -1,12 +1,11 @@
 //! `keyfall migrate-store`: the store into another database. What a move is, and why it is safe to interrupt, is said in the store's `copy`;
 //! here it is begun, shown and ended.
 
-use std::path::Path;
-
 use anyhow::{Context as _, bail};
 use jiff::{SignedDuration, Timestamp};
 use keyfall::cli::{MigrateStoreArgs, Output, ServeFlags, note};
 use keyfall::clock::Environment;
+use keyfall::config::StoreAddress;
 use keyfall::domain::ids::ActId;
 use keyfall::evidence::audit::Act;
 use keyfall::store::{Begun, Closing, End, LogEntry, Move, MoveError, Progress, Purpose, TableReport, abandon};
@@ -126,15 +125,15 @@ fn source(args: &MigrateStoreArgs) -> anyhow::Result<String> {
         Some(from) => named(from),
         None => {
             let (config, _) = settings(&args.config, &ServeFlags::default())?;
-            Ok(config.store.display().to_string())
+            Ok(config.store.to_string())
         }
     }
 }
 
 /// A path starts where the person is.
 fn named(store: &str) -> anyhow::Result<String> {
-    let path = std::path::absolute(Path::new(store)).context("the current directory cannot be told")?;
-    Ok(path.display().to_string())
+    let here = std::env::current_dir().context("the current directory cannot be told")?;
+    Ok(StoreAddress::from(store.to_owned()).from_here(&here).to_string())
 }
 
 fn tell(source: &End, target: &End, carried: Option<Carried>, output: Output) -> anyhow::Result<()> {

@@ -10,16 +10,22 @@ mod restore;
 mod serve;
 mod vitals;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use keyfall::cli::{ConfigCommand, ConfigFlag, Output, ServeFlags};
 use keyfall::clock::Environment as World;
-use keyfall::config::{Config, Environment, load};
+use keyfall::config::{Config, Environment, StoreAddress, load};
 use keyfall::domain::workflow::Event;
 use keyfall::evidence::audit::event_of;
-use keyfall::store::{Creation, End, Purpose, Store, StoreOptions, open_sqlite, open_sqlite_end};
+use keyfall::owner_only;
+use keyfall::store::{
+    Creation, End, PostgresOptions, Purpose, Store, StoreOptions, open_postgres, open_postgres_end, open_sqlite,
+    open_sqlite_end,
+};
+use keyfall_sdk::SecretValue;
 use serde_json::json;
 
 pub(crate) use init::init;
@@ -49,32 +55,70 @@ fn settings(flag: &ConfigFlag, flags: &ServeFlags) -> anyhow::Result<(Config, st
 
 /// The one place that says what kind of store this is.
 async fn open_store(
-    path: &Path,
+    address: &StoreAddress,
+    node: &str,
     creation: Creation,
     purpose: Purpose,
     world: &World,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let options = StoreOptions {
-        creation,
-        purpose,
-        ..StoreOptions::new(decode)
+    let store = match address.file() {
+        Some(path) => open_sqlite(path, in_file(creation, purpose), world.clone()).await,
+        None => open_postgres(in_database(address, node, creation, purpose)?, world.clone()).await,
     };
-    let store = open_sqlite(path, options, world.clone()).await;
-    store.with_context(|| format!("the store {} was not opened", path.display()))
+    store.with_context(|| format!("the store {address} was not opened"))
 }
 
 /// The same, for a move.
 async fn open_end(store: &str, purpose: Purpose, world: &World) -> anyhow::Result<End> {
-    let options = StoreOptions {
-        creation: match purpose {
-            Purpose::MoveTo => Creation::IfMissing,
-            _ => Creation::Never,
-        },
+    let address = StoreAddress::from(store.to_owned());
+    let creation = match purpose {
+        Purpose::MoveTo => Creation::IfMissing,
+        _ => Creation::Never,
+    };
+    let end = match address.file() {
+        Some(path) => open_sqlite_end(path, in_file(creation, purpose), world.clone()).await,
+        None => open_postgres_end(in_database(&address, "move", creation, purpose)?, world.clone()).await,
+    };
+    end.with_context(|| format!("the store {address} was not opened"))
+}
+
+fn in_file(creation: Creation, purpose: Purpose) -> StoreOptions {
+    StoreOptions {
+        creation,
         purpose,
         ..StoreOptions::new(decode)
+    }
+}
+
+fn in_database(
+    address: &StoreAddress,
+    node: &str,
+    creation: Creation,
+    purpose: Purpose,
+) -> anyhow::Result<PostgresOptions> {
+    if address.shows_password() {
+        bail!(
+            "the store's address holds a password, which everybody on this machine can see in a command line: write the whole address to a file that only the server can read, and give file:PATH"
+        );
+    }
+    let url = match address {
+        StoreAddress::PostgresIn(path) => SecretValue::from(written(path)?),
+        other => SecretValue::from(other.to_string()),
     };
-    let end = open_sqlite_end(Path::new(store), options, world.clone()).await;
-    end.with_context(|| format!("the store {store} was not opened"))
+    let mut options = PostgresOptions::new(url, node, decode);
+    (options.creation, options.purpose) = (creation, purpose);
+    Ok(options)
+}
+
+/// The address in a file that only its owner can read.
+fn written(path: &Path) -> anyhow::Result<String> {
+    let said = || format!("the address of the store in {}", path.display());
+    let mut text = String::new();
+    owner_only::open(path)
+        .with_context(said)?
+        .read_to_string(&mut text)
+        .with_context(said)?;
+    Ok(text)
 }
 
 fn decode(bytes: &[u8]) -> Result<Event, String> {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use keyfall::cli::{Output, RestoreArgs, ServeFlags};
 use keyfall::clock::Environment;
+use keyfall::config::StoreAddress;
 use keyfall::engine::standstill::{Cause, stand_still};
 use keyfall::store::{Commit, Creation, Purpose, Store, unmoved};
 use serde_json::json;
@@ -15,7 +16,13 @@ use super::{keys, open_store, settings};
 
 pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Result<()> {
     let (config, _) = settings(&args.config, &ServeFlags::default())?;
-    for path in [config.store.clone(), beside(&config.store, "-wal")] {
+    let Some(at) = config.store.file() else {
+        bail!(
+            "the store {} is a database: put back a copy with the database's own tools (pg_restore, point-in-time recovery), start one server and freeze it (`keyfall freeze`) before anything else",
+            config.store
+        );
+    };
+    for path in [at.to_owned(), beside(at, "-wal")] {
         if path.exists() {
             bail!(
                 "{} exists: stop the server and move it away first; nothing was changed",
@@ -26,16 +33,23 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
     let keys = keys::load(&config)?;
     let env = Environment::of_this_machine();
     // A copy is looked at and changed, never the backup itself; the name it is given at the end is the store's.
-    let copy = beside(&config.store, ".restoring");
+    let copy = beside(at, ".restoring");
     let ended = async {
         fs::copy(&args.backup, &copy).with_context(|| format!("{} cannot be copied", args.backup.display()))?;
-        let store = open_store(&copy, Creation::Never, Purpose::Restore, &env).await?;
+        let store = open_store(
+            &StoreAddress::File(copy.clone()),
+            &config.node,
+            Creation::Never,
+            Purpose::Restore,
+            &env,
+        )
+        .await?;
         let size = frozen(&*store, &keys, &config, args, &env).await;
         store.close().await.context("the copy could not be closed")?;
         let size = size?;
         fs::File::open(&copy)?.sync_all()?;
-        fs::rename(&copy, &config.store).with_context(|| format!("{} cannot be written", config.store.display()))?;
-        if let Some(parent) = config.store.parent() {
+        fs::rename(&copy, at).with_context(|| format!("{} cannot be written", at.display()))?;
+        if let Some(parent) = at.parent() {
             fs::File::open(parent)?.sync_all()?;
         }
         anyhow::Ok(size)
@@ -49,7 +63,7 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
     let view = json!({ "store": config.store, "backup": args.backup, "records": size, "standstill": true });
     let text = format!(
         "{} is restored from {} ({size} records). The server starts at a standstill and sends nothing to any system. People who were retired and tokens that were revoked after the backup was made count again: end them again first (`keyfall retire NAME --reason …`, `keyfall token revoke NAME TOKEN`). `keyfall review` and `keyfall doctor` show what to look at, `keyfall unfreeze --reason …` asks for the end of it.",
-        config.store.display(),
+        at.display(),
         args.backup.display()
     );
     output.say(&view, &text)?;

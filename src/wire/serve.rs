@@ -38,7 +38,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let env = Environment::of_this_machine();
     let keys = keys::load(&config)?;
-    let store = open_store(&config.store, Creation::Never, Purpose::Work, &env).await?;
+    let store = open_store(&config.store, &config.node, Creation::Never, Purpose::Work, &env).await?;
     keys::check(&keys.ring, &*store, &config).await?;
     let tls = config.tls().map(|(certificate, key)| TlsFiles {
         certificate: certificate.to_owned(),
@@ -177,7 +177,8 @@ fn engine_settings(config: &Config) -> EngineSettings {
         lease: engine.lease,
         clock_tolerance: engine.clock_tolerance,
         // SQLite's lock on the file is the proof that the last process of this name is dead.
-        take_over_at_start: true,
+        // Only the lock on a file proves that nobody else holds leases under this name.
+        take_over_at_start: config.store.file().is_some(),
         breaker: BreakerSettings {
             at_least: engine.breaker_at_least,
             percent: engine.breaker_percent,

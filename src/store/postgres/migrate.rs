@@ -36,7 +36,7 @@ fn cannot(address: &Address, why: &str) -> StoreError {
     }
 }
 
-/// Refuses what must not be opened, and applies what is missing, each migration in a transaction of its own.
+/// Refuses what must not be opened, and applies what is missing in one transaction.
 ///
 /// # Errors
 /// There is no store where one was expected, or something where none was; it is another program's, or a newer Keyfall's, or another store.
@@ -49,7 +49,10 @@ pub(super) async fn prepare(address: &Address, options: &PostgresOptions, enviro
     client.batch_execute(&limit).await.map_err(|error| failed(&error))?;
     client.batch_execute(LOCK).await.map_err(|error| failed(&error))?;
     look(&client, address, options.creation).await?;
-    let migrated = embedded::migrations::runner().run_async(&mut client).await;
+    let migrated = embedded::migrations::runner()
+        .set_grouped(true)
+        .run_async(&mut client)
+        .await;
     migrated.map_err(|error| cannot(address, &format!("its schema could not be brought up to date: {error}")))?;
     give_id(&client, environment).await?;
     match_id(&client, address, options).await
@@ -79,7 +82,7 @@ async fn look(client: &Client, address: &Address, creation: Creation) -> Result<
                 "there is no store; make one with `keyfall init DIR --store ADDRESS`",
             ));
         }
-        Creation::Always if exists => {
+        Creation::Always if exists && is_used(client).await? => {
             return Err(cannot(address, "there is a store already, and it is not overwritten"));
         }
         _ if !exists && tables > 0 => {
@@ -91,6 +94,18 @@ async fn look(client: &Client, address: &Address, creation: Creation) -> Result<
         _ => {}
     }
     if exists { newest(client, address).await } else { Ok(()) }
+}
+
+/// A schema without a single person or record was left behind by somebody who failed to make a store.
+async fn is_used(client: &Client) -> Result<bool> {
+    let text = "select to_regclass('people') is not null";
+    let row = client.query_one(text, &[]).await.map_err(|error| failed(&error))?;
+    if !row.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let text = "select exists (select 1 from people) or exists (select 1 from log)";
+    let row = client.query_one(text, &[]).await.map_err(|error| failed(&error))?;
+    Ok(row.get(0))
 }
 
 async fn newest(client: &Client, address: &Address) -> Result<()> {

@@ -109,18 +109,6 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// Whether a text names a store on PostgreSQL.
-#[must_use]
-pub fn is_postgres(address: &str) -> bool {
-    address.starts_with("postgres://") || address.starts_with("postgresql://")
-}
-
-/// Whether the address of a store on PostgreSQL holds a password. Such an address belongs into a file that only its owner can read.
-#[must_use]
-pub fn has_password(address: &str) -> bool {
-    address::has_password(address)
-}
-
 /// Opens the store in this database. Any number of servers may have it open at once.
 ///
 /// # Errors

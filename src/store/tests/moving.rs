@@ -50,8 +50,8 @@ async fn filled() -> (TempDir, PathBuf, PathBuf) {
     assert_eq!(test.store.check().await.unwrap(), Vec::<String>::new());
     test.store.close().await.unwrap();
     let from = test.path();
-    let to = test.folder.path().join("elsewhere.db");
-    (test.folder, from, to)
+    let to = test.folder().join("elsewhere.db");
+    (test.into_folder(), from, to)
 }
 
 async fn begun(source: &End, target: &End, attempt: &str) -> std::result::Result<Move, MoveError> {

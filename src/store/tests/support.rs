@@ -158,6 +158,14 @@ impl Opened {
         }
     }
 
+    /// Ends the store, and keeps its folder.
+    pub(super) fn into_folder(self) -> TempDir {
+        match self.home {
+            Home::Folder(folder) => folder,
+            Home::Database(_) => panic!("this store lies in no folder"),
+        }
+    }
+
     pub(super) fn database(&self) -> &Database {
         match &self.home {
             Home::Folder(_) => panic!("this store lies in no database"),
