@@ -1,7 +1,7 @@
 //! The demo destination: an in-memory place where secrets are delivered, read by consumers that acknowledge at once, late
 //! or never. What it holds is lost with the process. It knows nothing of the provider beside it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -73,6 +73,8 @@ struct Behaviour {
     uptake: Uptake,
     consumers: BTreeMap<String, Uptake>,
     faults: Arc<Faults>,
+    /// Slots that keep asterisks for whatever is delivered.
+    redacted: BTreeSet<String>,
 }
 
 /// What one demo destination truly holds, for tests and for simulated consumers.
@@ -113,6 +115,11 @@ impl Destination {
         held(&self.behaviour).consumers.insert(consumer.to_owned(), uptake);
     }
 
+    /// From here on this slot keeps asterisks for whatever is delivered, and answers success.
+    pub fn redact(&self, slot: &str) {
+        held(&self.behaviour).redacted.insert(slot.to_owned());
+    }
+
     pub fn set_faults(&self, faults: Faults) {
         held(&self.behaviour).faults = Arc::new(faults);
     }
@@ -130,8 +137,13 @@ impl Destination {
             Some(there) => Some((there.version.clone(), there.delivered_at)),
             None => None,
         };
+        let secret = if held(&self.behaviour).redacted.contains(slot) {
+            SecretValue::from("********".to_owned())
+        } else {
+            call.secret.clone()
+        };
         let now_held = Held {
-            secret: call.secret.clone(),
+            secret,
             version: call.version.clone(),
             delivered_at: Instant::now(),
             before,

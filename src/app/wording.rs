@@ -149,6 +149,7 @@ fn observation_line(observation: &Observation) -> String {
         Observation::IssueFound { issued } => {
             format!("found in place: {} holds {}", issued.principal.name, issued.key_id.0)
         }
+        Observation::IssueUnseen => "the issue call that got no answer shows no effect so far".to_owned(),
         Observation::IssueMissing => "the issue call that got no answer had no effect".to_owned(),
         Observation::SecretLost { credential } => {
             format!("the secret of {credential} does not exist any more, so the credential has to go")

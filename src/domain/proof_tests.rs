@@ -79,6 +79,21 @@ fn a_row_of_refusals_is_counted_to_its_end() {
     assert!(matches!(late(row, 190), Standing::Unprovable { .. }), "it broke off");
 }
 
+/// Row 26.
+#[test]
+fn refusals_with_anything_between_them_are_no_row() {
+    let rounds = [true, false, true, true, false, true];
+    let rounds = rounds.iter().zip(20..).map(|(refused, second)| round(second, *refused));
+    let mut rounds: Vec<Round> = rounds.collect();
+    let terms = terms(600);
+    assert!(matches!(
+        judge(&terms, &progress(rounds.clone()), at(30)),
+        Standing::Probe { .. }
+    ));
+    rounds.extend([round(31, true), round(32, true)]);
+    assert!(matches!(judge(&terms, &progress(rounds), at(33)), Standing::Proven(_)));
+}
+
 #[test]
 fn a_rotation_takes_its_overlap_its_window_and_its_rounds() {
     let mut terms = terms(60);

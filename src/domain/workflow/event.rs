@@ -245,6 +245,8 @@ pub enum Observation {
     },
     /// Looking downstream, when no call could arrive any more, showed that those without an answer had no effect.
     IssueMissing,
+    /// An issue call that got no answer shows no effect so far, and it is too early to believe that. The attempt that saw it did not call.
+    IssueUnseen,
     /// The bytes of a credential that was minted do not exist any more: it can only be destroyed downstream.
     SecretLost {
         credential: CredentialId,

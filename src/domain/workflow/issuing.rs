@@ -53,6 +53,7 @@ impl Issuing {
         match observation {
             Observation::IssueFound { .. } => self.took_effect = true,
             Observation::IssueMissing => self.in_doubt = None,
+            Observation::IssueUnseen => self.under_way = None,
             _ => {}
         }
     }

@@ -72,6 +72,7 @@ impl Run {
             }
             Observation::IssueFound { issued } => self.issued = Some(issued.clone()),
             Observation::IssueMissing
+            | Observation::IssueUnseen
             | Observation::SecretLost { .. }
             | Observation::ConsumerSeen { .. }
             | Observation::ConsumerAwaited { .. }

@@ -3,6 +3,7 @@
 use keyfall_sdk::{ErrorKind, IssueCall, IssueClass, IssueObservation, KeyId};
 
 use super::super::guard::GuardedConnector;
+use super::super::report::StepEnd;
 use super::attempt::{Attempt, Ended, fail};
 use crate::domain::workflow::{NewCredential, Observation, OldCredential, StepOutput};
 
@@ -18,7 +19,7 @@ pub(super) async fn issue_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     if at.observe_first {
         match connector.observe(at.ctx(&new.principal.name), call.clone()).await? {
             IssueObservation::Applied(issued) => return Ok(StepOutput::Issued { issued }),
-            IssueObservation::NotApplied => missing(at),
+            IssueObservation::NotApplied => missing(at, &connector)?,
             IssueObservation::Unknown { why } => undecided(at, &connector, why)?,
         }
     }
@@ -46,17 +47,27 @@ fn replaced(at: &Attempt<'_>, new: &NewCredential) -> Vec<KeyId> {
     old.filter_map(|old| old.key_id.clone()).collect()
 }
 
-/// A call that nobody waits for any more may still arrive; behind that time its absence settles what it did.
-fn missing(at: &mut Attempt<'_>) {
+/// A call that nobody waits for any more may still arrive, and a list may be as late as the settling window says; behind both, its absence
+/// settles what it did. Until then a system that mints another credential at each call is looked at again and not asked.
+fn missing(at: &mut Attempt<'_>, connector: &GuardedConnector) -> Ended<()> {
     let Some(since) = at.run.issue_in_doubt_since() else {
-        return;
+        return Ok(());
     };
-    let believed_at = since
-        .saturating_add(at.steps.settings.issue_grace)
-        .unwrap_or(jiff::Timestamp::MAX);
+    let wait = at.steps.settings.issue_grace.max(at.plan().proof.settling);
+    let believed_at = since.saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
     if at.now() >= believed_at {
         at.see(Observation::IssueMissing);
+        return Ok(());
     }
+    if connector.descriptor().issue_class == IssueClass::Repeatable {
+        return Ok(());
+    }
+    at.see(Observation::IssueUnseen);
+    Err(StepEnd::Wait {
+        until: believed_at,
+        why: "the unanswered issue call did not take effect so far; it is looked for once more before it is repeated"
+            .to_owned(),
+    })
 }
 
 /// Only where repeating is harmless by contract may an unknown outcome be repeated.

@@ -1,7 +1,7 @@
 //! The last look before the point of no return: what would stop a run behind it is found in front of it, where the run can still be taken back.
 //! Of the systems it reads accounts and nothing else, and it leaves no event but the one that says what is missing.
 
-use keyfall_sdk::{PlaceReading, PrincipalState, PrincipalStatus};
+use keyfall_sdk::{KeyId, PlaceReading, PrincipalReading, PrincipalState, PrincipalStatus};
 
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
@@ -64,6 +64,7 @@ async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
     let connector = at.system().await?;
     let name = principal.name.clone();
     let reading = connector.read(at.ctx(&name), principal).await?;
+    alone(at, &reading, &issued.key_id)?;
     let works =
         |state: &PrincipalState| state.status == PrincipalStatus::Enabled && state.key_ids.contains(&issued.key_id);
     let changed = |place: &&PlaceReading| !place.state.as_ref().is_some_and(works);
@@ -76,5 +77,28 @@ async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
             place.vantage, issued.key_id.0
         ),
         &at.or_cancel("put the account back as it was", "which takes the new credential back"),
+    ))
+}
+
+/// One issue call makes one credential. What else appeared on the account since this run began was made by somebody else, or by the same call that
+/// reached the system twice; the old credential is kept until a person has looked.
+fn alone(at: &Attempt<'_>, reading: &PrincipalReading, issued: &KeyId) -> Ended<()> {
+    let known = |key: &KeyId| {
+        let mut old = at.plan().old.iter().filter_map(|old| old.key_id.as_ref());
+        key == issued || old.any(|old| old == key) || at.run.before().is_some_and(|before| before.shows_key(key))
+    };
+    let mut keys = reading.states().flat_map(|state| &state.key_ids);
+    let Some(twin) = keys.find(|key| !known(key)) else {
+        return Ok(());
+    };
+    Err(at.ask(
+        format!(
+            "beside the new credential {} another one appeared during this run, which nobody recorded: {}",
+            issued.0, twin.0
+        ),
+        &at.or_cancel(
+            "find out who made it, and remove it from the account by hand",
+            "which takes the new credential back",
+        ),
     ))
 }

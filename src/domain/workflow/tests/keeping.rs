@@ -125,6 +125,29 @@ fn the_secret_of_what_was_never_issued_goes_with_its_run() {
     assert_eq!(late.deadline(11), None, "the old one goes on living");
 }
 
+/// Row 6.
+#[test]
+fn a_candidate_that_may_be_live_is_not_forgotten_when_its_run_is_taken_back() {
+    let mut told = Told::open(plan(RunKind::Rotate, Strategy::AlternatingAccounts));
+    told.until(Step::ProveNew);
+    told.unwind();
+    told.until(Step::ProveNewDead);
+    let (step, deaths) = (
+        Step::ProveNewDead,
+        BTreeMap::from([(CredentialId::from_uuid(uuid(20)), unprovable())]),
+    );
+    let output = StepOutput::Proofs { deaths };
+    let seen = Vec::new();
+    told.tell(EventBody::Succeeded { step, seen, output }).unwrap();
+    told.goes_to_its_end();
+    let deadline = told.deadline(21).flatten().expect("a deadline");
+    assert!(
+        deadline > told.run.last_event_at() + SignedDuration::from_hours(24 * 80),
+        "{deadline}"
+    );
+    assert_eq!(told.deadline(11), None, "the old one goes on living");
+}
+
 #[test]
 fn a_tombstone_keeps_no_secret_for_longer_than_a_dead_one() {
     let mut told = Told::open(plan(RunKind::Decommission, Strategy::DualSlot));

@@ -10,12 +10,14 @@ mod hasten;
 mod lives;
 mod lost;
 mod outage;
+mod patience;
 mod pivot;
 mod plans;
 mod restarts;
 mod second;
 mod strangers;
 mod taking_over;
+mod twice;
 mod whole;
 
 use std::collections::BTreeMap;
