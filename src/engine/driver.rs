@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -27,10 +27,12 @@ use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written};
 use super::report::{StepEnd, StepReport};
+use super::taking_over::in_flight_until;
 use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
+use crate::domain::resource::SystemLimits;
 use crate::domain::workflow::{
-    Decision, Event, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
+    Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
 };
 use crate::store::Claimed;
 
@@ -112,32 +114,8 @@ const MOST_PENDING: usize = 8;
 /// A wait no longer than this is waited for with the run in our hands, when nobody else wants the slot.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// Until when an effect that was intended and has no result may still be on its way.
-fn in_flight_until(run: &Run, events: &[Event]) -> Option<Timestamp> {
-    if !matches!(run.step_state(), StepState::Started { .. }) {
-        return None;
-    }
-    events.iter().rev().find_map(|event| match &event.body {
-        EventBody::Started { deadline, .. } => Some(*deadline),
-        _ => None,
-    })
-}
-
 impl Driver {
-    /// What another node sent is waited out before anything is looked at: an effect that arrives behind a look would be met by nobody. Where no
-    /// other node can be, whoever sent it is dead.
-    async fn take_over(&mut self, in_flight_until: Option<Timestamp>) -> Result<Left, Stop> {
-        let now = self.shared.watch.by_the_store(self.now());
-        let until = in_flight_until.filter(|until| !self.shared.settings.take_over_at_start && now < *until);
-        if let Some(until) = until
-            && let Some(left) = self.leave(Some(until)).await?
-        {
-            return Ok(left);
-        }
-        self.go().await
-    }
-
-    async fn go(&mut self) -> Result<Left, Stop> {
+    pub(super) async fn go(&mut self) -> Result<Left, Stop> {
         loop {
             self.hold_on().await?;
             let now = self.now();
@@ -168,7 +146,7 @@ impl Driver {
         let register = self.shared.register.recent(&*self.shared.store).await?;
         let system = self.run.plan().system_name.clone();
         let limits = register.limits_of(&system);
-        let slot = match self.shared.limits.slot(&system, &limits, self.now(), PATIENCE).await {
+        let slot = match self.slot(&system, &limits).await? {
             Slot::Free(slot) => slot,
             Slot::Later(at) => return self.leave(Some(at)).await,
         };
@@ -203,7 +181,17 @@ impl Driver {
             StepEnd::Failed(error) => Some(error.kind),
             _ => None,
         };
-        self.shared.limits.answered(&system, error, self.now());
+        let pause = self.shared.limits.answered(&system, error, self.now());
+        if let (Some(pause), Some(common)) = (pause, self.shared.common()) {
+            // The others find out by themselves, were this not told.
+            if let Err(error) = self.shared.limits.tell(&system, common, pause, self.now()).await {
+                tracing::warn!(
+                    system.name = system,
+                    error = &error as &dyn std::error::Error,
+                    "a pause was not told"
+                );
+            }
+        }
         let found = foreign::seen_in(&self.shared, &self.run, &report, self.now()).await?;
         self.take(step, report, found)?;
         // A proof repeats its few rounds so, and a commit for each would cost more than the rounds. What goes on repeating is stored: else it piles
@@ -213,6 +201,15 @@ impl Driver {
             self.flush(Then::GoOn).await?;
         }
         Ok(None)
+    }
+
+    async fn slot(&self, system: &str, limits: &SystemLimits) -> Result<Slot, Stop> {
+        let common = self.shared.common();
+        Ok(self
+            .shared
+            .limits
+            .slot(system, limits, common, self.now(), PATIENCE)
+            .await?)
     }
 
     /// Commits the intent together with everything that is pending. Only then may the effect be sent.
@@ -265,12 +262,6 @@ impl Driver {
                 self.hold_back(step, &barrier).await
             }
         }
-    }
-
-    /// By the store's clock, which whoever takes the run over shares.
-    fn deadline(&self, now: Timestamp, time_limit: SignedDuration) -> Timestamp {
-        let now = self.shared.watch.by_the_store(now);
-        now.saturating_add(time_limit).unwrap_or(Timestamp::MAX)
     }
 
     /// Checked again where something is taken away, against the people and the hour of this moment (P6). What was begun inside of its time is

@@ -28,12 +28,16 @@ pub const POLICY_CONFLICT: &str = "policy_conflict";
 /// A death was proven later than its policy's objective, or not at all.
 pub const OBJECTIVE_MISSED: &str = "objective_missed";
 
+/// A run asks for a list of steps that no living server knows.
+pub const UNKNOWN_STEPS: &str = "unknown_steps";
+
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 18] = [
+pub const KINDS: [&str; 19] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
     NEEDS_OPERATOR,
+    UNKNOWN_STEPS,
     OBJECTIVE_MISSED,
     CLOCK_JUMP,
     BREAKER_OPEN,

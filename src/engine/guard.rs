@@ -23,7 +23,7 @@ use keyfall_sdk::{
 use tracing::Instrument;
 
 use super::lease::Hold;
-use super::limits::Pace;
+use super::pace::{CommonPaces, Pace};
 use crate::domain::resource::SystemLimits;
 
 /// A connector behind pace, lease, deadline, trace and redaction. Cheap to clone; clones share their pace.
@@ -96,6 +96,15 @@ impl GuardedConnector {
             limits,
             hold: Hold::of_no_run(),
             admin_secret,
+        }
+    }
+
+    /// The same, at a pace that all nodes keep together.
+    #[must_use]
+    pub fn drawing_from(self, common: CommonPaces) -> Self {
+        Self {
+            pace: Pace::common(&self.system, self.limits.calls_per_second, common).map(Arc::new),
+            ..self
         }
     }
 

@@ -128,6 +128,13 @@ impl Leases {
         self.lock().len()
     }
 
+    /// For a node that is not who it was.
+    pub(super) fn lose_all(&self) {
+        for lease in self.all() {
+            lease.lose();
+        }
+    }
+
     fn all(&self) -> Vec<Arc<Lease>> {
         self.lock().values().cloned().collect()
     }

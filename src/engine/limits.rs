@@ -1,33 +1,49 @@
-//! How hard this node leans on each system: how many steps at once, how many calls a second, and a pause while the system does not answer.
+//! How hard the nodes lean on each system: how many steps at once, and a pause while the system does not answer. How many calls a second they
+//! make is `pace.rs`.
 //!
-//! Kept in memory: it protects the system from this process, and every run's own waits are stored. A system that fails for everybody is left
-//! alone for a while, so that its return is not met by a storm.
+//! Where this node is the only one it is kept in memory. Where there are others, slots are drawn from the store in batches that expire, so that
+//! all nodes together use no more than a system allows, and one that dies gives back by the time. Every run's own waits are stored. A system
+//! that fails for everybody is left alone for a while, by all nodes, so that its return is not met by a storm.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::ErrorKind;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::domain::resource::SystemLimits;
+use crate::store::{ShareAsk, Store, StoreError};
 
 /// Failures in a row after which a system is left alone.
 const FAILURES: u32 = 5;
+const ASK_AGAIN: SignedDuration = SignedDuration::from_millis(500);
 const FIRST_PAUSE: SignedDuration = SignedDuration::from_secs(2);
 const LONGEST_PAUSE: SignedDuration = SignedDuration::from_mins(5);
+
+/// For how long slots are drawn. Those in use are drawn again with each beat of this node.
+const DRAWN_FOR: Duration = Duration::from_secs(30);
 
 struct Gauge {
     limits: SystemLimits,
     slots: Arc<Semaphore>,
+    /// What was drawn of them, where other nodes lean on the system too.
+    drawn: tokio::sync::Mutex<Drawn>,
     health: Mutex<Health>,
+}
+
+#[derive(Debug)]
+struct Drawn {
+    slots: u32,
+    until: Instant,
+}
+
+/// The store from which the nodes of this store draw.
+pub(super) struct Common<'a> {
+    pub(super) store: &'a dyn Store,
+    pub(super) node: &'a str,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +57,62 @@ impl Gauge {
         let slots = usize::try_from(limits.concurrency.max(1)).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            drawn: tokio::sync::Mutex::new(Drawn {
+                slots: 0,
+                until: Instant::now(),
+            }),
             health: Mutex::default(),
             limits,
         }
+    }
+
+    /// Steps of this node that are under way, the one that asks with them.
+    fn in_use(&self) -> u32 {
+        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+        self.limits.concurrency.max(1).saturating_sub(free)
+    }
+
+    /// Sees to it that all nodes know of the slots that this one uses. Whether there was one for the step that asks.
+    async fn is_granted(&self, system: &str, common: &Common<'_>, now: Timestamp) -> Result<bool, StoreError> {
+        let mut drawn = self.drawn.lock().await;
+        if self.in_use() <= drawn.slots && Instant::now() < drawn.until {
+            return Ok(true);
+        }
+        // A few more than are used: the next ones ask nobody.
+        let wanted = self.in_use().saturating_add(self.limits.concurrency / 8);
+        self.draw(system, common, &mut drawn, wanted, None, now).await?;
+        Ok(self.in_use() <= drawn.slots)
+    }
+
+    async fn draw(
+        &self,
+        system: &str,
+        common: &Common<'_>,
+        drawn: &mut Drawn,
+        wanted: u32,
+        leave_alone_for: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let asked_at = Instant::now();
+        let ask = ShareAsk {
+            system: system.to_owned(),
+            node: common.node.to_owned(),
+            slots: Some(wanted.min(self.limits.concurrency.max(1))),
+            concurrency: self.limits.concurrency.max(1),
+            slots_for: SignedDuration::try_from(DRAWN_FOR).unwrap_or(SignedDuration::MAX),
+            calls: 0,
+            calls_per_second: 0,
+            leave_alone_for,
+        };
+        let share = common.store.draw_share(&ask).await?;
+        *drawn = Drawn {
+            slots: share.slots,
+            until: asked_at + DRAWN_FOR,
+        };
+        let until = share.left_alone_for.and_then(|length| now.checked_add(length).ok());
+        let mut health = self.health();
+        health.left_alone_until = health.left_alone_until.max(until);
+        Ok(())
     }
 
     fn health(&self) -> std::sync::MutexGuard<'_, Health> {
@@ -65,22 +134,77 @@ pub(super) struct Limits {
 
 impl Limits {
     /// Waits no longer than `patience` for a slot, so that one slow system does not hold every run of this node.
-    pub(super) async fn slot(&self, system: &str, limits: &SystemLimits, now: Timestamp, patience: Duration) -> Slot {
+    ///
+    /// # Errors
+    /// When the store, of which the slots are drawn, does not answer.
+    pub(super) async fn slot(
+        &self,
+        system: &str,
+        limits: &SystemLimits,
+        common: Option<Common<'_>>,
+        now: Timestamp,
+        patience: Duration,
+    ) -> Result<Slot, StoreError> {
         let gauge = self.gauge(system, limits);
+        let later = || Slot::Later(now.saturating_add(ASK_AGAIN).unwrap_or(now));
         if let Some(until) = gauge.health().left_alone_until.filter(|until| now < *until) {
-            return Slot::Later(until);
+            return Ok(Slot::Later(until));
         }
         let wait = tokio::time::timeout(patience, Arc::clone(&gauge.slots).acquire_owned());
-        match wait.await {
-            Ok(Ok(permit)) => Slot::Free(permit),
-            _ => Slot::Later(now.saturating_add(SignedDuration::from_millis(500)).unwrap_or(now)),
+        let Ok(Ok(permit)) = wait.await else { return Ok(later()) };
+        let Some(common) = common else {
+            return Ok(Slot::Free(permit));
+        };
+        if !gauge.is_granted(system, &common, now).await? {
+            return Ok(later());
+        }
+        // Another node may just have told that the system does not answer.
+        match gauge.health().left_alone_until.filter(|until| now < *until) {
+            Some(until) => Ok(Slot::Later(until)),
+            None => Ok(Slot::Free(permit)),
         }
     }
 
-    /// Keeps in mind how the system answered.
-    pub(super) fn answered(&self, system: &str, error: Option<ErrorKind>, now: Timestamp) {
+    /// Tells all nodes that the system is left alone, as this one has found.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(super) async fn tell(
+        &self,
+        system: &str,
+        common: Common<'_>,
+        pause: SignedDuration,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
         let gauge = self.lock().get(system).cloned();
-        let Some(gauge) = gauge else { return };
+        let Some(gauge) = gauge else { return Ok(()) };
+        let mut drawn = gauge.drawn.lock().await;
+        let in_use = gauge.in_use();
+        gauge.draw(system, &common, &mut drawn, in_use, Some(pause), now).await
+    }
+
+    /// Draws the slots in use again, and gives back those that are not.
+    pub(super) async fn keep(&self, common: Common<'_>, now: Timestamp) -> Result<(), StoreError> {
+        let gauges: Vec<_> = {
+            let systems = self.lock();
+            systems
+                .iter()
+                .map(|(name, gauge)| (name.clone(), Arc::clone(gauge)))
+                .collect()
+        };
+        for (system, gauge) in gauges {
+            let mut drawn = gauge.drawn.lock().await;
+            let in_use = gauge.in_use();
+            if drawn.slots > 0 || in_use > 0 {
+                gauge.draw(&system, &common, &mut drawn, in_use, None, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind how the system answered. The pause that begins with it, when one does.
+    pub(super) fn answered(&self, system: &str, error: Option<ErrorKind>, now: Timestamp) -> Option<SignedDuration> {
+        let gauge = self.lock().get(system).cloned()?;
         let mut health = gauge.health();
         match error {
             Some(ErrorKind::Transient | ErrorKind::Ambiguous | ErrorKind::RateLimited { .. }) => {
@@ -91,10 +215,12 @@ impl Limits {
                         .unwrap_or(i32::MAX);
                     let pause = FIRST_PAUSE.saturating_mul(doubled).min(LONGEST_PAUSE);
                     health.left_alone_until = now.checked_add(pause).ok();
+                    return Some(pause);
                 }
             }
             _ => *health = Health::default(),
         }
+        None
     }
 
     fn gauge(&self, system: &str, limits: &SystemLimits) -> Arc<Gauge> {
@@ -112,65 +238,14 @@ impl Limits {
     }
 }
 
-/// Tokio's clock, so that a limit waits and is tested by the same one.
-#[derive(Clone)]
-struct Beat(Instant);
-
-impl Clock for Beat {
-    type Instant = Duration;
-
-    fn now(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-/// How many calls a second one system gets. A second's worth may come at once.
-pub(super) struct Pace {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Beat, NoOpMiddleware<Duration>>,
-    beat: Beat,
-}
-
-impl Pace {
-    /// `None`: as many as there are.
-    pub(super) fn new(calls_per_second: u32) -> Option<Self> {
-        let rate = NonZeroU32::new(calls_per_second)?;
-        let beat = Beat(Instant::now());
-        Some(Self {
-            limiter: RateLimiter::direct_with_clock(Quota::per_second(rate), beat.clone()),
-            beat,
-        })
-    }
-
-    /// Waits until one more call may be made.
-    ///
-    /// # Errors
-    /// How long there would still be to wait, when `patience` does not suffice for it. The call is not counted then.
-    pub(super) async fn take(&self, patience: Duration) -> Result<(), Duration> {
-        let began = self.beat.now();
-        loop {
-            let Err(not_yet) = self.limiter.check() else {
-                return Ok(());
-            };
-            let now = self.beat.now();
-            // The clock below counts whole milliseconds; a wait of none would go round without letting time pass.
-            let wait = not_yet.wait_time_from(now).max(Duration::from_millis(1));
-            if now.saturating_sub(began) + wait > patience {
-                return Err(wait);
-            }
-            tokio::time::sleep(wait).await;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use jiff::{SignedDuration, Timestamp};
     use keyfall_sdk::ErrorKind;
-    use tokio::time::Instant;
 
-    use super::{FAILURES, Limits, Pace, Slot};
+    use super::{FAILURES, Limits, Slot};
     use crate::domain::resource::SystemLimits;
 
     const IMPATIENT: Duration = Duration::from_millis(20);
@@ -198,40 +273,42 @@ mod tests {
     #[tokio::test]
     async fn no_more_steps_than_the_system_allows_are_under_way_at_once() {
         let (all, two) = (Limits::default(), limits(2, 1000));
-        let first = free(all.slot("db", &two, now(), IMPATIENT).await);
-        let _second = free(all.slot("db", &two, now(), IMPATIENT).await);
-        let third = all.slot("db", &two, now(), IMPATIENT).await;
+        let first = free(all.slot("db", &two, None, now(), IMPATIENT).await.unwrap());
+        let _second = free(all.slot("db", &two, None, now(), IMPATIENT).await.unwrap());
+        let third = all.slot("db", &two, None, now(), IMPATIENT).await.unwrap();
         assert!(matches!(third, Slot::Later(at) if at > now()));
         // Another system has room of its own.
-        drop(free(all.slot("cache", &two, now(), IMPATIENT).await));
+        drop(free(all.slot("cache", &two, None, now(), IMPATIENT).await.unwrap()));
         drop(first);
-        drop(free(all.slot("db", &two, now(), IMPATIENT).await));
+        drop(free(all.slot("db", &two, None, now(), IMPATIENT).await.unwrap()));
     }
 
     #[tokio::test]
     async fn changed_limits_hold_from_then_on() {
         let all = Limits::default();
-        let _first = free(all.slot("db", &limits(1, 1000), now(), IMPATIENT).await);
+        let _first = free(all.slot("db", &limits(1, 1000), None, now(), IMPATIENT).await.unwrap());
         assert!(matches!(
-            all.slot("db", &limits(1, 1000), now(), IMPATIENT).await,
+            all.slot("db", &limits(1, 1000), None, now(), IMPATIENT).await.unwrap(),
             Slot::Later(_)
         ));
-        drop(free(all.slot("db", &limits(2, 1000), now(), IMPATIENT).await));
+        drop(free(
+            all.slot("db", &limits(2, 1000), None, now(), IMPATIENT).await.unwrap(),
+        ));
     }
 
     #[tokio::test]
     async fn a_system_that_fails_for_everybody_is_left_alone_for_longer_each_time() {
         let (all, some) = (Limits::default(), limits(9, 1000));
-        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+        drop(free(all.slot("db", &some, None, now(), IMPATIENT).await.unwrap()));
         let fails = || all.answered("db", Some(ErrorKind::Transient), now());
         for _ in 1..FAILURES {
             fails();
         }
-        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
+        drop(free(all.slot("db", &some, None, now(), IMPATIENT).await.unwrap()));
         let mut pauses = Vec::new();
         for _ in 0..12 {
             fails();
-            match all.slot("db", &some, now(), IMPATIENT).await {
+            match all.slot("db", &some, None, now(), IMPATIENT).await.unwrap() {
                 Slot::Later(at) => pauses.push(at.duration_since(now())),
                 Slot::Free(_) => panic!("it was not left alone"),
             }
@@ -240,28 +317,9 @@ mod tests {
         assert_eq!(pauses.last(), Some(&SignedDuration::from_mins(5)));
 
         let later = now() + SignedDuration::from_mins(6);
-        drop(free(all.slot("db", &some, later, IMPATIENT).await));
+        drop(free(all.slot("db", &some, None, later, IMPATIENT).await.unwrap()));
         all.answered("db", Some(ErrorKind::Denied), later);
         fails();
-        drop(free(all.slot("db", &some, now(), IMPATIENT).await));
-    }
-
-    #[tokio::test]
-    async fn a_second_holds_so_many_calls_and_no_more() {
-        let pace = Pace::new(100).unwrap();
-        let began = Instant::now();
-        for _ in 0..150 {
-            pace.take(Duration::from_secs(60)).await.unwrap();
-        }
-        assert!(began.elapsed() >= Duration::from_millis(490), "{:?}", began.elapsed());
-        assert!(Pace::new(0).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_wait_that_is_too_long_is_not_begun() {
-        let pace = Pace::new(1).unwrap();
-        pace.take(Duration::ZERO).await.unwrap();
-        let wait = pace.take(Duration::from_millis(10)).await.unwrap_err();
-        assert!(wait > Duration::from_millis(10), "{wait:?}");
+        drop(free(all.slot("db", &some, None, now(), IMPATIENT).await.unwrap()));
     }
 }

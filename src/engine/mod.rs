@@ -31,8 +31,10 @@ mod lease;
 mod limits;
 mod manual;
 mod measure;
+mod nodes;
 mod opening;
 mod outbox;
+pub mod pace;
 mod pass;
 pub mod prepare;
 pub mod receipts;
@@ -47,6 +49,7 @@ pub mod steps;
 mod succession;
 mod sweep;
 pub mod systems;
+mod taking_over;
 #[cfg(test)]
 pub(crate) mod tests;
 mod ticker;
@@ -63,10 +66,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Environment;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use breaker::BreakerSettings;
 pub use facts::facts_by_hand;
 pub use housekeeping::LAST_BACKUP;
+pub use nodes::StartError;
 pub use opening::opening;
 pub use pass::PassReport;
 pub use register::{REGISTER_VERSION, landscape};
@@ -92,6 +96,10 @@ pub struct EngineSettings {
     pub flush_after: Duration,
     /// How often what is wrong without anything happening (overdue, without an owner) is looked for, and what is right again.
     pub sweep_every: Duration,
+    /// How often this node says that it lives. One that was silent for four times as long is dead.
+    pub heartbeat: Duration,
+    /// Where its API answers, for people who look at the nodes.
+    pub address: String,
     /// No bell is hung up. Passes are made all the same, more rarely.
     pub without_bell: bool,
 }
@@ -109,6 +117,8 @@ impl EngineSettings {
             recheck: SignedDuration::from_secs(5),
             flush_after: Duration::from_millis(100),
             sweep_every: Duration::from_secs(60),
+            heartbeat: Duration::from_secs(5),
+            address: String::new(),
             without_bell: false,
         }
     }
@@ -121,6 +131,8 @@ struct Shared {
     prepare: Arc<dyn PrepareRuns>,
     env: Environment,
     settings: EngineSettings,
+    /// Drawn at this start.
+    instance: String,
     register: register::Register,
     limits: limits::Limits,
     leases: lease::Leases,
@@ -128,6 +140,7 @@ struct Shared {
     /// Runs are waiting for a slot of this node.
     crowded: AtomicBool,
     stopping: CancellationToken,
+    name_lost: CancellationToken,
     claim_bell: Notify,
     plan_bell: Notify,
     last_pass: Mutex<PassReport>,
@@ -141,6 +154,14 @@ impl Shared {
     fn ring(&self) {
         self.claim_bell.notify_one();
         self.plan_bell.notify_one();
+    }
+
+    /// What is drawn together with other nodes, where there can be any.
+    fn common(&self) -> Option<limits::Common<'_>> {
+        (!self.settings.take_over_at_start).then_some(limits::Common {
+            store: &*self.store,
+            node: &self.settings.node,
+        })
     }
 
     fn is_crowded(&self) -> bool {
@@ -161,16 +182,11 @@ impl Engine {
     /// Starts claiming and making passes. What a dead predecessor left is taken over first, where that is known to be safe.
     ///
     /// # Errors
-    /// When the store cannot be read. A bell that does not ring is no error: the passes look by themselves.
-    pub async fn start(self) -> Result<EngineHandle, StoreError> {
-        if self.settings.take_over_at_start {
-            let released = self.store.release_leases(&self.settings.node).await?;
-            tracing::info!(
-                runs = released,
-                "took over what the last process of this node had in its hands"
-            );
-        }
+    /// When the store cannot be read, or another living server has this node's name. A bell that does not ring is no error: the passes look
+    /// by themselves.
+    pub async fn start(self) -> Result<EngineHandle, StartError> {
         let shared = Arc::new(Shared {
+            instance: self.env.draw_uuid().to_string(),
             store: self.store,
             steps: self.steps,
             prepare: self.prepare,
@@ -182,10 +198,19 @@ impl Engine {
             watch: watch::Watch::default(),
             crowded: AtomicBool::new(false),
             stopping: CancellationToken::new(),
+            name_lost: CancellationToken::new(),
             claim_bell: Notify::new(),
             plan_bell: Notify::new(),
             last_pass: Mutex::default(),
         });
+        nodes::take_name(&shared).await?;
+        if shared.settings.take_over_at_start {
+            let released = shared.store.release_leases(&shared.settings.node).await?;
+            tracing::info!(
+                runs = released,
+                "took over what the last process of this node had in its hands"
+            );
+        }
         if !shared.settings.without_bell
             && let Err(error) = ticker::start(Arc::clone(&shared)).await
         {
@@ -194,16 +219,19 @@ impl Engine {
                 "the bell does not ring; passes are made every few seconds without it"
             );
         }
+        shared.watch.measure(&shared).await?;
         let silence = pass::compare_with_log(&shared).await?;
         let tasks = TaskTracker::new();
         tasks.spawn(claim::run(Arc::clone(&shared)));
         tasks.spawn(pass::run(Arc::clone(&shared), silence));
         let renewing = tokio::spawn(lease::keep_renewing(Arc::clone(&shared)));
+        let saying = tokio::spawn(nodes::keep_saying(Arc::clone(&shared)));
         tasks.close();
         Ok(EngineHandle {
             shared,
             tasks,
             renewing: renewing.abort_handle(),
+            saying: saying.abort_handle(),
         })
     }
 }
@@ -214,6 +242,7 @@ pub struct EngineHandle {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     renewing: tokio::task::AbortHandle,
+    saying: tokio::task::AbortHandle,
 }
 
 /// How the engine stands.
@@ -247,10 +276,17 @@ impl EngineHandle {
         }
     }
 
+    /// Answers when another server has taken this node's name: this one was silent for too long, and has stopped by itself.
+    pub async fn name_lost(&self) {
+        self.shared.name_lost.cancelled().await;
+    }
+
     /// Claims nothing more, lets the steps under way end, stores what came of them, gives the leases back, and answers then.
     pub async fn shutdown(&self) {
         self.shared.stopping.cancel();
         self.tasks.wait().await;
         self.renewing.abort();
+        self.saying.abort();
+        nodes::give_name_back(&self.shared).await;
     }
 }

@@ -12,8 +12,9 @@ use super::breaker::BREAKER;
 use super::findings::{self, Severity, Wrong, about_identity};
 use super::freeze::FREEZE;
 use super::housekeeping::{NOTICE, commit_exceptions, commit_findings, is_open, open_among, raise_once};
+use super::pass::KEYFALL;
 use super::succession::Owners;
-use super::{Shared, budget, record};
+use super::{Shared, budget, nodes, record};
 use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
@@ -39,6 +40,7 @@ impl Sweep {
         let owners = Owners::read(shared).await?;
         owners.look_for_unowned(shared, &register, now).await?;
         settling(shared, &register, now).await?;
+        unknown_steps(shared, now).await?;
         identities_right_again(shared, &register, &owners, now).await?;
         right_again(shared, &register, now).await
     }
@@ -222,6 +224,36 @@ async fn identities_right_again(
             let facts = over.map(|name| findings::resolved(kind, name.clone(), now)).collect();
             commit_findings(shared, facts, now).await?;
         }
+    }
+    Ok(())
+}
+
+/// A run that no living node knows how to end waits without a word: a finding says so, until there is one or the run is over.
+async fn unknown_steps(shared: &Shared, now: Timestamp) -> Result<(), StoreError> {
+    let mut runs = shared.store.runs_of_later_workflows(BATCH).await?;
+    if !runs.is_empty() {
+        let newest = nodes::newest_known(shared).await?;
+        runs.retain(|run| run.workflow > newest);
+    }
+    for run in &runs {
+        let wrong = Wrong {
+            kind: findings::UNKNOWN_STEPS,
+            subject: run.id.to_string(),
+            severity: Severity::High,
+            owner: KEYFALL,
+            text: format!(
+                "{} of `{}` asks for list of steps number {}, which no server here knows: start the newer Keyfall again, which ends what it began",
+                run.id, run.identity_name, run.workflow
+            ),
+        };
+        raise_once(shared, wrong, now).await?;
+    }
+    let left: HashSet<_> = runs.iter().map(|run| run.id.to_string()).collect();
+    let mut after = None;
+    while let Some(page) = open_findings(shared, findings::UNKNOWN_STEPS, &mut after).await? {
+        let over = page.into_iter().filter(|row| !left.contains(&row.subject));
+        let facts = over.map(|row| findings::resolved(findings::UNKNOWN_STEPS, row.subject, now));
+        commit_findings(shared, facts.collect(), now).await?;
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use keyfall_sdk::{
 use tokio::time::Instant;
 
 use super::guard::GuardedConnector;
+use super::pace::CommonPaces;
 use super::secrets::{OpenSecrets, SecretError};
 use crate::domain::digest::Digest;
 use crate::domain::resource::{Kind, Spec, SystemLimits, SystemManifest};
@@ -88,6 +89,7 @@ pub struct Systems {
     secrets: Arc<dyn OpenSecrets>,
     systems: Mutex<HashMap<String, Connected>>,
     believed_for: Duration,
+    paces: Option<CommonPaces>,
     destinations: Mutex<HashMap<(String, String), GuardedConnector>>,
 }
 
@@ -106,6 +108,7 @@ impl Systems {
             secrets,
             systems: Mutex::default(),
             believed_for: Duration::ZERO,
+            paces: None,
             destinations: Mutex::default(),
         }
     }
@@ -115,6 +118,13 @@ impl Systems {
     #[must_use]
     pub fn believing_the_catalog_for(mut self, time: Duration) -> Self {
         self.believed_for = time;
+        self
+    }
+
+    /// The calls of each system are shared with the other nodes of this store.
+    #[must_use]
+    pub fn sharing_paces(mut self, common: CommonPaces) -> Self {
+        self.paces = Some(common);
         self
     }
 
@@ -265,7 +275,11 @@ impl Systems {
                     None => source,
                 },
             })?;
-        Ok(GuardedConnector::new(connector, name, limits, admin_secret))
+        let guarded = GuardedConnector::new(connector, name, limits, admin_secret);
+        Ok(match &self.paces {
+            Some(paces) => guarded.drawing_from(paces.clone()),
+            None => guarded,
+        })
     }
 }
 

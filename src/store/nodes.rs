@@ -24,6 +24,14 @@ pub struct NodeRow {
     pub gone_at: Option<Timestamp>,
 }
 
+impl NodeRow {
+    /// It has not said that it stops, and was not silent for longer than this.
+    #[must_use]
+    pub fn is_alive(&self, now: Timestamp, believed_for: SignedDuration) -> bool {
+        self.gone_at.is_none() && now.duration_since(self.seen_at) <= believed_for
+    }
+}
+
 /// What a node says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeSays {

@@ -20,11 +20,9 @@ impl Verb for Say {
         let now = tx.now().await?;
         let known = tx.query(&node::by_name(&says.name)?).await?.into_iter().next();
         let known = known.map(node::read).transpose()?;
-        if let Some(by) = known.filter(|known| known.instance != says.instance) {
-            let is_dead = by.gone_at.is_some() || now.duration_since(by.seen_at) > says.believed_for;
-            if !(says.starts && is_dead) {
-                return Ok(Heard::Taken { by });
-            }
+        let another = known.filter(|known| known.instance != says.instance);
+        if let Some(by) = another.filter(|by| !says.starts || by.is_alive(now, says.believed_for)) {
+            return Ok(Heard::Taken { by });
         }
         let bound = if says.starts {
             node::started(says, now)?
