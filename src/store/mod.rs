@@ -60,6 +60,10 @@ pub type DecodeEvent = fn(&[u8]) -> std::result::Result<Event, String>;
 /// The setting that holds the store's own id: drawn when the store is made, the same in every copy and backup of it.
 pub const STORE_ID: &str = "store_id";
 
+/// The setting that names the database that the store was last run on, where that can be another one without anybody's doing here: server,
+/// timeline and number of a database on PostgreSQL. It is a copy's own.
+pub const DATABASE: &str = "database";
+
 /// The setting that stands while the store's files may hold sealed bytes of a secret that was destroyed or sealed anew: the secret's id.
 pub const SCRUB_OWED: &str = "scrub_owed";
 
@@ -74,6 +78,15 @@ pub enum StoreError {
     /// Another process holds the file, or the schema or library is one that must not be used. The text says what to do.
     #[error("the store cannot be opened: {why}")]
     Open { why: String },
+    /// The database is not the one that the store was last run on, and may know less than that one did. Nothing is read or stored there until
+    /// it is taken for what it is: an old copy, at a standstill.
+    #[error("the store's database is another one: {why}")]
+    AnotherDatabase {
+        why: String,
+        /// As the setting [`DATABASE`] says it.
+        was: String,
+        is: String,
+    },
     /// The file does not hold what it must hold. Nothing is repaired silently.
     #[error(
         "the store is damaged: {what}. Restore a backup with `keyfall restore BACKUP`, or inspect a copy; this server stops here"

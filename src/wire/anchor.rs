@@ -131,11 +131,23 @@ impl Anchor {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
-    /// Follows the log until it is told to stop.
-    pub(super) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, stopping: CancellationToken) {
+    /// Follows the log until it is told to stop. A store that did not answer for a while is looked at again before the file follows it: what
+    /// answers then may have lost what this file knows.
+    pub(super) async fn follow(self: Arc<Self>, store: Arc<dyn Store>, env: Environment, stopping: CancellationToken) {
         let mut written = None;
+        let mut lost = false;
         while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
             match store.log_state().await {
+                Ok(_) if lost => match self.check(&*store, &env).await {
+                    Ok(()) => (lost, written) = (false, None),
+                    Err(error) => {
+                        tracing::error!(
+                            error = format!("{error:#}"),
+                            "the store could not be compared with its anchor"
+                        );
+                        self.remember(Some(format!("{error:#}")));
+                    }
+                },
                 Ok(state) if written == Some(state.size) => {}
                 Ok(_) => match self.write(&*store).await {
                     Ok(size) => {
@@ -148,6 +160,7 @@ impl Anchor {
                     }
                 },
                 Err(error) => {
+                    lost = true;
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
                         "the log's state could not be read"

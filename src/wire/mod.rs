@@ -2,6 +2,7 @@
 //! `migrate-store`. Nothing is decided here that could be decided in one of the parts.
 
 mod anchor;
+mod elsewhere;
 mod init;
 mod keys;
 mod migrate;

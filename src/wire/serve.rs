@@ -17,17 +17,18 @@ use keyfall::engine::steps::{StepSettings, Steps, StoredRefusals};
 use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::http::{Api, Listening, TlsFiles, router};
-use keyfall::store::{Creation, Purpose, Store};
+use keyfall::store::Store;
 use keyfall::telemetry;
 use keyfall_sdk::ConnectorKind;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::anchor::{Anchor, replace};
+use super::elsewhere::Elsewhere;
 use super::keys::{self, Keys};
 use super::reread::reread;
+use super::settings;
 use super::vitals::{EngineBell, ServerVitals};
-use super::{open_store, settings};
 
 /// As long as the engine believes what it knows of policies.
 const CATALOG_BELIEVED_FOR: Duration = Duration::from_secs(1);
@@ -38,14 +39,15 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = telemetry::start_metrics()?;
     let env = Environment::of_this_machine();
     let keys = keys::load(&config)?;
-    let store = open_store(&config.store, &config.node, Creation::Never, Purpose::Work, &env).await?;
+    let anchor = Arc::new(Anchor::new(&config, Arc::clone(&keys.signing)));
+    let elsewhere = Elsewhere::new(&config, &keys, &anchor, &env);
+    let store = elsewhere.open().await?;
     keys::check(&keys.ring, &*store, &config).await?;
     let tls = config.tls().map(|(certificate, key)| TlsFiles {
         certificate: certificate.to_owned(),
         key: key.to_owned(),
     });
     let listening = Listening::bind(config.listen, tls.as_ref())?;
-    let anchor = Arc::new(Anchor::new(&config, Arc::clone(&keys.signing)));
     anchor.check(&*store, &env).await?;
     reread(&store, &env).await?;
 
@@ -63,7 +65,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         stopping.clone(),
     )
     .await?;
-    let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), stopping.clone()));
+    let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), env.clone(), stopping.clone()));
     let url = listening.url();
     if let Some(ready) = &args.ready_file {
         replace(ready, &format!("{url}\n"), 0o644).with_context(|| format!("{} cannot be written", ready.display()))?;
@@ -71,8 +73,12 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     tracing::info!(url, config = %file.display(), node = config.node, "serving");
 
     let served = async {
-        let served = keyfall::http::serve(listening, router(api), stopping.clone()).await;
-        stopping.cancel();
+        let serving = async {
+            let served = keyfall::http::serve(listening, router(api), stopping.clone()).await;
+            stopping.cancel();
+            served
+        };
+        let (served, ()) = tokio::join!(serving, elsewhere.watch(&*store, &stopping));
         engine.shutdown().await;
         // It ends by the same token; a panic in it was logged where it happened.
         let _ = following.await;

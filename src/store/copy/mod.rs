@@ -28,8 +28,8 @@ pub use compare::TableReport;
 pub use end::End;
 #[cfg(test)]
 pub(super) use end::Port;
-pub(super) use progress::admit;
 pub use progress::{ARRIVING, MOVED, Moved};
+pub(super) use progress::{admit, admitted};
 
 /// What a store is opened for. A store that is on the move opens for that only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub enum Purpose {
     MoveTo,
     /// It is taken for an old copy, and comes to a standstill at once.
     Restore,
+    /// Work in whichever database it is found, for whoever brings it to a standstill there.
+    Accept,
 }
 
 /// Why a store was not moved. Nothing is lost by any of it.
@@ -170,7 +172,7 @@ impl Move {
             log: vec![closing.record],
         };
         match source.store.commit(commit).await? {
-            Committed::Stored { .. } => Ok(()),
+            Committed::Stored => Ok(()),
             Committed::Refused { .. } => Err(MoveError::Changed),
         }
     }
@@ -285,7 +287,7 @@ impl Move {
             log: Vec::new(),
         };
         match self.source.store.commit(commit).await? {
-            Committed::Stored { .. } => {}
+            Committed::Stored => {}
             Committed::Refused { .. } => return Err(MoveError::Changed),
         }
         let done = ledger::UNSET.with([("key", ARRIVING.into())])?;
@@ -310,7 +312,7 @@ pub async fn abandon(source: &End, record: LogEntry) -> std::result::Result<Move
         log: vec![record],
     };
     match source.store.commit(commit).await? {
-        Committed::Stored { .. } => Ok(moved),
+        Committed::Stored => Ok(moved),
         Committed::Refused { .. } => Err(MoveError::Changed),
     }
 }

@@ -94,19 +94,25 @@ pub(super) fn write<M: Serialize>(what: &'static str, mark: &M) -> Result<String
 
 /// Refuses a store that is on the move to everybody whom that does not concern.
 pub(in super::super) async fn admit<D: Driver>(driver: &D, purpose: Purpose) -> Result<()> {
+    let (moved, arriving) = (setting(driver, MOVED).await?, setting(driver, ARRIVING).await?);
+    admitted(purpose, moved.as_deref(), arriving.as_deref())
+}
+
+/// The same, by the two marks.
+pub(in super::super) fn admitted(purpose: Purpose, moved: Option<&str>, arriving: Option<&str>) -> Result<()> {
     let refused = |why: String| Err(StoreError::Open { why });
     if purpose != Purpose::MoveTo
-        && let Some(value) = setting(driver, ARRIVING).await?
+        && let Some(value) = arriving
     {
-        let from = read::<Arriving>(ARRIVING, &value).map_or_else(|_| "another store".to_owned(), |mark| mark.from);
+        let from = read::<Arriving>(ARRIVING, value).map_or_else(|_| "another store".to_owned(), |mark| mark.from);
         return refused(format!(
             "it is an unfinished copy of {from}: finish it with `keyfall migrate-store --from … --to …` as it was begun"
         ));
     }
-    if matches!(purpose, Purpose::Work | Purpose::MoveTo)
-        && let Some(value) = setting(driver, MOVED).await?
+    if !matches!(purpose, Purpose::MoveFrom | Purpose::Restore)
+        && let Some(value) = moved
     {
-        return refused(match read::<Moved>(MOVED, &value) {
+        return refused(match read::<Moved>(MOVED, value) {
             Ok(Moved {
                 to, at, finished: true, ..
             }) => format!(

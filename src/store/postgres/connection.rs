@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, Statement};
 
+use super::super::copy::Purpose;
 use super::super::{Result, StoreError};
 use super::address::{Address, Tls};
+use super::cluster;
 use super::fault::{chain, classify};
 use super::text::{locking, translated};
 
@@ -55,7 +57,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn open(address: &Address, patience: Patience) -> Result<Self> {
+    /// # Errors
+    /// The server does not answer; it leads to another database than the store's, or to a store that is on the move.
+    pub(super) async fn open(address: &Address, patience: Patience, purpose: Purpose) -> Result<Self> {
         let client = connect(address).await?;
         let failed = |error: Error| classify("setting up a connection", &error);
         let answers = client.simple_query(&setup(patience)).await.map_err(failed)?;
@@ -63,6 +67,7 @@ impl Connection {
             SimpleQueryMessage::Row(row) => row.get(0)?.parse::<u32>().ok(),
             _ => None,
         });
+        cluster::admit(&client, purpose).await?;
         Ok(Self {
             client,
             shard: pid.unwrap_or(0) % SHARDS,

@@ -7,6 +7,7 @@ use tokio_postgres::{Client, Error};
 use super::super::{Creation, Result, STORE_ID, StoreError};
 use super::PostgresOptions;
 use super::address::Address;
+use super::cluster;
 use super::connection::connect;
 use super::fault::classify;
 use crate::clock::Environment;
@@ -55,6 +56,7 @@ pub(super) async fn prepare(address: &Address, options: &PostgresOptions, enviro
         .await;
     migrated.map_err(|error| cannot(address, &format!("its schema could not be brought up to date: {error}")))?;
     give_id(&client, environment).await?;
+    cluster::remember(&client).await?;
     match_id(&client, address, options).await
     // The session ends here, and its lock with it.
 }

@@ -5,6 +5,7 @@
 //! | `address.rs`    | reads the address; with `tls.rs`, says how the server is spoken to and whom it must prove to be      |
 //! | `migrate.rs`    | refuses what must not be opened, migrates under a lock                                              |
 //! | `connection.rs` | one connection: its settings and its prepared statements                                            |
+//! | `cluster.rs`    | asks which database answers, and refuses another one than the store was last run on                 |
 //! | `pool.rs`       | connections at rest                                                                                 |
 //! | `session.rs`    | one transaction as a [`super::driver::Tx`]: sends ahead what waits for no answer                     |
 //! | `sequencer.rs`  | gives the log's entries their positions                                                             |
@@ -15,6 +16,7 @@
 //! connects anew. Nothing outside this folder knows tokio-postgres.
 
 mod address;
+mod cluster;
 mod connection;
 mod fault;
 mod log;
@@ -158,7 +160,7 @@ impl PostgresDriver {
         let address = Address::parse(url.trim(), &options.node)?;
         migrate::prepare(&address, options, environment).await?;
         let inner = Arc::new(Inner {
-            pool: Pool::new(address, options.patience, options.connections),
+            pool: Pool::new(address, options.patience, options.purpose, options.connections),
             clock: options.clock.clone(),
         });
         let closing = CancellationToken::new();

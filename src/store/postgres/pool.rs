@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::super::copy::Purpose;
 use super::super::{Result, StoreError};
 use super::address::Address;
 use super::connection::{Connection, Patience};
@@ -12,6 +13,7 @@ use super::connection::{Connection, Patience};
 pub(super) struct Pool {
     address: Address,
     patience: Patience,
+    purpose: Purpose,
     idle: Mutex<Vec<Arc<Connection>>>,
     permits: Arc<Semaphore>,
     size: u32,
@@ -25,11 +27,12 @@ pub(super) struct Lease {
 }
 
 impl Pool {
-    pub(super) fn new(address: Address, patience: Patience, size: usize) -> Arc<Self> {
+    pub(super) fn new(address: Address, patience: Patience, purpose: Purpose, size: usize) -> Arc<Self> {
         let size = u32::try_from(size.max(1)).unwrap_or(u32::MAX);
         Arc::new(Self {
             address,
             patience,
+            purpose,
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(size as usize)),
             size,
@@ -47,7 +50,7 @@ impl Pool {
         let permit = permit.map_err(|_| StoreError::Closed)?;
         let connection = match self.idle_one() {
             Some(connection) => connection,
-            None => Arc::new(Connection::open(&self.address, self.patience).await?),
+            None => Arc::new(Connection::open(&self.address, self.patience, self.purpose).await?),
         };
         Ok(Lease {
             pool: Arc::clone(self),

@@ -1,7 +1,7 @@
 //! The tables as they are copied from one database into another: every column as it is, in pages by key. What a value means is not known
 //! here; what belongs to one database, and must not be copied, is.
 
-use super::super::{ARRIVING, MOVED, SCRUB_OWED};
+use super::super::{ARRIVING, DATABASE, MOVED, SCRUB_OWED};
 use super::{Bound, Value};
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -42,7 +42,7 @@ const fn table(name: &'static str, key: &'static [&'static str], columns: &'stat
 pub(crate) static TABLES: &[Table] = &[
     Table {
         replaces: true,
-        local: &[MOVED, ARRIVING, SCRUB_OWED],
+        local: &[MOVED, ARRIVING, SCRUB_OWED, DATABASE],
         ..table("settings", &["key"], &["key", "value"])
     },
     Table {
