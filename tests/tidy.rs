@@ -3,6 +3,8 @@
 //! A failure names file and line and says what to do. To add a rule: a function over `Source` or `Tree`, a bad example.
 #![cfg(test)]
 
+#[path = "tidy/catalogue.rs"]
+mod catalogue;
 #[path = "tidy/checks.rs"]
 mod checks;
 #[path = "tidy/imports.rs"]
@@ -148,6 +150,16 @@ fn every_promise_is_explained_and_has_tests() {
             .into_iter()
             .chain(promises::are_explained(&map, &sources))
             .collect(),
+    );
+}
+
+#[test]
+fn every_row_of_the_catalogue_has_tests_that_show_its_rule() {
+    let tree = Tree::read();
+    let catalogue = tree.text("tests/README.md").expect("tests/README.md is missing");
+    hold(
+        "the table of tests/README.md and the lines `/// Row 7.` above tests say the same",
+        catalogue::differences(&catalogue, &tree.sources()),
     );
 }
 

@@ -220,6 +220,7 @@ fn a_change_of_policy_that_brings_the_due_time_forward_is_its_reason() {
     assert_eq!(change(month, Some(&monthly), None, "2026-01-10T00:00:00Z"), None);
 }
 
+/// Row 35.
 #[test]
 fn what_a_change_of_policy_makes_due_at_once_is_spread_over_its_window() {
     let window = SignedDuration::from_hours(2);

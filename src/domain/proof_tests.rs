@@ -66,6 +66,7 @@ fn a_delayed_round_is_made_before_a_proof_is_given_up() {
     assert!(matches!(late(vec![round(70, false)], 71), Standing::Unprovable { .. }));
 }
 
+/// Row 25.
 #[test]
 fn a_row_of_refusals_is_counted_to_its_end() {
     let terms = terms(1);

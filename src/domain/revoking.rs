@@ -80,6 +80,7 @@ mod tests {
         }
     }
 
+    /// Row 22.
     #[test]
     fn a_foreign_credential_and_the_last_good_one_stay() {
         let foreign = credential(1, CredentialState::Foreign);

@@ -296,6 +296,7 @@ mod tests {
         ));
     }
 
+    /// Row 29.
     #[tokio::test]
     async fn a_system_that_fails_for_everybody_is_left_alone_for_longer_each_time() {
         let (all, some) = (Limits::default(), limits(9, 1000));

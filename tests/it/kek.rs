@@ -123,6 +123,7 @@ fn a_rotation_of_the_key_that_was_killed_halfway_goes_on_and_needs_the_earlier_k
     assert_eq!(kf.alice().json(&["kek", "rotate"])["rewrapped"], 0);
 }
 
+/// Row 33.
 #[test]
 fn a_key_is_not_dropped_before_its_rotation() {
     let kf = Keyfall::start();

@@ -1,6 +1,7 @@
 //! Each rule on a bad example that it must catch and a good one that it must let pass: a check that has not failed is
 //! not a check. It must not read the repository.
 
+use crate::catalogue;
 use crate::imports::{Rule, broken, named_paths, providers_apart};
 use crate::promises;
 use crate::rules;
@@ -294,5 +295,43 @@ fn a_promise_without_its_test_or_its_place_in_the_map_is_caught() {
     catches(
         &promises::have_tests(&map, &renamed),
         &["src/README.md", "src/README.md"],
+    );
+}
+
+#[test]
+fn a_catalogue_that_does_not_say_what_the_tests_say_is_caught() {
+    let whole = |tests: &str| {
+        let rows = 2..=catalogue::ROWS;
+        let rest: Vec<String> = rows.map(|row| format!("| {row} | `src/b.rs::all` |")).collect();
+        Text::new(
+            "tests/README.md",
+            &format!("| 1 | x | {tests} |\n{}\n", rest.join("\n")),
+        )
+    };
+    let rest: Vec<String> = (2..=catalogue::ROWS).map(|row| row.to_string()).collect();
+    let all = format!("/// Rows {}.\n#[test]\nfn all() {{}}\n", rest.join(", "));
+    let check = |tests: &str, text: &str| {
+        let sources = [source("src/a.rs", text), source("src/b.rs", &all)];
+        catalogue::differences(&whole(tests), &sources)
+    };
+    let good = "    /// What it shows.\n    /// Row 1. And why.\n    #[tokio::test]\n    async fn one() {}\n";
+    assert_eq!(check("`src/a.rs::one`", good), Vec::<String>::new());
+    catches(&check("none", good), &["tests/README.md", "tests/README.md"]);
+    catches(
+        &check("`src/a.rs::one`", "#[test]\nfn one() {}\n"),
+        &["tests/README.md"],
+    );
+    catches(&check("`src/a.rs::one`, `src/a.rs::two`", good), &["tests/README.md"]);
+    let another = good.replace("Row 1", "Rows 1, 2");
+    catches(&check("`src/a.rs::one`", &another), &["tests/README.md"]);
+    let stray = format!("{good}/// Row 1.\nconst A: u8 = 1;\n");
+    catches(&check("`src/a.rs::one`", &stray), &["src/a.rs:5"]);
+    let twice = Text::new(
+        "tests/README.md",
+        &format!("{}| 1 | `src/a.rs::one` |\n", whole("`src/a.rs::one`").text),
+    );
+    catches(
+        &catalogue::differences(&twice, &[source("src/a.rs", good), source("src/b.rs", &all)]),
+        &["tests/README.md"],
     );
 }

@@ -150,6 +150,7 @@ async fn an_approval_that_does_not_hold_any_more_stops_before_anything_is_taken_
     assert!(world.steps.is_live(live.credential));
 }
 
+/// Row 2.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_has_one_open_run() {
     let world = World::new().await;
@@ -166,6 +167,7 @@ async fn an_identity_has_one_open_run() {
     engine.shutdown().await;
 }
 
+/// Row 31.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_was_put_back_issues_and_delivers_nothing_and_asks_about_each_open_run() {
     let world = World::new().await;

@@ -20,6 +20,7 @@ async fn runs(world: &World) -> usize {
     runs.len()
 }
 
+/// Row 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_jump_in_either_direction_freezes_and_a_small_correction_does_not() {
     let world = World::new().await;
@@ -76,6 +77,7 @@ async fn a_jump_is_told_while_a_person_has_frozen_everything() {
     engine.shutdown().await;
 }
 
+/// Row 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_before_the_newest_record_is_frozen() {
     let world = World::new().await;
@@ -89,6 +91,7 @@ async fn a_start_before_the_newest_record_is_frozen() {
     assert!(world.is_open("clock_jump", "node-a").await);
 }
 
+/// Row 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_start_a_year_ahead_rotates_no_small_installation_whole() {
     let world = World::new().await;

@@ -14,6 +14,7 @@ use crate::engine::{EngineHandle, EngineSettings};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
+/// Rows 3, 8.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_death_at_any_commit_is_survived() {
     for cut in [Cut::BeforeCommit, Cut::AfterCommit] {

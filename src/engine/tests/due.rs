@@ -76,6 +76,7 @@ async fn what_a_policy_rotates_is_due_once_when_its_owner_has_left() {
 }
 
 /// Each has its own instant in the window in which the policy's budget counts, and keeps it; none waits for longer than that.
+/// Row 35.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_an_owner_leaves_behind_does_not_come_due_in_one_instant() {
     let world =

@@ -30,6 +30,7 @@ const FORWARD: [Step; 9] = [
     Step::ProveDead,
 ];
 
+/// Row 19.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_due_identity_is_rotated_to_a_proven_end_in_few_commits() {
     let world = World::new().await;

@@ -25,6 +25,7 @@ fn nervous() -> EngineSettings {
     }
 }
 
+/// Row 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_opens_on_a_suspicious_due_set_and_stays_open_over_a_restart() {
     let world = World::new().await;

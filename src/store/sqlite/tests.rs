@@ -108,6 +108,7 @@ async fn callers_that_go_away_take_no_reader_along() {
     }
 }
 
+/// Row 32.
 #[test]
 fn only_a_failure_before_the_commit_record_is_certain() {
     let failure = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
@@ -124,6 +125,7 @@ fn only_a_failure_before_the_commit_record_is_certain() {
     }
 }
 
+/// Row 32.
 #[test]
 fn after_a_doubtful_commit_nothing_is_answered_any_more() {
     let health = Health::default();

@@ -53,6 +53,7 @@ async fn a_claim_brings_the_longest_overdue_first_with_their_events() {
     }
 }
 
+/// Row 2.
 #[tokio::test]
 async fn a_node_that_lost_its_lease_changes_nothing() {
     for on in BOTH {

@@ -13,6 +13,7 @@ use crate::domain::workflow::{
     decide, forward_steps,
 };
 
+/// Row 19.
 #[test]
 fn taking_back_after_the_promotion_moves_the_pointer_back_before_the_new_credential_goes() {
     let mut told = Told::open(plan(RunKind::Rotate, Strategy::AlternatingAccounts));
@@ -158,6 +159,7 @@ fn a_rotation_in_place_whose_issue_is_known_to_have_changed_nothing_is_taken_bac
     assert!(!told.run.may_be_cancelled(), "another call is under way");
 }
 
+/// Rows 4, 5.
 #[test]
 fn a_rotation_in_place_whose_issue_may_have_replaced_the_old_one_only_goes_forward_until_it_was_looked_at() {
     for kind in [ErrorKind::Ambiguous, ErrorKind::Transient] {

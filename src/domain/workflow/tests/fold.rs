@@ -33,6 +33,7 @@ fn every_kind_of_run_ends_when_every_step_succeeds_and_its_log_replays_to_the_sa
     }
 }
 
+/// Row 34.
 #[test]
 fn a_run_of_another_list_of_steps_is_not_taken_on() {
     let mut plan = plan(RunKind::Rotate, Strategy::DualSlot);
@@ -47,6 +48,7 @@ fn a_run_of_another_list_of_steps_is_not_taken_on() {
     assert!(refused.contains("number 1 and not 2"), "{refused}");
 }
 
+/// Row 3.
 #[test]
 fn an_effect_without_an_intent_does_not_follow() {
     let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));
@@ -143,6 +145,7 @@ fn a_retry_by_hand_does_not_forget_that_an_effect_was_begun() {
     assert!(looks_first(&told.run));
 }
 
+/// Row 24.
 #[test]
 fn before_the_point_of_no_return_a_run_is_taken_back_and_behind_it_only_goes_forward() {
     let error = StepError {
@@ -182,6 +185,7 @@ fn before_the_point_of_no_return_a_run_is_taken_back_and_behind_it_only_goes_for
     assert_eq!(after_failure(&in_place.run, &error, 0.5, at(9)), Then::AskOperator);
 }
 
+/// Row 29.
 #[test]
 fn retries_back_off_with_full_jitter_and_end() {
     let mut told = Told::open(plan(RunKind::Rotate, Strategy::DualSlot));

@@ -171,6 +171,7 @@ async fn a_rotation_in_place_of_an_account_that_somebody_deleted_can_be_taken_ba
     assert!(driven.run.was_never_issued());
 }
 
+/// Row 37.
 #[tokio::test]
 async fn a_stuck_run_names_the_ways_on_that_there_are() {
     let error = StepError {

@@ -43,6 +43,7 @@ async fn a_provider_that_says_revoked_and_honours_the_key_is_caught() {
     );
 }
 
+/// Row 26.
 #[tokio::test]
 async fn honouring_inside_the_settling_window_is_settling() {
     let (bench, old, driven) = rotate_under(Faults {
@@ -59,6 +60,7 @@ async fn honouring_inside_the_settling_window_is_settling() {
     );
 }
 
+/// Row 26.
 #[tokio::test]
 async fn a_replica_that_never_learns_keeps_the_credential_alive() {
     let faults = VantageFaults {
@@ -73,6 +75,7 @@ async fn a_replica_that_never_learns_keeps_the_credential_alive() {
     );
 }
 
+/// Row 26.
 #[tokio::test]
 async fn one_late_node_behind_a_vantage_is_no_proof() {
     let faults = VantageFaults {
@@ -87,6 +90,7 @@ async fn one_late_node_behind_a_vantage_is_no_proof() {
     assert!(!matches!(driven.run.deaths().get(&old.id), Some(Death::Proven { .. })));
 }
 
+/// Row 18.
 #[tokio::test]
 async fn proving_spends_at_most_half_of_what_locks_the_account() {
     let lockout = json!({ "lockout": { "failures": 4, "windowMs": 60_000 } });
@@ -163,6 +167,7 @@ async fn a_budget_that_never_suffices_ends_unprovable_and_locks_nothing() {
     assert_eq!(bench.provider.account("app").unwrap().failures.len(), 0);
 }
 
+/// Row 25.
 #[tokio::test]
 async fn a_disabled_account_refuses_any_secret_and_proves_nothing() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -212,6 +217,7 @@ async fn bytes_that_were_never_accepted_prove_no_death() {
     );
 }
 
+/// Row 25.
 #[tokio::test]
 async fn without_a_positive_control_there_is_no_proof() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;

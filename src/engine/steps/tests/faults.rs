@@ -18,6 +18,7 @@ fn rotation(bench: &Bench, old: &Live) -> RunPlan {
     bench.plan(RunKind::Rotate, std::slice::from_ref(old), Some(old.principal.clone()))
 }
 
+/// Row 8.
 #[tokio::test]
 async fn each_step_may_be_done_twice() {
     for strategy in [Strategy::DualSlot, Strategy::AlternatingAccounts, Strategy::InPlace] {
@@ -146,6 +147,7 @@ async fn a_provision_that_is_taken_back_leaves_no_account_and_no_delivery() {
     }
 }
 
+/// Rows 5, 21.
 #[tokio::test]
 async fn lost_replies_and_silence_leave_one_key() {
     for fault in [Fault::LostReply, Fault::Garbage, Fault::Hang, Fault::Transient] {
@@ -182,6 +184,7 @@ async fn an_issue_that_does_not_work_is_taken_back() {
     assert_eq!(bench.provider.account("app").unwrap().live_keys().count(), 1);
 }
 
+/// Row 15.
 #[tokio::test]
 async fn a_consumer_that_never_switches_keeps_the_old_credential() {
     let (bench, old) = dual().await;
@@ -193,6 +196,7 @@ async fn a_consumer_that_never_switches_keeps_the_old_credential() {
     assert!(bench.accepted(&old));
 }
 
+/// Row 9.
 #[tokio::test]
 async fn keys_that_nobody_recorded_are_named_and_left_alone() {
     let (bench, old) = dual().await;
@@ -204,6 +208,7 @@ async fn keys_that_nobody_recorded_are_named_and_left_alone() {
     assert_eq!(bench.provider.account("app").unwrap().live_keys().count(), 2);
 }
 
+/// Row 22.
 #[tokio::test]
 async fn a_credential_that_somebody_else_replaced_stops_the_rotation() {
     let (bench, old) = dual().await;
@@ -232,6 +237,7 @@ async fn provisioning_never_takes_over_an_account() {
     assert!(bench.accepted(&old));
 }
 
+/// Row 14.
 #[tokio::test]
 async fn a_changed_endpoint_gets_no_secret() {
     let (bench, old) = dual().await;
@@ -278,6 +284,7 @@ async fn an_account_that_reappears_keeps_a_decommission_open() {
     assert!(driven.text().contains(&account.immutable_id), "the namesake is told of");
 }
 
+/// Row 24.
 #[tokio::test]
 async fn no_exception_and_no_step_done_by_hand_takes_the_new_one_from_consumers_that_are_on_it() {
     let (bench, old) = dual().await;
@@ -299,6 +306,7 @@ async fn no_exception_and_no_step_done_by_hand_takes_the_new_one_from_consumers_
     assert!(bench.accepted(&new));
 }
 
+/// Row 12.
 #[tokio::test]
 async fn what_somebody_else_wrote_meanwhile_is_not_written_over_on_the_way_back() {
     for kind in [RunKind::Rotate, RunKind::Provision] {

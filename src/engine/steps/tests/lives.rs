@@ -51,6 +51,7 @@ async fn dual_slot_rotates_on_one_account() {
     assert_eq!(bench.provider.account("app").unwrap().live_keys().count(), 1);
 }
 
+/// Row 27.
 #[tokio::test]
 async fn sessions_opened_after_the_revocation_are_spared_on_a_shared_account() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -84,6 +85,7 @@ async fn sessions_opened_after_the_revocation_are_spared_on_a_shared_account() {
     assert!(bench.provider.session_is_open("app", late.get().unwrap()));
 }
 
+/// Row 27.
 #[tokio::test]
 async fn who_gets_in_while_a_revocation_spreads_is_sent_away_behind_the_proof() {
     for (strategy, account, other) in [
@@ -198,6 +200,7 @@ async fn a_decommission_does_not_take_a_strangers_credential_with_it() {
     assert!(bench.accepted(&live));
 }
 
+/// Row 28.
 #[tokio::test]
 async fn a_cancelled_decommission_gives_the_account_back() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;

@@ -28,6 +28,7 @@ async fn cancelled(bench: &Bench, driven: &mut Driven) {
     bench.finish(driven).await;
 }
 
+/// Row 14.
 #[tokio::test]
 async fn endpoints_that_changed_stop_a_rotation_while_it_can_still_be_cancelled() {
     let (bench, old, mut driven) = begun(Step::RevokeOld).await;
@@ -44,6 +45,7 @@ async fn endpoints_that_changed_stop_a_rotation_while_it_can_still_be_cancelled(
     assert!(bench.accepted(&old));
 }
 
+/// Row 17.
 #[tokio::test]
 async fn a_new_credential_that_was_never_let_in_stops_a_rotation_while_it_can_still_be_cancelled() {
     let (bench, old, mut driven) = begun(Step::ProveNew).await;

@@ -206,6 +206,7 @@ fn is_wanted_now(run: &Run, now: Timestamp) -> bool {
 }
 
 /// Each process dies between its logins and their record: only that it had taken the run into its hands is known.
+/// Row 18.
 #[tokio::test]
 async fn a_crash_loop_locks_no_account() {
     let mut served = Served::new().await;

@@ -39,6 +39,7 @@ async fn decommissioned_until(bench: &Bench, live: &Live, step: Step) -> Driven 
     bench.drive_until(plan, step).await
 }
 
+/// Row 28.
 #[tokio::test]
 async fn a_key_that_appears_while_a_decommission_listens_stops_it_where_it_can_be_taken_back() {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -143,6 +144,7 @@ async fn a_password_that_is_set_behind_the_last_look_is_not_written_over_either(
     assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
 }
 
+/// Row 4.
 #[tokio::test]
 async fn an_issue_that_the_system_refused_can_be_taken_back_once_nothing_is_in_doubt() {
     let (bench, old, mut driven) = in_place().await;
@@ -183,6 +185,7 @@ async fn heard() -> (Bench, Live, u64, Driven) {
     (bench, live, session, driven)
 }
 
+/// Row 20.
 #[tokio::test]
 async fn who_is_still_connected_when_the_listening_ends_stops_a_decommission() {
     let (bench, live, session, mut driven) = heard().await;

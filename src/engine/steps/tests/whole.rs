@@ -333,6 +333,7 @@ async fn an_account_is_adopted_as_it_is_and_then_taken_over() {
 }
 
 /// Who holds a leaked credential makes another one with it, and an emergency takes the leaked one away.
+/// Row 36.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emergency_names_the_keys_that_were_made_since_the_leak() {
     // Beside the two keys of a full account there is no room for a new one, and a person is asked.
