@@ -24,6 +24,7 @@ mod lives;
 mod log;
 mod looking;
 pub mod manifest;
+mod nodes;
 mod opening;
 mod people;
 pub mod planning;
@@ -59,9 +60,9 @@ pub use receipts::ReceiptQuery;
 pub use register::{FindingQuery, IdentityQuery, PageQuery};
 pub use runs::RunQuery;
 pub use views::{
-    AccountView, ApprovalView, AuditView, BackupView, CredentialView, DoctorLine, EventView, FindingView, IdentityView,
-    KekView, PersonView, PlanView, ReceiptView, ResourceView, ReviewView, RevocationsView, RunView, SecretView,
-    StatusView,
+    AccountView, ApprovalView, AuditView, BackupView, CredentialView, DoctorLine, EventView, FindingView, HeldRunView,
+    IdentityView, KekView, NodeView, PersonView, PlanView, ReceiptView, ResourceView, ReviewView, RevocationsView,
+    RunView, SecretView, StatusView,
 };
 
 use crate::clock::Environment;

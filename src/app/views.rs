@@ -251,3 +251,33 @@ pub struct KekView {
     pub kek: String,
     pub rewrapped: u64,
 }
+
+/// A server that shares the store.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeView {
+    pub name: String,
+    /// `alive`, `stopping`, `stopped` (it said so) or `silent` (it did not, and nobody hears it).
+    pub state: String,
+    pub version: String,
+    /// The newest list of steps that it knows.
+    pub workflow: u32,
+    pub address: String,
+    pub started_at: Timestamp,
+    pub seen_at: Timestamp,
+    /// How far its clock is ahead of the store's.
+    pub clock_ahead_ms: i64,
+    /// The same, for people.
+    pub clock: String,
+    pub holds: usize,
+    pub runs: Vec<HeldRunView>,
+}
+
+/// A run in the hands of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HeldRunView {
+    pub run: String,
+    pub identity: String,
+    pub step: Option<String>,
+    pub epoch: u64,
+    pub lease_until: Timestamp,
+}

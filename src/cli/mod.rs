@@ -8,6 +8,7 @@ mod context;
 mod error;
 mod identities;
 mod manifests;
+mod nodes;
 mod output;
 mod people;
 mod read;
@@ -81,6 +82,7 @@ pub enum AskingCommand {
     Reject(approve::RejectArgs),
     Review(read::ReviewArgs),
     Doctor(read::DoctorArgs),
+    Nodes(nodes::NodesArgs),
     /// Store secrets that manifests refer to by name
     #[command(
         subcommand,
@@ -158,6 +160,7 @@ pub async fn run(command: AskingCommand, args: &ContextArgs, output: Output) -> 
         AskingCommand::Reject(args) => args.run(&session).await,
         AskingCommand::Review(args) => args.run(&session).await,
         AskingCommand::Doctor(args) => args.run(&session).await,
+        AskingCommand::Nodes(args) => args.run(&session).await,
         AskingCommand::Secret(command) => command.run(&session).await,
         AskingCommand::Freeze(args) => args.run(&session).await,
         AskingCommand::Unfreeze(args) => args.run(&session).await,

@@ -67,7 +67,10 @@ pub struct EngineConfig {
     /// How long a claim on a run lasts without being renewed. After a crash of another node a run rests for as long.
     #[serde(with = "length")]
     pub lease: SignedDuration,
-    /// How far the machine's clock may jump before everything destructive is frozen.
+    /// How long the answer of a system to one call is waited for. A lease outlasts three of them.
+    #[serde(with = "length")]
+    pub call_time: SignedDuration,
+    /// How far the machine's clock may jump, or be from the database's, before everything destructive is frozen.
     #[serde(with = "length")]
     pub clock_tolerance: SignedDuration,
     /// A due set of this size or less is never suspicious.
@@ -119,6 +122,7 @@ impl Default for EngineConfig {
         Self {
             max_runs: 64,
             lease: SignedDuration::from_secs(90),
+            call_time: SignedDuration::from_secs(10),
             clock_tolerance: SignedDuration::from_mins(5),
             breaker_at_least: 500,
             breaker_percent: 20,
@@ -185,8 +189,12 @@ impl Config {
         );
         need(self.engine.max_runs > 0, "engine.max_runs: must be at least 1");
         need(
-            self.engine.lease >= SignedDuration::from_secs(30),
-            "engine.lease: must be at least 30s, or it does not outlive a call to a slow system",
+            self.engine.call_time >= SignedDuration::from_secs(1),
+            "engine.call_time: must be at least 1s, or no system answers in time",
+        );
+        need(
+            self.engine.lease >= self.engine.call_time.saturating_mul(3),
+            "engine.lease: must be at least three times `engine.call_time`, or it does not outlive a call to a slow system",
         );
         need(
             self.engine.breaker_percent <= 100,

@@ -11,6 +11,7 @@ use keyfall::clock::Environment;
 use keyfall::config::Config;
 use keyfall::engine::breaker::BreakerSettings;
 use keyfall::engine::controls::RegisteredControls;
+use keyfall::engine::pace::CommonPaces;
 use keyfall::engine::prepare::{KnownSignatures, Preparation};
 use keyfall::engine::secrets::StoredSecrets;
 use keyfall::engine::steps::{StepSettings, Steps, StoredRefusals};
@@ -32,6 +33,10 @@ use super::vitals::{EngineBell, ServerVitals};
 
 /// As long as the engine believes what it knows of policies.
 const CATALOG_BELIEVED_FOR: Duration = Duration::from_secs(1);
+/// How often a server says that it lives, to others that share its store.
+const LONGEST_BEAT: Duration = Duration::from_secs(5);
+/// The same where there are no others: only people read it, and each beat is a write.
+const BEAT_ALONE: Duration = Duration::from_secs(60);
 
 pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (config, file) = settings(&args.config, &args.flags)?;
@@ -55,18 +60,16 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let signals = [SignalKind::terminate(), SignalKind::interrupt()].map(signal);
     let [terminate, interrupt] = signals;
     let stopped = wait_for_signals(terminate?, interrupt?, stopping.clone());
-    let (engine, api) = start(
-        &config,
-        &store,
-        keys,
-        Arc::clone(&anchor),
-        &env,
-        metrics,
-        stopping.clone(),
-    )
-    .await?;
-    let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), env.clone(), stopping.clone()));
     let url = listening.url();
+    let around = Around {
+        config: &config,
+        url: &url,
+        env: &env,
+        stopping: &stopping,
+    };
+    let (engine, api) = start(&around, &store, keys, Arc::clone(&anchor), metrics).await?;
+    stop_without_a_name(engine.clone(), stopping.clone());
+    let following = tokio::spawn(Arc::clone(&anchor).follow(Arc::clone(&store), env.clone(), stopping.clone()));
     if let Some(ready) = &args.ready_file {
         replace(ready, &format!("{url}\n"), 0o644).with_context(|| format!("{} cannot be written", ready.display()))?;
     }
@@ -110,20 +113,44 @@ async fn wait_for_signals(mut terminate: Signal, mut interrupt: Signal, stopping
     }
 }
 
+/// A server whose name another one has taken is not who it says, and ends as if it were told to.
+fn stop_without_a_name(engine: EngineHandle, stopping: CancellationToken) {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = engine.name_lost() => stopping.cancel(),
+            () = stopping.cancelled() => {}
+        }
+    });
+}
+
+/// What the parts are put into.
+struct Around<'a> {
+    config: &'a Config,
+    url: &'a str,
+    env: &'a Environment,
+    stopping: &'a CancellationToken,
+}
+
 async fn start(
-    config: &Config,
+    around: &Around<'_>,
     store: &Arc<dyn Store>,
     keys: Keys,
     anchor: Arc<Anchor>,
-    env: &Environment,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
-    stopping: CancellationToken,
 ) -> anyhow::Result<(EngineHandle, Api)> {
+    let Around { config, env, .. } = *around;
     let kinds: Vec<Arc<dyn ConnectorKind>> = keyfall_connectors::registry();
     let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&keys.ring)));
     let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
     let systems = Systems::new(kinds.clone(), config.grants(), catalog, secrets.clone());
-    let systems = Arc::new(systems.believing_the_catalog_for(CATALOG_BELIEVED_FOR));
+    let systems = systems.believing_the_catalog_for(CATALOG_BELIEVED_FOR);
+    let systems = Arc::new(match is_alone(config) {
+        true => systems,
+        false => systems.sharing_paces(CommonPaces {
+            store: Arc::clone(store),
+            node: config.node.clone(),
+        }),
+    });
     let prepare = Arc::new(Preparation {
         store: Arc::clone(store),
         systems: Arc::clone(&systems),
@@ -138,14 +165,14 @@ async fn start(
         controls,
         Arc::new(StoredRefusals(Arc::clone(store))),
         env.clone(),
-        StepSettings::default(),
+        StepSettings::of_calls(config.engine.call_time),
     );
     let engine = Engine {
         store: Arc::clone(store),
         steps: Arc::new(steps),
         prepare: prepare.clone(),
         env: env.clone(),
-        settings: engine_settings(config),
+        settings: engine_settings(config, around.url),
     };
     let engine = engine.start().await.context("the engine could not be started")?;
     let bell = Arc::new(EngineBell(engine.clone()));
@@ -172,19 +199,28 @@ async fn start(
         anchor,
         env: env.clone(),
     };
-    let api = Api::new(app, Arc::new(vitals), metrics, stopping);
+    let api = Api::new(app, Arc::new(vitals), metrics, around.stopping.clone());
     Ok((engine, api))
 }
 
-fn engine_settings(config: &Config) -> EngineSettings {
+/// Nobody else can have this store open.
+fn is_alone(config: &Config) -> bool {
+    config.store.file().is_some()
+}
+
+fn engine_settings(config: &Config, url: &str) -> EngineSettings {
     let engine = &config.engine;
     EngineSettings {
         max_runs: usize::try_from(engine.max_runs).unwrap_or(usize::MAX),
         lease: engine.lease,
         clock_tolerance: engine.clock_tolerance,
-        // SQLite's lock on the file is the proof that the last process of this name is dead.
         // Only the lock on a file proves that nobody else holds leases under this name.
-        take_over_at_start: config.store.file().is_some(),
+        take_over_at_start: is_alone(config),
+        heartbeat: match is_alone(config) {
+            true => BEAT_ALONE,
+            false => LONGEST_BEAT.min(Duration::try_from(engine.lease / 12).unwrap_or(LONGEST_BEAT)),
+        },
+        address: url.to_owned(),
         breaker: BreakerSettings {
             at_least: engine.breaker_at_least,
             percent: engine.breaker_percent,

@@ -42,7 +42,7 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{BoxFuture, IssueClass};
 
 use super::controls::LiveControls;
-use super::lease::Hold;
+use super::lease::{Hold, unsigned};
 use super::receipts;
 use super::report::{Closing, PerformSteps, StepEnd, StepReport};
 use super::secrets::OpenSecrets;
@@ -64,12 +64,20 @@ pub struct StepSettings {
     pub issue_grace: SignedDuration,
 }
 
+impl StepSettings {
+    /// What follows from the time that one call gets.
+    #[must_use]
+    pub fn of_calls(call_time: SignedDuration) -> Self {
+        Self {
+            call_time: unsigned(call_time),
+            issue_grace: call_time.saturating_add(call_time / 2),
+        }
+    }
+}
+
 impl Default for StepSettings {
     fn default() -> Self {
-        Self {
-            call_time: Duration::from_secs(10),
-            issue_grace: SignedDuration::from_secs(15),
-        }
+        Self::of_calls(SignedDuration::from_secs(10))
     }
 }
 

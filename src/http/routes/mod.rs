@@ -94,6 +94,7 @@ const ROUTES: &[Route] = &[
     route("GET", "/v1/findings", || get(register::findings)),
     route("GET", "/v1/review", || get(register::review)),
     route("GET", "/v1/doctor", || get(register::doctor)),
+    route("GET", "/v1/nodes", || get(register::nodes)),
     route("GET", "/v1/runs", || get(runs::list)),
     route("GET", "/v1/runs/{id}", || get(runs::show)),
     route("GET", "/v1/runs/{id}/events", || get(sse::events)),

@@ -5,12 +5,16 @@ use axum::response::Response;
 use axum::{Extension, Json};
 
 use super::{Answer, AppState, By, Listed};
-use crate::app::{AccountView, DoctorLine, FindingQuery, ResourceView, ReviewView, StatusView};
+use crate::app::{AccountView, DoctorLine, FindingQuery, NodeView, ResourceView, ReviewView, StatusView};
 use crate::http::page::Paging;
 use crate::http::problem::Problem;
 
 pub(super) async fn status(State(app): AppState, Extension(by): By) -> Answer<StatusView> {
     Ok(Json(app.status(&by).await?))
+}
+
+pub(super) async fn nodes(State(app): AppState, Extension(by): By) -> Answer<Vec<NodeView>> {
+    Ok(Json(app.servers(&by).await?))
 }
 
 pub(super) async fn accounts(

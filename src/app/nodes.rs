@@ -1,0 +1,74 @@
+//! The servers that share the store: who is alive, since when, with which version, and what each has in its hands.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{App, AppError, Caller, HeldRunView, NodeView, Verb, allow};
+use crate::engine::clocks::TOLERANCE;
+use crate::store::{NodeRow, RunRow};
+
+/// Held runs that are shown; what is more is counted with its node only as far as it is shown.
+const MOST_RUNS: u32 = 10_000;
+/// One that has not said so much as a word for longer is silent: a beat of a server alone, and some more.
+const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(90);
+
+impl App {
+    /// All that ever had a name here, by name.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn servers(&self, caller: &Caller) -> Result<Vec<NodeView>, AppError> {
+        allow(caller, Verb::Read)?;
+        let now = self.store.now().await?;
+        let mut held: BTreeMap<String, Vec<HeldRunView>> = BTreeMap::new();
+        for row in self.store.runs_in_hands(MOST_RUNS).await? {
+            if let (Some(node), Some(until)) = (row.node.clone(), row.lease_until) {
+                held.entry(node).or_default().push(run_view(row, until));
+            }
+        }
+        let nodes = self.store.nodes().await?;
+        let view = |row: NodeRow| {
+            let runs = held.remove(&row.name).unwrap_or_default();
+            node_view(row, runs, now)
+        };
+        Ok(nodes.into_iter().map(view).collect())
+    }
+}
+
+fn node_view(row: NodeRow, runs: Vec<HeldRunView>, now: Timestamp) -> NodeView {
+    let state = match row.gone_at {
+        Some(_) => "stopped",
+        None if !row.is_alive(now, SILENT_AFTER) => "silent",
+        None if row.draining => "stopping",
+        None => "alive",
+    };
+    let ahead = row.clock_ahead;
+    NodeView {
+        name: row.name,
+        state: state.to_owned(),
+        version: row.version,
+        workflow: row.workflow,
+        address: row.address,
+        started_at: row.started_at,
+        seen_at: row.seen_at,
+        clock_ahead_ms: i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX),
+        clock: match ahead.abs() {
+            by if by > TOLERANCE => format!("wrong by {ahead:#}"),
+            by if by > SignedDuration::from_secs(1) => format!("off by {ahead:#}"),
+            _ => "agrees".to_owned(),
+        },
+        holds: runs.len(),
+        runs,
+    }
+}
+
+fn run_view(row: RunRow, lease_until: Timestamp) -> HeldRunView {
+    HeldRunView {
+        run: row.id.to_string(),
+        identity: row.identity_name,
+        step: row.step,
+        epoch: row.epoch,
+        lease_until,
+    }
+}
