@@ -34,7 +34,7 @@ use crate::domain::resource::SystemLimits;
 use crate::domain::workflow::{
     Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
 };
-use crate::store::Claimed;
+use crate::store::{Claimed, StoreError};
 
 /// How a run left our hands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -244,11 +244,11 @@ impl Driver {
             intent: self.shared.steps.intent(&self.run, step),
         };
         self.push(started, Vec::new())?;
-        match self
-            .outbox
-            .flush(&self.shared, &self.run, Then::GoOn, toll.extra)
-            .await?
-        {
+        let flushed = self.outbox.flush(&self.shared, &self.run, Then::GoOn, toll.extra).await;
+        if matches!(flushed, Err(StoreError::Unwritable { .. })) && self.outbox.exposed_since().is_some() {
+            return self.without_room().await;
+        }
+        match flushed? {
             Flushed::Stored => Ok(Intended::Sent),
             Flushed::Lost => Err(Stop::Lost),
             Flushed::Moved => {
@@ -262,6 +262,14 @@ impl Driver {
                 self.hold_back(step, &barrier).await
             }
         }
+    }
+
+    /// There is no room for the intent. The results that would have ridden with it are stored without it, and the run waits.
+    async fn without_room(&mut self) -> Result<Intended, Stop> {
+        self.rebase().await?;
+        let until = self.now().saturating_add(self.shared.settings.recheck);
+        let left = self.leave(Some(until.unwrap_or(Timestamp::MAX))).await?;
+        Ok(left.map_or(Intended::Again, Intended::Left))
     }
 
     /// Checked again where something is taken away, against the people and the hour of this moment (P6). What was begun inside of its time is

@@ -112,7 +112,11 @@ impl Outbox {
             return Ok(Flushed::Stored);
         }
         let commit = self.commit(shared, run, then, extra);
-        match shared.store.commit(commit).await? {
+        let committed = match self.holds_results_only() {
+            true => shared.store.record(commit).await?,
+            false => shared.store.commit(commit).await?,
+        };
+        match committed {
             Committed::Stored => {
                 self.stored_seq = run.next_seq();
                 self.pending.clear();
@@ -126,6 +130,12 @@ impl Outbox {
             Committed::Refused { guard: 1 } => Ok(Flushed::Moved),
             Committed::Refused { guard } => Ok(Flushed::Held(guard.saturating_sub(2))),
         }
+    }
+
+    /// What came of calls that were made, and no word of another one.
+    fn holds_results_only(&self) -> bool {
+        let is_intent = |pending: &Pending| matches!(pending.event.body, EventBody::Started { .. });
+        self.exposed_since.is_some() && !self.pending.iter().any(is_intent)
     }
 
     fn commit(&self, shared: &Shared, run: &Run, then: Then, extra: Extra) -> Commit {

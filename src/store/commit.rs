@@ -19,6 +19,7 @@ pub(crate) struct Prepared {
     checks: Vec<Check>,
     ops: Vec<Op>,
     leaves: Vec<Leaf>,
+    takes_reserve: bool,
 }
 
 /// A guard as a statement and what its answer must be.
@@ -67,7 +68,16 @@ impl Prepared {
             checks,
             ops,
             leaves: commit.log.into_iter().map(Leaf::of).collect(),
+            takes_reserve: false,
         })
+    }
+}
+
+impl Prepared {
+    /// It holds what came of a call that was made.
+    pub(crate) fn of_a_result(mut self) -> Self {
+        self.takes_reserve = true;
+        self
     }
 }
 
@@ -209,6 +219,10 @@ fn add_run(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> R
 impl Verb for Prepared {
     type Output = Committed;
     const DOING: &'static str = "committing";
+
+    fn takes_reserve(&self) -> bool {
+        self.takes_reserve
+    }
 
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Committed> {
         if !self.locks.is_empty() {

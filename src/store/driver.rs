@@ -147,6 +147,11 @@ pub(crate) trait Verb: Send + Sync + 'static {
     /// For errors: "the store failed while …".
     const DOING: &'static str;
 
+    /// It stores what came of a call that was made, and may take the room that is kept for that.
+    fn takes_reserve(&self) -> bool {
+        false
+    }
+
     fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> impl Future<Output = Result<Self::Output>> + Send + 'a;
 }
 

@@ -140,6 +140,11 @@ pub trait Store: Send + Sync {
     /// Stores everything in it or nothing. Answered after it is durable; concurrent callers share one synchronisation of the disk.
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>>;
 
+    /// The same for what came of a call that was made: on a full disk it may take the room that is kept for that, and an intent may not.
+    fn record(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
+        self.commit(commit)
+    }
+
     /// Takes open runs that this binary knows how to end, whose wake time has come and whose lease is free or over, each with a higher epoch than it ever had.
     /// At most `limit`, the longest overdue first. What time it is says the store's clock.
     fn claim_runs<'a>(

@@ -90,6 +90,13 @@ impl<D: Driver> Store for SqlStore<D> {
         })
     }
 
+    fn record(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
+        Box::pin(async move {
+            let prepared = Prepared::of(commit, self.environment.now())?;
+            self.driver.write(prepared.of_a_result()).await
+        })
+    }
+
     fn claim_runs<'a>(
         &'a self,
         node: &'a str,

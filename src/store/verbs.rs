@@ -99,6 +99,11 @@ impl Verb for Renew {
     type Output = Vec<RunId>;
     const DOING: &'static str = "renewing leases";
 
+    /// A result is stored only as long as its lease stands.
+    fn takes_reserve(&self) -> bool {
+        true
+    }
+
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<Vec<RunId>> {
         let mut lost = Vec::new();
         let now = tx.now().await?;

@@ -54,6 +54,9 @@ fn settings(flag: &ConfigFlag, flags: &ServeFlags) -> anyhow::Result<(Config, st
     Ok(load(flag.config.as_deref(), &Environment::of_this_process(), flags)?)
 }
 
+/// Of the disk, for results of calls that were made: those of all runs of a node that are under way when it runs full.
+const RESERVE: u64 = 16 << 20;
+
 /// The one place that says what kind of store this is.
 async fn open_store(
     address: &StoreAddress,
@@ -87,6 +90,7 @@ fn in_file(creation: Creation, purpose: Purpose) -> StoreOptions {
     StoreOptions {
         creation,
         purpose,
+        reserve: RESERVE,
         ..StoreOptions::new(decode)
     }
 }

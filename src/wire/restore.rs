@@ -55,7 +55,7 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
         anyhow::Ok(size)
     }
     .await;
-    for suffix in ["", "-wal", "-shm", ".lock"] {
+    for suffix in ["", "-wal", "-shm", "-reserve", ".lock"] {
         // Most of them are not there.
         let _ = fs::remove_file(beside(&copy, suffix));
     }

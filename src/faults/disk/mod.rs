@@ -4,6 +4,7 @@
 mod chance;
 mod cut;
 mod failing;
+mod full;
 mod power;
 mod recorder;
 mod reopen;

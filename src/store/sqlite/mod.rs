@@ -4,6 +4,7 @@
 //! |----------------|------------------------------------------------------------------------------------------------|
 //! | `open.rs`      | takes the lock, refuses what must not be opened, sets the connection up, migrates              |
 //! | `settle.rs`    | writes anew what a dead process left in the write-ahead log, before it is believed              |
+//! | `reserve.rs`   | room on the disk that only results of calls that were made may take                            |
 //! | `writer.rs`    | runs everything that waits in one transaction, commits once, then answers everyone             |
 //! | `session.rs`   | one connection as a [`super::driver::Tx`]; keeps the Merkle tree's right edge and the counters |
 //! | `readers.rs`   | read-only connections; one row is read at once, a page on a thread for blocking work           |
@@ -17,6 +18,7 @@ mod lock;
 mod migrate;
 mod open;
 mod readers;
+mod reserve;
 mod session;
 mod settle;
 #[cfg(test)]
@@ -36,8 +38,9 @@ use super::{DecodeEvent, Result, Store, StoreError};
 use crate::clock::Environment;
 use fault::Health;
 use readers::Readers;
+use reserve::Reserve;
 use session::Session;
-use writer::Writer;
+use writer::{Hands, Writer};
 
 /// What may happen when there is no file yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct StoreOptions {
     /// Pages of the write-ahead log after which it is moved into the file. A longer log makes a page that is written again and again reach the
     /// file once: 4,000 pages are 32 MB.
     pub checkpoint_after: u32,
+    /// Bytes of the disk that are kept for results of calls that were made; on a small file system less. None by default.
+    pub reserve: u64,
     /// The file grows to no more pages of 8 KiB than this.
     pub most_pages: Option<u32>,
 }
@@ -80,6 +85,7 @@ impl StoreOptions {
             readers: 4,
             group: 256,
             checkpoint_after: 4000,
+            reserve: 0,
             most_pages: None,
         }
     }
@@ -144,7 +150,9 @@ impl SqliteDriver {
         let health = Arc::new(Health::default());
         let readers = Readers::open(path, options.readers, environment, &health)?;
         let session = Session::for_writing(connection, environment.clone())?;
-        let writer = Writer::start(session, lock, options.group, Arc::clone(&health))?;
+        let reserve = Reserve::beside(path, options.reserve);
+        let hands = Hands { session, lock, reserve };
+        let writer = Writer::start(hands, options.group, Arc::clone(&health))?;
         Ok(Self {
             path: path.to_owned(),
             writer,

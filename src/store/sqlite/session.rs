@@ -1,6 +1,7 @@
 //! One connection as a transaction that verbs see, with what the writer keeps beside it: the right edge of the Merkle tree and the counters,
 //! which are written once for a whole group.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::future::{Future, ready};
 use std::pin::pin;
@@ -29,6 +30,8 @@ pub(super) struct Session {
     pending: Pending,
     /// A failure that no verb can go on after.
     fault: Option<Fault>,
+    /// A statement found no room.
+    is_full: Cell<bool>,
 }
 
 /// What the transaction has added so far and its end will write.
@@ -53,6 +56,7 @@ impl Session {
             frontier: Frontier::new(),
             pending: Pending::default(),
             fault: None,
+            is_full: Cell::new(false),
         }
     }
 
@@ -84,6 +88,11 @@ impl Session {
         self.fault.take()
     }
 
+    /// Whether a statement found no room since this was asked last.
+    pub(super) fn take_full(&self) -> bool {
+        self.is_full.take()
+    }
+
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
@@ -98,7 +107,8 @@ impl Session {
 
     /// Runs one of the driver's own statements (`begin`, `savepoint`, …).
     pub(super) fn control(&self, text: &'static str) -> std::result::Result<(), rusqlite::Error> {
-        self.connection.prepare_cached(text)?.raw_execute().map(drop)
+        let done = self.connection.prepare_cached(text)?.raw_execute().map(drop);
+        done.inspect_err(|error| self.note_full(error))
     }
 
     pub(super) fn roll_back(&mut self) {
@@ -190,8 +200,15 @@ impl Session {
         Ok(())
     }
 
+    fn note_full(&self, error: &rusqlite::Error) {
+        if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+            self.is_full.set(true);
+        }
+    }
+
     fn failed(&mut self, doing: &'static str, source: &rusqlite::Error) -> StoreError {
         let error = classify(doing, source);
+        self.note_full(source);
         self.fault = self.fault.take().or_else(|| Fault::of(&error));
         error
     }

@@ -17,6 +17,7 @@ use super::super::driver::Verb;
 use super::super::{Result, StoreError};
 use super::fault::{Fault, Health, classify, stored_nothing};
 use super::lock::Lock;
+use super::reserve::Reserve;
 use super::session::{Session, at_once};
 use super::upkeep;
 
@@ -34,14 +35,26 @@ pub(super) struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What the thread that writes holds alone.
+pub(super) struct Hands {
+    pub(super) session: Session,
+    pub(super) lock: Lock,
+    pub(super) reserve: Reserve,
+}
+
 impl Writer {
-    pub(super) fn start(session: Session, lock: Lock, group: usize, health: Arc<Health>) -> Result<Self> {
+    pub(super) fn start(hands: Hands, group: usize, health: Arc<Health>) -> Result<Self> {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let work = move || {
             // Held by the thread: the file is free for another server only when nothing writes to it any more.
-            let _lock = lock;
+            let Hands {
+                session,
+                lock: _lock,
+                reserve,
+            } = hands;
             Thread {
                 session,
+                reserve,
                 waiting,
                 group: group.max(1),
                 health,
@@ -112,6 +125,9 @@ trait Job: Send {
     /// Answers whether it succeeded. May be called again after its work was rolled back.
     fn run(&mut self, session: &mut Session) -> bool;
 
+    /// May take the room that is kept in reserve.
+    fn takes_reserve(&self) -> bool;
+
     /// Tells the caller, when it is clear what became of the group.
     fn answer(self: Box<Self>, fault: Option<&Fault>);
 }
@@ -130,6 +146,10 @@ impl<V: Verb> Job for Waiting<V> {
         let succeeded = result.is_ok();
         self.result = Some(result);
         succeeded
+    }
+
+    fn takes_reserve(&self) -> bool {
+        self.verb.takes_reserve()
     }
 
     fn answer(self: Box<Self>, fault: Option<&Fault>) {
@@ -156,6 +176,7 @@ fn panicked(doing: &'static str, panic: &(dyn Any + Send)) -> StoreError {
 
 struct Thread {
     session: Session,
+    reserve: Reserve,
     waiting: mpsc::Receiver<Message>,
     group: usize,
     health: Arc<Health>,
@@ -198,7 +219,7 @@ impl Thread {
         }
         let fault = match self.health.check() {
             // What was sent before the store was closed is still done.
-            Ok(()) | Err(StoreError::Closed) => run_group(&mut self.session, jobs).err(),
+            Ok(()) | Err(StoreError::Closed) => self.store(jobs).err(),
             Err(error) => Fault::of(&error),
         };
         if let Some(fault) = &fault {
@@ -210,6 +231,30 @@ impl Thread {
     }
 }
 
+impl Thread {
+    fn store(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> std::result::Result<(), Fault> {
+        if !self.reserve.is_whole() {
+            refuse_ordinary(jobs);
+        }
+        let stored = run_group(&mut self.session, jobs);
+        let is_full = self.session.take_full() && matches!(stored, Err(Fault::Unwritable { .. }));
+        if is_full && jobs.iter().any(|job| job.takes_reserve()) && self.reserve.give_up() {
+            refuse_ordinary(jobs);
+            return run_group(&mut self.session, jobs);
+        }
+        stored
+    }
+}
+
+/// Leaves those that may take the reserve.
+fn refuse_ordinary(jobs: &mut Vec<Box<dyn Job>>) {
+    let (taking, ordinary): (Vec<_>, Vec<_>) = jobs.drain(..).partition(|job| job.takes_reserve());
+    *jobs = taking;
+    for job in ordinary {
+        job.answer(Some(&Reserve::refusal()));
+    }
+}
+
 /// Whether a group's run came to its end.
 enum Run {
     Ended,
@@ -218,6 +263,9 @@ enum Run {
 }
 
 fn run_group(session: &mut Session, jobs: &mut [Box<dyn Job>]) -> std::result::Result<(), Fault> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
     let careful = matches!(attempt(session, jobs, false)?, Run::OneFailed) && jobs.len() > 1;
     if careful {
         attempt(session, jobs, true)?;
