@@ -79,10 +79,17 @@ impl Environment {
 #[derive(Debug, Default)]
 pub struct ShiftedClock {
     micros: std::sync::atomic::AtomicI64,
+    held: std::sync::Mutex<Option<Timestamp>>,
 }
 
 #[cfg(test)]
 impl ShiftedClock {
+    /// From here on it shows this very instant.
+    pub fn hold(&self) {
+        let now = self.now();
+        *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
+    }
+
     /// Moves the clock from where it stands.
     pub fn shift(&self, by: jiff::SignedDuration) {
         let micros = i64::try_from(by.as_micros()).unwrap_or(0);
@@ -93,6 +100,9 @@ impl ShiftedClock {
 #[cfg(test)]
 impl Clock for ShiftedClock {
     fn now(&self) -> Timestamp {
+        if let Some(held) = *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            return held;
+        }
         let by = self.micros.load(std::sync::atomic::Ordering::SeqCst);
         SystemClock
             .now()

@@ -15,6 +15,7 @@
 pub mod breaker;
 mod budget;
 mod calls;
+mod catch_up;
 mod claim;
 pub mod clocks;
 pub mod controls;

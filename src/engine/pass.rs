@@ -14,7 +14,7 @@ use super::freeze::{FREEZE, Freeze};
 use super::schedule::{self, Memory};
 use super::sweep::Sweep;
 use super::watch::freeze_for_clock;
-use super::{Shared, housekeeping, record};
+use super::{Shared, catch_up, housekeeping, record};
 use crate::store::{Commit, StoreError};
 
 /// Looked at least this often, whatever bell is silent.
@@ -85,6 +85,7 @@ pub(super) async fn run(shared: Arc<Shared>, silence: Option<SignedDuration>) {
         rounds: Rounds::default(),
         sweep: Sweep::default(),
         silence,
+        stood_still: true,
     };
     while !shared.is_stopping() {
         passes.one().await;
@@ -103,6 +104,8 @@ struct Passes {
     sweep: Sweep,
     /// For how long the log was silent before this start, until the first due set was looked at.
     silence: Option<SignedDuration>,
+    /// Nothing could be opened until this pass.
+    stood_still: bool,
 }
 
 impl Passes {
@@ -135,6 +138,10 @@ impl Passes {
         };
         self.silence = None;
         let standstill = standstill(report);
+        if standstill.is_none() && std::mem::replace(&mut self.stood_still, false) {
+            catch_up::spread(&shared).await?;
+        }
+        self.stood_still |= standstill.is_some();
         if standstill.is_none() || is_time(&mut self.rounds.standstill, STANDSTILL_EVERY) {
             schedule::open_due(&shared, &mut self.memory, standstill.is_some(), report).await?;
         }

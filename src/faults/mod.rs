@@ -2,5 +2,8 @@
 //! that is shipped. A harness knows the parts that it breaks; no part knows that it is being broken.
 
 pub(crate) mod between;
+mod clocks;
 mod disk;
+mod mass;
 pub(crate) mod oracle;
+mod quiet;

@@ -53,7 +53,11 @@ fn moment_of(spend: &BudgetSpend) -> Timestamp {
 }
 
 pub(crate) fn spend(spend: &BudgetSpend) -> Result<[Op; 2]> {
-    let before = spend.at.saturating_sub(spend.keep).unwrap_or(Timestamp::MIN);
+    // For two windows: whoever spends next may have read its clock before, and its window began earlier.
+    let before = spend
+        .at
+        .saturating_sub(spend.keep.saturating_mul(2))
+        .unwrap_or(Timestamp::MIN);
     Ok([
         Op::Merge {
             update: SPEND_MORE.with([

@@ -380,7 +380,7 @@ async fn small_things_come_back() {
             [sample(2, 20), sample(1, 10)]
         );
         assert_eq!(test.store.setting("freeze").await.unwrap().as_deref(), Some("on"));
-        test.put(vec![set(None), spent(120, 1)]).await;
+        test.put(vec![set(None), spent(220, 1)]).await;
         assert_eq!(test.store.setting("freeze").await.unwrap(), None);
         // What no window can reach any more is forgotten.
         assert_eq!(test.store.spent("destructive:p", at(-1000)).await.unwrap(), 3);
