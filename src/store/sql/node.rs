@@ -25,7 +25,7 @@ statements! {
     PACE = "select given_until, left_alone_until from system_paces where system = $system";
     KEEP_PACE = "insert into system_paces (system, given_until, left_alone_until) values ($system, $given_until, $left_alone_until) \
         on conflict (system) do update set given_until = excluded.given_until, left_alone_until = excluded.left_alone_until";
-    SLOTS_OF_OTHERS = "select coalesce(sum(slots), 0) from system_slots where system = $system and node <> $node and until > $now";
+    SLOTS_OF_OTHERS = "select cast(coalesce(sum(slots), 0) as bigint) from system_slots where system = $system and node <> $node and until > $now";
     KEEP_SLOTS = "insert into system_slots (system, node, slots, until) values ($system, $node, $slots, $until) \
         on conflict (system, node) do update set slots = excluded.slots, until = excluded.until";
     FORGET_SLOTS = "delete from system_slots where system = $system and until <= $now";
