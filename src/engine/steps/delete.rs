@@ -4,7 +4,7 @@ use keyfall_sdk::{ErrorKind, PrincipalRef};
 
 use super::super::guard::GuardedConnector;
 use super::accounts::{all_principals, is_another, nothing_foreign};
-use super::attempt::{Attempt, Ended};
+use super::attempt::{Attempt, Ended, fail};
 use crate::domain::workflow::StepOutput;
 
 pub(super) async fn delete_accounts(at: &mut Attempt<'_>) -> Ended<StepOutput> {
@@ -36,10 +36,12 @@ pub(super) async fn delete_account(
     if is_another(&read.0, &read.1).is_none() {
         nothing_foreign(at, &read, at.run.before())?;
     }
-    let (principal, _) = read;
+    let (principal, reading) = read;
     match connector.delete_principal(at.ctx(&name), principal).await {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound && reading.is_absent() => Ok(()),
+        // It was shown a moment ago, so "not found" alone says nothing: it is looked at again.
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(fail(ErrorKind::Transient, error.to_string())),
         Err(error) => Err(at.conflict_asks(
             &error,
             "delete the account by hand, or move away what still depends on it",

@@ -1,7 +1,8 @@
 //! Disabling the accounts of an identity in a way that can be undone, and undoing it.
 
-use keyfall_sdk::ErrorKind;
+use keyfall_sdk::{ErrorKind, PrincipalRef, PrincipalStatus};
 
+use super::super::guard::GuardedConnector;
 use super::accounts::all_principals;
 use super::attempt::{Attempt, Ended, failed};
 use crate::domain::workflow::StepOutput;
@@ -37,6 +38,10 @@ pub(super) async fn lift(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         match connector.resume(at.ctx(&principal.name), principal.clone()).await {
             Ok(()) => {}
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {
+                // Believed only where there is nothing to enable: a run must not close as taken back over an account that is shut.
+                if is_disabled(at, &connector, principal).await? {
+                    return Err(failed(&error));
+                }
                 at.note(error.to_string());
             }
             Err(error) => return Err(failed(&error)),
@@ -45,12 +50,18 @@ pub(super) async fn lift(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     Ok(StepOutput::Nothing)
 }
 
+async fn is_disabled(at: &Attempt<'_>, connector: &GuardedConnector, principal: PrincipalRef) -> Ended<bool> {
+    let reading = connector.read(at.ctx(&principal.name), principal).await?;
+    let mut states = reading.states();
+    Ok(states.any(|state| state.status == PrincipalStatus::Disabled))
+}
+
 /// The idle one of two alternating accounts was disabled already, and stays so.
 fn disabled_before(at: &Attempt<'_>) -> Vec<String> {
     let before = at.run.before();
     let states = before.into_iter().flat_map(keyfall_sdk::PrincipalReading::states);
     states
-        .filter(|state| state.status != keyfall_sdk::PrincipalStatus::Enabled)
+        .filter(|state| state.status != PrincipalStatus::Enabled)
         .map(|state| state.name.clone())
         .collect()
 }
