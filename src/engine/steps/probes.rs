@@ -129,7 +129,8 @@ pub(super) fn may_pass(verdict: &Verdict) -> bool {
             why: InconclusiveWhy::Timeout
                 | InconclusiveWhy::Unreachable
                 | InconclusiveWhy::RateLimited
-                | InconclusiveWhy::ServerFault,
+                | InconclusiveWhy::ServerFault
+                | InconclusiveWhy::Protocol,
             ..
         }
     )
