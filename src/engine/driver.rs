@@ -167,7 +167,6 @@ impl Driver {
                 Intended::Left(left) => return Ok(Some(left)),
             }
         }
-        let must_record_at_once = step.has_effect() && self.shared.steps.must_record_at_once(&self.run, step);
         let began = Instant::now();
         let hold = Hold::of(&self.lease);
         let report = self.call(step, attempt, observe_first, hold.clone()).await;
@@ -177,6 +176,8 @@ impl Driver {
             return Ok(None);
         }
         measure::step(self.run.plan().kind, step, &report.end, began.elapsed());
+        // Asked behind the call: by then the system is connected, and says itself what its answers are worth.
+        let must_record_at_once = step.has_effect() && self.shared.steps.must_record_at_once(&self.run, step);
         let error = match &report.end {
             StepEnd::Failed(error) => Some(error.kind),
             _ => None,

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keyfall_sdk::{
-    AdminCredential, BoxFuture, ConnectorError, ConnectorKind, Descriptor, SecretValue, ServerGrants, SystemSpec,
+    AdminCredential, BoxFuture, ConnectorError, ConnectorKind, Descriptor, IssueClass, SecretValue, ServerGrants,
+    SystemSpec,
 };
 use tokio::time::Instant;
 
@@ -132,6 +133,14 @@ impl Systems {
     #[must_use]
     pub fn descriptor(&self, kind: &str) -> Option<&Descriptor> {
         self.kind(kind).map(|kind| kind.descriptor())
+    }
+
+    /// What a lost reply to an issue call means: as the connected system says, or else its kind.
+    #[must_use]
+    pub fn issue_class(&self, name: &str, kind: &str) -> Option<IssueClass> {
+        let systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        let connected = systems.get(name).map(|known| known.connector.descriptor().issue_class);
+        connected.or_else(|| self.descriptor(kind).map(|descriptor| descriptor.issue_class))
     }
 
     fn kind(&self, name: &str) -> Option<&dyn ConnectorKind> {

@@ -162,10 +162,7 @@ impl PerformSteps for Steps {
     }
 
     fn must_record_at_once(&self, run: &Run, step: Step) -> bool {
-        let class = self
-            .systems
-            .descriptor(&run.plan().connector)
-            .map(|descriptor| descriptor.issue_class);
+        let class = self.systems.issue_class(&run.plan().system_name, &run.plan().connector);
         // Whether an issue took effect can be read downstream, unless the answer was all that ever showed it.
         let can_be_read = matches!(class, Some(IssueClass::Repeatable | IssueClass::CheckFirst));
         step == Step::IssueNew && !can_be_read
