@@ -5,5 +5,6 @@ pub(crate) mod between;
 mod clocks;
 mod disk;
 mod mass;
+mod matrix;
 pub(crate) mod oracle;
 mod quiet;

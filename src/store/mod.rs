@@ -23,7 +23,7 @@ mod sql;
 mod sql_store;
 mod sqlite;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod verbs;
 
 use std::collections::HashSet;

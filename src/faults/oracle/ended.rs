@@ -9,7 +9,7 @@ use crate::domain::workflow::{Outcome, Run, RunKind, RunStatus};
 pub(super) async fn goals(case: &Case<'_>, id: RunId, before: &Slate) -> Vec<String> {
     let stored = case.store.run(id).await.unwrap().unwrap();
     let run = Run::replay(&stored.events).unwrap();
-    let now = Slate::read(case.store, case.truth, case.identity).await;
+    let now = Slate::read(case.store, case.truth, case.identity, "").await;
     match run.status() {
         RunStatus::Open => vec!["the run is still open".to_owned()],
         RunStatus::NeedsOperator {
@@ -70,7 +70,8 @@ async fn completed(case: &Case<'_>, run: &Run, before: &Slate, now: &Slate) -> V
         }
         RunKind::Adopt | RunKind::TakeOver => {
             must(now.accounts == before.accounts, "adopting changed an account");
-            must(identity.current.is_some(), "nothing was registered as its credential");
+            let is_ours = plan.kind == RunKind::Adopt || identity.current == plan.old.first().map(|old| old.id);
+            must(is_ours, "what was taken over is not its credential");
         }
     }
     if !matches!(plan.kind, RunKind::Adopt | RunKind::TakeOver) {

@@ -4,6 +4,7 @@ use keyfall_sdk::{KeyId, SecretValue};
 
 use super::{Case, TrueAccount, is_over, secrets_of};
 use crate::domain::identity::{Credential, CredentialState};
+use crate::store::{FindingFilter, Page};
 
 pub(super) async fn differences(case: &Case<'_>) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -57,15 +58,18 @@ async fn explained(
     key: &KeyId,
     ledger: &[(Credential, Option<SecretValue>)],
 ) -> Option<String> {
-    let of_key = |one: &Credential| match &one.key_id {
-        Some(known) => known == key,
+    let on_account = |one: &&(Credential, Option<SecretValue>)| one.0.principal.name == name && !is_over(&one.0.state);
+    let there: Vec<_> = ledger.iter().filter(on_account).collect();
+    let mut rows = there.clone();
+    rows.retain(|(one, _)| one.key_id.as_ref() == Some(key));
+    if rows.is_empty() {
         // Intended and unanswered, or found and never told apart.
-        None => one.state.may_be_live(),
-    };
-    let rows: Vec<_> = ledger
-        .iter()
-        .filter(|(one, _)| one.principal.name == name && of_key(one) && !is_over(&one.state))
-        .collect();
+        rows = there;
+        rows.retain(|(one, _)| one.key_id.is_none());
+    }
+    if rows.is_empty() && is_reported(case, key).await {
+        return None;
+    }
     let [(row, secret)] = rows.as_slice() else {
         let states: Vec<_> = rows.iter().map(|(row, _)| row.state.name()).collect();
         return Some(format!(
@@ -90,4 +94,14 @@ async fn explained(
             key.0
         )
     })
+}
+
+/// What nobody registered is a finding that names it, and is left alone.
+async fn is_reported(case: &Case<'_>, key: &KeyId) -> bool {
+    let filter = FindingFilter {
+        open_only: true,
+        ..FindingFilter::default()
+    };
+    let open = case.store.findings(&filter, Page::first(1000)).await.unwrap();
+    open.iter().any(|finding| finding.text.contains(&key.0))
 }

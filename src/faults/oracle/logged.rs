@@ -3,17 +3,17 @@
 
 use jiff::Timestamp;
 
-use super::{Case, secrets_of};
+use super::{Case, Slate, secrets_of};
 use crate::domain::ids::RunId;
 use crate::domain::workflow::{EventBody, Run, RunStatus};
 use crate::evidence::audit::event_of;
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
-use crate::store::{FindingFilter, LogPage, Page, ReceiptFilter, StoredRun};
+use crate::store::{FindingFilter, LogPage, Page, ReceiptFilter, Store, StoredRun};
 
 /// Entries that are read at once.
 const PAGE: u32 = 1000;
 
-pub(super) async fn faults(case: &Case<'_>, id: RunId) -> Vec<String> {
+pub(super) async fn faults(case: &Case<'_>, id: RunId, before: &Slate) -> Vec<String> {
     let stored = case.store.run(id).await.unwrap().unwrap();
     let run = Run::replay(&stored.events).unwrap();
     let log = log_of(case, id).await;
@@ -23,7 +23,7 @@ pub(super) async fn faults(case: &Case<'_>, id: RunId) -> Vec<String> {
     if run.plan().approved_by_who_asked().is_some() {
         wrong.push("I8: who asked for the run approved it".to_owned());
     }
-    wrong.extend(overspent(case, &run).await);
+    wrong.extend(overspent(case, &run, before).await);
     wrong.extend(receipts(case, id, &run).await);
     wrong
 }
@@ -111,18 +111,25 @@ async fn secrets_in(case: &Case<'_>, stored: &StoredRun, log: &[LogPage]) -> Vec
 }
 
 /// I9: whatever was repeated, one run spends one.
-async fn overspent(case: &Case<'_>, run: &Run) -> Vec<String> {
+async fn overspent(case: &Case<'_>, run: &Run, before: &Slate) -> Vec<String> {
     let plan = run.plan();
     let scope = plan
         .policy
         .clone()
         .unwrap_or_else(|| format!("system/{}", plan.system_name));
+    let spent = spent(case.store, &scope).await.saturating_sub(before.spent);
+    Vec::from_iter((spent > 1).then(|| format!("I9: the run spent {spent} of its budget")))
+}
+
+pub(super) async fn spent(store: &dyn Store, scope: &str) -> u32 {
     let mut spent = 0;
     for class in ["destructive", "emergency"] {
-        let since: Timestamp = plan.timing.opened_at;
-        spent += case.store.spent(&format!("{class}:{scope}"), since).await.unwrap();
+        spent += store
+            .spent(&format!("{class}:{scope}"), Timestamp::UNIX_EPOCH)
+            .await
+            .unwrap();
     }
-    Vec::from_iter((spent > 1).then(|| format!("I9: the run spent {spent} of its budget")))
+    spent
 }
 
 /// A receipt holds by the rule of whoever verifies it, and the closing event names it.

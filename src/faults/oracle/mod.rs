@@ -44,11 +44,15 @@ pub(crate) struct Slate {
     pub(crate) accounts: BTreeMap<String, TrueAccount>,
     pub(crate) delivered: Option<SecretValue>,
     pub(crate) identity: Option<Identity>,
+    /// What was spent of the budget of `scope`, by schedules and by emergencies.
+    pub(crate) spent: u32,
 }
 
 impl Slate {
-    pub(crate) async fn read(store: &dyn Store, truth: &dyn Truth, identity: IdentityId) -> Self {
+    /// `scope`: the policy, or `system/NAME`, that the identity's budget is counted under.
+    pub(crate) async fn read(store: &dyn Store, truth: &dyn Truth, identity: IdentityId, scope: &str) -> Self {
         Self {
+            spent: logged::spent(store, scope).await,
             accounts: truth.accounts().await,
             delivered: truth.delivered(),
             identity: store.identity(identity).await.unwrap(),
@@ -75,7 +79,7 @@ pub(crate) async fn at_rest(case: &Case<'_>) -> Vec<String> {
 pub(crate) async fn run_at_rest(case: &Case<'_>, run: RunId, before: &Slate) -> Vec<String> {
     let mut wrong = at_rest(case).await;
     wrong.extend(ended::goals(case, run, before).await);
-    wrong.extend(logged::faults(case, run).await);
+    wrong.extend(logged::faults(case, run, before).await);
     wrong
 }
 
