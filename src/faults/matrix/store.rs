@@ -1,11 +1,12 @@
 //! The hand between engine and store: it knows a commit by the events in it, never by its number.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyfall_sdk::BoxFuture;
 
 use super::fault::{Cut, Mode};
-use super::hand::{Hand, Life};
+use super::hand::{Hand, Life, late};
 use crate::domain::workflow::{EventBody, Step};
 use crate::evidence::audit::event_of;
 use crate::faults::between::Rule;
@@ -48,7 +49,7 @@ impl MeddledCommits {
                 }
                 Mode::LostReply => return Err(doubtful()),
                 Mode::Timeout => self.hand.hold().await,
-                Mode::LateReply => tokio::time::sleep(std::time::Duration::from_millis(150)).await,
+                Mode::LateReply => late(Duration::from_millis(150)).await,
                 Mode::Duplicate => {}
             }
             if let Some(again) = again {

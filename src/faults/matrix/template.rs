@@ -80,7 +80,6 @@ async fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
 /// One line for each connector with each of its strategies buys all of it.
 macro_rules! four_tests {
     ($($name:ident: $flavour:expr;)+) => {$(
-        /// Rows 24, 37.
         #[tokio::test(flavor = "multi_thread")]
         async fn $name() {
             for database in Database::ALL {
