@@ -7,14 +7,14 @@
 SOAK_STATE=${XDG_STATE_HOME:-${HOME:?set HOME}/.local/state}/keyfall/soak
 SOAK_TRACKS=(seeds cells disk kills-sqlite kills-postgres nodes clocks mass quiet)
 # The whole of what has no end of its own.
-declare -A SOAK_WHOLE=([seeds]=100000 ['kills sqlite']=1000 ['kills postgres']=200)
+declare -A SOAK_WHOLE=([seeds]=100000 ['kills sqlite']=1000 ['kills postgres']=200 ['nodes rotations']=10000)
 
 # soak_track TRACK: its test program, the filter of its tests, the variable that says which part is to be run, the parts.
 # A number of parts: share I of N. `+N`: a range of N, which goes on without end. `=V`: one part, with the variable set to V.
 soak_track() {
 	case $1 in
-	seeds) printf '%s\n' 'keyfall-*' faults::sim KEYFALL_SIM_SEEDS +1000 ;;
-	cells) printf '%s\n' 'keyfall-*' faults::matrix KEYFALL_MATRIX_SLICE 24 ;;
+	seeds) printf '%s\n' 'keyfall-*' faults::sim::tests::seeds KEYFALL_SIM_SEEDS +1000 ;;
+	cells) printf '%s\n' 'keyfall-*' faults::matrix::tests:: KEYFALL_MATRIX_SLICE 24 ;;
 	disk) printf '%s\n' 'keyfall-*' faults::disk KEYFALL_DISK_SLICE 12 ;;
 	kills-sqlite) printf '%s\n' 'it-*' kills::sqlite KEYFALL_KILL_SEEDS +50 ;;
 	kills-postgres) printf '%s\n' 'it-*' kills::postgres KEYFALL_KILL_SEEDS +20 ;;
@@ -106,7 +106,7 @@ soak_how_to_replay() {
 	{ read -r program; read -r filter; read -r variable; read -r parts; } < <(soak_track "$1")
 	if [ "$program" = 'it-*' ]; then target='--test it'; fi
 	printf '  log:    %s\n' "$log"
-	grep -aE 'replay' "$log" 2>/dev/null | sort -u | head -n 5 | sed 's/^/  /' || true
+	grep -aE 'replay|KEYFALL_[A-Z_]+=.* cargo test' "$log" 2>/dev/null | sort -u | head -n 5 | sed 's/^/  /' || true
 	printf '  replay: %s=%s cargo test %s %s\n' "$variable" "$(soak_part "$parts" "$2")" "$target" "$filter"
 }
 

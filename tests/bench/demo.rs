@@ -7,27 +7,36 @@ use keyfall_connectors::demo;
 use keyfall_sdk::{KeyId, PrincipalRef};
 use serde_json::json;
 
-use super::register::{Account, Member, Register, Wanted};
+use super::register::{Account, Member, Place, Register, Wanted};
 use super::{Size, cpu, disk, median};
 
-pub(crate) async fn rotations(size: Size, concurrency: usize) -> Result<()> {
+pub(crate) async fn rotations(size: Size, concurrency: usize, place: Place) -> Result<()> {
     let mut per_second = Vec::new();
     for round in 0..size.rounds {
-        per_second.push(one(size.runs, concurrency, round).await?);
+        per_second.push(one(size.runs, concurrency, round, place).await?);
     }
     if size.rounds > 1 {
         let median = median(per_second);
         println!(
-            "demo_median conc={concurrency} rounds={} rotations_s={median:.0}",
+            "{}_median conc={concurrency} rounds={} rotations_s={median:.0}",
+            word(place),
             size.rounds
         );
     }
     Ok(())
 }
 
-async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
+fn word(place: Place) -> &'static str {
+    match place {
+        Place::Sqlite => "demo",
+        Place::Postgres => "demo_pg",
+    }
+}
+
+async fn one(runs: usize, concurrency: usize, round: usize, place: Place) -> Result<f64> {
     let provider_name = format!("bench-{concurrency}-{round}");
     let register = Register::new(Wanted {
+        place,
         kinds: keyfall_connectors::registry(),
         system: json!({
             "environment": "bench", "owner": "bench", "connector": "demo", "options": { "provider": provider_name },
@@ -69,7 +78,8 @@ async fn one(runs: usize, concurrency: usize, round: usize) -> Result<f64> {
     let (all_runs, all_events) = (runs as f64, events as f64);
     let (rotations_s, events_s) = (all_runs / seconds, all_events / seconds);
     println!(
-        "demo conc={concurrency} runs={runs} seconds={seconds:.3} rotations_s={rotations_s:.0} events_s={events_s:.0} events_per_run={:.1} events_per_full_commit={:.2} cpu_ms_per_run={:.2} {disk}",
+        "{} conc={concurrency} runs={runs} seconds={seconds:.3} rotations_s={rotations_s:.0} events_s={events_s:.0} events_per_run={:.1} events_per_full_commit={:.2} cpu_ms_per_run={:.2} {disk}",
+        word(place),
         events_s / rotations_s,
         events_s / disk.full_commit,
         spent * 1e3 / all_runs,

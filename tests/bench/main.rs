@@ -9,6 +9,7 @@ mod demo;
 mod disk;
 mod libpq;
 mod meter;
+mod nodes;
 mod postgres;
 mod register;
 mod rest;
@@ -18,7 +19,9 @@ mod watch;
 
 use anyhow::{Result, bail};
 
-const WHAT: &str = "demo, demo-one, rotation, cut-over, cut-overs, rest";
+use register::Place;
+
+const WHAT: &str = "demo, demo-one, demo-pg, demo-pg-one, nodes, rotation, cut-over, cut-overs, rest";
 
 /// How much of each figure is measured.
 #[derive(Debug, Clone, Copy)]
@@ -54,8 +57,11 @@ fn main() -> Result<()> {
             rounds,
         };
         match what.as_str() {
-            "demo" => runtime.block_on(demo::rotations(size(10_000), 64))?,
-            "demo-one" => runtime.block_on(demo::rotations(size(1_000), 1))?,
+            "demo" => runtime.block_on(demo::rotations(size(10_000), 64, Place::Sqlite))?,
+            "demo-one" => runtime.block_on(demo::rotations(size(1_000), 1, Place::Sqlite))?,
+            "demo-pg" => runtime.block_on(demo::rotations(size(5_000), 64, Place::Postgres))?,
+            "demo-pg-one" => runtime.block_on(demo::rotations(size(500), 1, Place::Postgres))?,
+            "nodes" => runtime.block_on(nodes::three_beside_one(runs.unwrap_or(400)))?,
             "rotation" => runtime.block_on(rotation::one_beside_by_hand(size(10)))?,
             "cut-over" => runtime.block_on(cut_over::own_share(size(30)))?,
             "cut-overs" => runtime.block_on(cut_over::many(size(64)))?,

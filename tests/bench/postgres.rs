@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::meter::{Meter, metered_registry};
-use super::register::{ADMIN_SECRET, Account, Member, Register, Wanted};
+use super::register::{ADMIN_SECRET, Account, Member, Place, Register, Wanted};
 use super::servers::Servers;
 
 pub(crate) const VANTAGES: [&str; 2] = ["primary", "replica"];
@@ -65,6 +65,7 @@ impl Cluster {
 
     pub(crate) async fn register(&self, meter: &Meter, vantages: usize, policy: Value) -> Result<Register> {
         let register = Register::new(Wanted {
+            place: Place::Sqlite,
             kinds: metered_registry(meter),
             system: system(&self.servers, vantages)?,
             destination: json!({

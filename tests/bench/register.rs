@@ -25,12 +25,16 @@ use keyfall::engine::systems::{StoredCatalog, Systems};
 use keyfall::engine::{Engine, EngineHandle, EngineSettings};
 use keyfall::evidence::audit::decode_event;
 use keyfall::sealing::{Kek, Keyring, SecretGenerator};
-use keyfall::store::{Commit, Committed, Fact, Page, RunFilter, SecretRow, Store, StoreOptions, open_sqlite};
+use keyfall::store::{
+    Commit, Committed, Fact, Page, PostgresOptions, RunFilter, SecretRow, Store, StoreOptions, open_postgres,
+    open_sqlite,
+};
 use keyfall_sdk::{ConnectorKind, KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::approval::approve;
+use super::servers::Servers;
 
 /// Facts that are stored in one commit while the register is filled.
 const BATCH: usize = 1_000;
@@ -41,6 +45,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 pub(crate) const ADMIN_SECRET: &str = "bench-admin";
 
 pub(crate) struct Register {
+    /// Taken down before the folder goes.
+    _servers: Option<Servers>,
     folder: TempDir,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) env: Environment,
@@ -51,8 +57,17 @@ pub(crate) struct Register {
     endpoints: Digest,
 }
 
+/// Where the store is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Place {
+    Sqlite,
+    /// A private server, with fsync.
+    Postgres,
+}
+
 /// What differs from one figure to another.
 pub(crate) struct Wanted {
+    pub(crate) place: Place,
     /// Systems are reached through these.
     pub(crate) kinds: Vec<Arc<dyn ConnectorKind>>,
     pub(crate) system: Value,
@@ -94,12 +109,7 @@ impl Register {
     pub(crate) async fn new(wanted: Wanted) -> Result<Self> {
         let folder = scratch()?;
         let env = Environment::of_this_machine();
-        let store = open_sqlite(
-            &folder.path().join("keyfall.db"),
-            StoreOptions::new(decode_event),
-            env.clone(),
-        )
-        .await?;
+        let (store, servers) = open(wanted.place, folder.path(), &env).await?;
         let kek = Kek::create(&folder.path().join("kek"), &*env.random)?;
         let keys = Arc::new(Keyring::new(kek, Vec::new()));
         let secrets = Arc::new(StoredSecrets::new(Arc::clone(&store), Arc::clone(&keys)));
@@ -116,6 +126,7 @@ impl Register {
         let register = Self {
             approval: approve(folder.path(), &env, &store).await?,
             endpoints: manifest.endpoint_digest()?,
+            _servers: servers,
             folder,
             store,
             env,
@@ -349,6 +360,20 @@ impl Register {
             };
         }
     }
+}
+
+async fn open(place: Place, folder: &Path, env: &Environment) -> Result<(Arc<dyn Store>, Option<Servers>)> {
+    if place == Place::Sqlite {
+        let options = StoreOptions::new(decode_event);
+        return Ok((
+            open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await?,
+            None,
+        ));
+    }
+    let servers = Servers::these(folder, &["postgres"])?;
+    let url = SecretValue::from(servers.url("postgres")?);
+    let store = open_postgres(PostgresOptions::new(url, "bench", decode_event), env.clone()).await?;
+    Ok((store, Some(servers)))
 }
 
 pub(crate) async fn put(store: &Arc<dyn Store>, facts: Vec<Fact>) -> Result<()> {

@@ -16,12 +16,17 @@ fn script() -> PathBuf {
 }
 
 impl Servers {
+    /// A primary and its replica.
     pub(crate) fn up(under: &Path) -> Result<Self> {
+        Self::these(under, &["postgres", "replica"])
+    }
+
+    pub(crate) fn these(under: &Path, servers: &[&str]) -> Result<Self> {
         let folder = under.join("servers");
         let status = Command::new(script())
             .arg("up")
             .arg(&folder)
-            .args(["postgres", "replica"])
+            .args(servers)
             .env("KEYFALL_SERVERS_FSYNC", "on")
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -42,6 +47,17 @@ impl Servers {
 
     pub(crate) fn port(&self, name: &str) -> Result<u16> {
         Ok(self.text(name)?.parse()?)
+    }
+
+    /// The address of one of the primary's databases, with the administrator's password.
+    pub(crate) fn url(&self, database: &str) -> Result<String> {
+        Ok(format!(
+            "postgres://{}:{}@{}:{}/{database}?sslmode=disable",
+            self.text("KEYFALL_PG_ADMIN_USER")?,
+            self.admin_password()?,
+            self.text("KEYFALL_PG_HOST")?,
+            self.port("KEYFALL_PG_PRIMARY_PORT")?,
+        ))
     }
 
     pub(crate) fn admin_password(&self) -> Result<String> {
