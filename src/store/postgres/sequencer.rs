@@ -89,7 +89,7 @@ impl Inner {
         }
     }
 
-    async fn sequence(self: &Arc<Self>, wait: Wait) -> Result<()> {
+    pub(super) async fn sequence(self: &Arc<Self>, wait: Wait) -> Result<()> {
         loop {
             let lease = self.pool.take().await?;
             // A connection on which something failed is closed, and what it had begun is taken back.

@@ -105,6 +105,17 @@ impl Database {
         format!("{}/{}", server().login, self.name)
     }
 
+    /// The same by way of somebody on this machine who passes everything on.
+    pub(crate) fn url_by_way_of(&self, port: u16) -> String {
+        let (before, _) = server().login.rsplit_once(':').unwrap();
+        format!("{before}:{port}/{}", self.name)
+    }
+
+    /// Where the server itself listens.
+    pub(crate) fn port(&self) -> u16 {
+        server().login.rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
     /// A bare connection, beside the store.
     pub(crate) async fn client(&self) -> Client {
         let mut config = server().admin.clone();

@@ -13,4 +13,5 @@ mod plans;
 mod questions;
 mod runs;
 mod secrets;
+mod sharing;
 mod support;

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::support::{Opened, at, entry, opened, opening, run_row};
+use super::support::{BOTH, Opened, at, entry, opening, run_row};
 use crate::domain::ids::RunId;
 use crate::store::{Commit, Fact, Heard, NodeSays, Share, ShareAsk};
 
@@ -34,38 +34,40 @@ async fn say(test: &Opened, second: i64, says: NodeSays) -> Option<String> {
 /// Row 2.
 #[tokio::test]
 async fn a_name_is_one_living_process() {
-    let test = opened().await;
-    assert_eq!(say(&test, 0, says("one", true)).await, None);
-    assert_eq!(say(&test, 10, says("one", false)).await, None);
-    assert_eq!(
-        say(&test, 25, says("two", true)).await.as_deref(),
-        Some("one"),
-        "it was heard 15 s ago"
-    );
-    assert_eq!(
-        say(&test, 26, says("two", true)).await,
-        None,
-        "it was silent for longer"
-    );
-    assert_eq!(
-        say(&test, 27, says("one", false)).await.as_deref(),
-        Some("two"),
-        "back from the dead"
-    );
-    let last = NodeSays {
-        gone: true,
-        ..says("two", false)
-    };
-    assert_eq!(say(&test, 30, last).await, None);
-    let gone = test.store.nodes().await.unwrap();
-    assert_eq!((gone[0].gone_at, gone[0].started_at), (Some(at(30)), at(26)));
-    assert_eq!(say(&test, 31, says("three", true)).await, None, "the last one has left");
-    let now = test.store.nodes().await.unwrap();
-    assert_eq!(
-        (now.len(), now[0].gone_at, now[0].instance.as_str()),
-        (1, None, "three")
-    );
-    assert_eq!(now[0].clock_ahead, SignedDuration::from_millis(-20));
+    for on in BOTH {
+        let test = on.opened().await;
+        assert_eq!(say(&test, 0, says("one", true)).await, None);
+        assert_eq!(say(&test, 10, says("one", false)).await, None);
+        assert_eq!(
+            say(&test, 25, says("two", true)).await.as_deref(),
+            Some("one"),
+            "it was heard 15 s ago"
+        );
+        assert_eq!(
+            say(&test, 26, says("two", true)).await,
+            None,
+            "it was silent for longer"
+        );
+        assert_eq!(
+            say(&test, 27, says("one", false)).await.as_deref(),
+            Some("two"),
+            "back from the dead"
+        );
+        let last = NodeSays {
+            gone: true,
+            ..says("two", false)
+        };
+        assert_eq!(say(&test, 30, last).await, None);
+        let gone = test.store.nodes().await.unwrap();
+        assert_eq!((gone[0].gone_at, gone[0].started_at), (Some(at(30)), at(26)));
+        assert_eq!(say(&test, 31, says("three", true)).await, None, "the last one has left");
+        let now = test.store.nodes().await.unwrap();
+        assert_eq!(
+            (now.len(), now[0].gone_at, now[0].instance.as_str()),
+            (1, None, "three")
+        );
+        assert_eq!(now[0].clock_ahead, SignedDuration::from_millis(-20));
+    }
 }
 
 fn ask(node: &str, slots: u32, calls: u32) -> ShareAsk {
@@ -84,82 +86,88 @@ fn ask(node: &str, slots: u32, calls: u32) -> ShareAsk {
 /// Row 29.
 #[tokio::test]
 async fn what_nodes_use_of_a_system_is_one_sum() {
-    let test = opened().await;
-    let draw = async |second, ask: ShareAsk| -> Share {
-        test.set_clock(second);
-        test.store.draw_share(&ask).await.unwrap()
-    };
-    let first = draw(0, ask("a", 5, 6)).await;
-    assert_eq!((first.slots, first.calls), (5, 6));
-    let second = draw(0, ask("b", 5, 6)).await;
-    assert_eq!((second.slots, second.calls), (3, 4), "what the first left");
-    let third = draw(0, ask("c", 5, 6)).await;
-    assert_eq!((third.slots, third.calls), (0, 0));
-    assert!(third.more_calls_in > SignedDuration::ZERO && third.more_calls_in < SignedDuration::from_millis(101));
-    let other = ShareAsk {
-        system: "cache".to_owned(),
-        ..ask("c", 5, 6)
-    };
-    assert_eq!(draw(0, other).await.slots, 5, "another system has room of its own");
-    let fewer = draw(1, ask("a", 1, 0)).await;
-    assert_eq!(fewer.slots, 1);
-    assert_eq!(draw(1, ask("c", 5, 20)).await.slots, 4);
-    // A node that says nothing more gives its slots back by the time.
-    assert_eq!(draw(31, ask("c", 8, 1)).await.slots, 8);
+    for on in BOTH {
+        let test = on.opened().await;
+        let draw = async |second, ask: ShareAsk| -> Share {
+            test.set_clock(second);
+            test.store.draw_share(&ask).await.unwrap()
+        };
+        let first = draw(0, ask("a", 5, 6)).await;
+        assert_eq!((first.slots, first.calls), (5, 6));
+        let second = draw(0, ask("b", 5, 6)).await;
+        assert_eq!((second.slots, second.calls), (3, 4), "what the first left");
+        let third = draw(0, ask("c", 5, 6)).await;
+        assert_eq!((third.slots, third.calls), (0, 0));
+        assert!(third.more_calls_in > SignedDuration::ZERO && third.more_calls_in < SignedDuration::from_millis(101));
+        let other = ShareAsk {
+            system: "cache".to_owned(),
+            ..ask("c", 5, 6)
+        };
+        assert_eq!(draw(0, other).await.slots, 5, "another system has room of its own");
+        let fewer = draw(1, ask("a", 1, 0)).await;
+        assert_eq!(fewer.slots, 1);
+        assert_eq!(draw(1, ask("c", 5, 20)).await.slots, 4);
+        // A node that says nothing more gives its slots back by the time.
+        assert_eq!(draw(31, ask("c", 8, 1)).await.slots, 8);
+    }
 }
 
 /// Row 29.
 #[tokio::test]
 async fn a_system_that_fails_for_one_node_is_left_alone_by_all() {
-    let test = opened().await;
-    let fails = ShareAsk {
-        leave_alone_for: Some(SignedDuration::from_secs(8)),
-        ..ask("a", 1, 0)
-    };
-    test.store.draw_share(&fails).await.unwrap();
-    test.set_clock(3);
-    let seen = test.store.draw_share(&ask("b", 1, 0)).await.unwrap();
-    assert_eq!(seen.left_alone_for, Some(SignedDuration::from_secs(5)));
-    let shorter = ShareAsk {
-        leave_alone_for: Some(SignedDuration::from_secs(1)),
-        ..ask("b", 1, 0)
-    };
-    let seen = test.store.draw_share(&shorter).await.unwrap();
-    assert_eq!(
-        seen.left_alone_for,
-        Some(SignedDuration::from_secs(5)),
-        "the longer pause stands"
-    );
-    test.set_clock(8);
-    assert_eq!(
-        test.store.draw_share(&ask("b", 1, 0)).await.unwrap().left_alone_for,
-        None
-    );
+    for on in BOTH {
+        let test = on.opened().await;
+        let fails = ShareAsk {
+            leave_alone_for: Some(SignedDuration::from_secs(8)),
+            ..ask("a", 1, 0)
+        };
+        test.store.draw_share(&fails).await.unwrap();
+        test.set_clock(3);
+        let seen = test.store.draw_share(&ask("b", 1, 0)).await.unwrap();
+        assert_eq!(seen.left_alone_for, Some(SignedDuration::from_secs(5)));
+        let shorter = ShareAsk {
+            leave_alone_for: Some(SignedDuration::from_secs(1)),
+            ..ask("b", 1, 0)
+        };
+        let seen = test.store.draw_share(&shorter).await.unwrap();
+        assert_eq!(
+            seen.left_alone_for,
+            Some(SignedDuration::from_secs(5)),
+            "the longer pause stands"
+        );
+        test.set_clock(8);
+        assert_eq!(
+            test.store.draw_share(&ask("b", 1, 0)).await.unwrap().left_alone_for,
+            None
+        );
+    }
 }
 
 /// Row 34.
 #[tokio::test]
 async fn a_run_of_steps_that_are_not_known_is_left_to_who_knows_them() {
-    let test = opened().await;
-    let known = test.run("known", 5).await;
-    let identity = test.identity("newer").await;
-    let mut row = run_row(RunId::from_uuid(test.uuid()), &identity, 1);
-    row.workflow = crate::domain::workflow::WORKFLOW_VERSION + 1;
-    let commit = Commit {
-        facts: vec![Fact::RunOpened(row.clone())],
-        log: vec![entry(&row, &opening(&row))],
-        ..Commit::default()
-    };
-    test.store.commit(commit).await.unwrap();
-    assert_eq!(
-        test.store.next_wake().await.unwrap(),
-        Some(at(5)),
-        "nobody is woken for it"
-    );
-    assert_eq!(test.claim("node-1", 10, 10).await, [known.id]);
-    assert_eq!(test.claim("node-1", 11, 10).await, []);
-    let later = test.store.runs_of_later_workflows(10).await.unwrap();
-    assert_eq!(later.iter().map(|row| row.id).collect::<Vec<_>>(), [row.id]);
-    let held = test.store.runs_in_hands(10).await.unwrap();
-    assert_eq!(held.iter().map(|row| row.id).collect::<Vec<_>>(), [known.id]);
+    for on in BOTH {
+        let test = on.opened().await;
+        let known = test.run("known", 5).await;
+        let identity = test.identity("newer").await;
+        let mut row = run_row(RunId::from_uuid(test.uuid()), &identity, 1);
+        row.workflow = crate::domain::workflow::WORKFLOW_VERSION + 1;
+        let commit = Commit {
+            facts: vec![Fact::RunOpened(row.clone())],
+            log: vec![entry(&row, &opening(&row))],
+            ..Commit::default()
+        };
+        test.store.commit(commit).await.unwrap();
+        assert_eq!(
+            test.store.next_wake().await.unwrap(),
+            Some(at(5)),
+            "nobody is woken for it"
+        );
+        assert_eq!(test.claim("node-1", 10, 10).await, [known.id]);
+        assert_eq!(test.claim("node-1", 11, 10).await, []);
+        let later = test.store.runs_of_later_workflows(10).await.unwrap();
+        assert_eq!(later.iter().map(|row| row.id).collect::<Vec<_>>(), [row.id]);
+        let held = test.store.runs_in_hands(10).await.unwrap();
+        assert_eq!(held.iter().map(|row| row.id).collect::<Vec<_>>(), [known.id]);
+    }
 }

@@ -87,7 +87,7 @@ impl On {
 }
 
 impl Home {
-    async fn open(&self, environment: &Environment, creation: Creation) -> Result<Arc<dyn Store>> {
+    pub(super) async fn open(&self, environment: &Environment, creation: Creation) -> Result<Arc<dyn Store>> {
         match self {
             Self::Folder(folder) => {
                 let mut options = StoreOptions::new(decode);
@@ -171,6 +171,11 @@ impl Opened {
             Home::Folder(_) => panic!("this store lies in no database"),
             Home::Database(database) => database,
         }
+    }
+
+    /// The same store as another node has it open.
+    pub(super) async fn beside(&self) -> Arc<dyn Store> {
+        self.home.open(&self.environment, Creation::Never).await.unwrap()
     }
 
     /// The same store, opened by another process after this one ended.

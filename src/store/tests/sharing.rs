@@ -1,0 +1,438 @@
+//! Several nodes on one database at once. Each of these was seen to fail without the lock that it asks for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use jiff::SignedDuration;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::database::Database;
+use super::support::{
+    On, Opened, at, cancel_requested, credential, decode, entry, environment, identity, note, progress,
+};
+use crate::domain::identity::{CredentialState, IdentityState};
+use crate::domain::ids::{IdentityId, RunId};
+use crate::evidence::merkle::{Frontier, leaf_hash};
+use crate::store::{
+    BudgetSpend, Commit, Committed, Fact, Guard, PostgresOptions, RunRow, Store, StoreError, open_postgres,
+};
+
+const LEASE: SignedDuration = SignedDuration::from_secs(30);
+
+/// A store, and the same one as another node has it open.
+async fn two_nodes() -> (Arc<Opened>, [Arc<dyn Store>; 2]) {
+    let test = Arc::new(On::Postgres.opened().await);
+    let nodes = [Arc::clone(&test.store), test.beside().await];
+    (test, nodes)
+}
+
+fn held(row: &RunRow, node: &str, epoch: u64, seq: u32) -> Commit {
+    let node = node.to_owned();
+    Commit {
+        guards: vec![
+            Guard::RunHeld {
+                run: row.id,
+                node,
+                epoch,
+            },
+            Guard::RunAt {
+                run: row.id,
+                next_seq: seq,
+            },
+        ],
+        facts: vec![progress(row, seq + 1, "open", false)],
+        log: vec![entry(row, &cancel_requested(seq))],
+    }
+}
+
+/// Row 2.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_is_claimed_by_one_of_two_nodes() {
+    let (test, nodes) = two_nodes().await;
+    for round in 0..20 {
+        let row = test.run(&format!("name-{round}"), 0).await;
+        let mut claims = JoinSet::new();
+        for number in 0..8 {
+            let store = Arc::clone(&nodes[number % 2]);
+            claims.spawn(async move { store.claim_runs(&format!("node-{number}"), LEASE, 5).await.unwrap() });
+        }
+        let claimed: Vec<RunId> = claims
+            .join_all()
+            .await
+            .into_iter()
+            .flatten()
+            .map(|one| one.row.id)
+            .collect();
+        assert_eq!(claimed, [row.id], "round {round}");
+        assert_eq!(test.store.run(row.id).await.unwrap().unwrap().row.epoch, 1);
+    }
+}
+
+/// Row 23.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_run_was_taken_writes_nothing_more() {
+    let (test, nodes) = two_nodes().await;
+    let mut late = 0;
+    for round in 0..30_i64 {
+        let row = test.run(&format!("name-{round}"), 0).await;
+        test.set_clock(round * 100);
+        nodes[0].claim_runs("node-1", LEASE, 1).await.unwrap();
+        let (loser, held_row) = (Arc::clone(&nodes[0]), row.clone());
+        // It writes as fast as it can; its clock is behind, so that only the epoch can stop it.
+        let writing = tokio::spawn(async move {
+            let mut seq = 1;
+            while loser.commit(held(&held_row, "node-1", 1, seq)).await.unwrap() == Committed::Stored {
+                seq += 1;
+            }
+        });
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        // As if the lease had run out by the clock of the database alone.
+        let bare = test.database().client().await;
+        let taken = "update runs set epoch = epoch + 1, node = 'node-2', lease_until = lease_until + 1 where id = $1 returning next_seq";
+        let seen: i64 = bare.query_one(taken, &[&row.id.to_string()]).await.unwrap().get(0);
+        writing.await.unwrap();
+        let after = test.store.run(row.id).await.unwrap().unwrap();
+        assert_eq!(
+            i64::from(after.row.next_seq),
+            seen,
+            "round {round}: written after the loss"
+        );
+        assert_eq!(after.events.len() as i64, seen);
+        late += i64::from(seen > 1);
+        nodes[1]
+            .commit(held(&row, "node-2", 2, after.row.next_seq))
+            .await
+            .unwrap();
+        nodes[1].release_leases("node-2").await.unwrap();
+        let mut closed = held(&row, "node-2", 2, 0);
+        (closed.guards, closed.log) = (Vec::new(), Vec::new());
+        closed.facts = vec![progress(&row, after.row.next_seq + 1, "closed", true)];
+        nodes[1].commit(closed).await.unwrap();
+    }
+    assert!(late > 0, "no round had written anything when its run was taken");
+}
+
+/// Row 9 of the promises: a budget holds across nodes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_budget_allows_is_spent_once_however_many_ask() {
+    let (_test, nodes) = two_nodes().await;
+    let spend = |scope: &str| Commit {
+        guards: vec![Guard::SpentBelow {
+            scope: scope.to_owned(),
+            since: at(-10),
+            limit: 5,
+        }],
+        facts: vec![Fact::Spent(BudgetSpend {
+            scope: scope.to_owned(),
+            at: at(0),
+            amount: 1,
+            keep: SignedDuration::from_hours(1),
+        })],
+        log: Vec::new(),
+    };
+    for round in 0..5 {
+        let scope = format!("destructive:{round}");
+        let mut spending = JoinSet::new();
+        for number in 0..32 {
+            let (store, commit) = (Arc::clone(&nodes[number % 2]), spend(&scope));
+            spending.spawn(async move { store.commit(commit).await.unwrap() });
+        }
+        let stored = spending
+            .join_all()
+            .await
+            .into_iter()
+            .filter(|one| *one == Committed::Stored)
+            .count();
+        assert_eq!(stored, 5, "round {round}");
+        assert_eq!(nodes[0].spent(&scope, at(-10)).await.unwrap(), 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_freeze_that_is_answered_is_behind_every_intent() {
+    let (test, nodes) = two_nodes().await;
+    let mut went_on = 0;
+    for round in 0..15 {
+        let setting = |value: Option<&str>| Fact::Setting {
+            key: "freeze",
+            value: value.map(str::to_owned),
+        };
+        test.put(vec![setting(None)]).await;
+        let mut intents = JoinSet::new();
+        for number in 0..8 {
+            let store = Arc::clone(&nodes[number % 2]);
+            intents.spawn(async move {
+                let guards = vec![Guard::SettingIs {
+                    key: "freeze",
+                    value: None,
+                }];
+                let intent = Commit {
+                    guards,
+                    facts: Vec::new(),
+                    log: (0..20).map(|_| note(&"intent".repeat(200))).collect(),
+                };
+                while store.commit(intent.clone()).await.unwrap() == Committed::Stored {}
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        test.put(vec![setting(Some("on"))]).await;
+        let at_the_answer = nodes[1].log_state().await.unwrap().size;
+        intents.join_all().await;
+        let at_the_end = nodes[1].log_state().await.unwrap().size;
+        assert_eq!(at_the_end, at_the_answer, "round {round}");
+        went_on = at_the_end;
+    }
+    assert!(went_on > 0, "nothing was intended");
+}
+
+/// No run is opened for an identity between the look at it and what was decided by that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_by_the_absence_of_a_run_excludes_one() {
+    let (test, nodes) = two_nodes().await;
+    for round in 0..20 {
+        let one = test.identity(&format!("name-{round}")).await;
+        let row = super::support::run_row(RunId::from_uuid(test.uuid()), &one, 0);
+        let open = Commit {
+            guards: vec![Guard::NoOpenRun { identity: one.id }],
+            facts: vec![Fact::RunOpened(row.clone())],
+            log: vec![entry(&row, &super::support::opening(&row))],
+        };
+        let end = Commit {
+            guards: vec![Guard::NoOpenRun { identity: one.id }],
+            facts: vec![Fact::IdentityState {
+                id: one.id,
+                to: IdentityState::Quarantined,
+            }],
+            log: Vec::new(),
+        };
+        let other = Arc::clone(&nodes[1]);
+        let opening = tokio::spawn(async move { other.commit(open).await.unwrap() });
+        let ended = nodes[0].commit(end).await.unwrap();
+        let opened = opening.await.unwrap();
+        let found = test.store.identity(one.id).await.unwrap().unwrap();
+        let is_open = test.store.open_run_of(one.id).await.unwrap().is_some();
+        assert_eq!(opened, Committed::Stored, "round {round}: nobody else opens one");
+        assert!(is_open);
+        // Either it was ended before, or it was not ended.
+        let was_ended = found.state == IdentityState::Quarantined;
+        assert_eq!(was_ended, ended == Committed::Stored, "round {round}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_counted_at_once_is_counted_right() {
+    let (test, nodes) = two_nodes().await;
+    let mut tasks = JoinSet::new();
+    for number in 0..60_u128 {
+        let store = Arc::clone(&nodes[number as usize % 2]);
+        tasks.spawn(async move {
+            let one = identity(
+                IdentityId::from_uuid(Uuid::from_u128(5_000 + number)),
+                &format!("name-{number}"),
+            );
+            let its = credential(10_000 + number, one.id);
+            let to = CredentialState::Issued;
+            let put = |facts| Commit {
+                facts,
+                ..Commit::default()
+            };
+            store
+                .commit(put(vec![Fact::Identity(one.clone()), Fact::Credential(its.clone())]))
+                .await
+                .unwrap();
+            store
+                .commit(put(vec![Fact::CredentialState { id: its.id, to }]))
+                .await
+                .unwrap();
+        });
+    }
+    tasks.join_all().await;
+    let overview = nodes[1].overview(at(0)).await.unwrap();
+    assert_eq!(overview.identities, [("active".to_owned(), 60)]);
+    assert_eq!(overview.credentials, [("issued".to_owned(), 60)]);
+    assert_eq!(test.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+/// One state is changed to another by one of those who try at once, and counted once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_state_that_many_change_at_once_is_counted_once() {
+    let (test, nodes) = two_nodes().await;
+    for round in 0..10_u128 {
+        let one = test.identity(&format!("name-{round}")).await;
+        let mut tasks = JoinSet::new();
+        for number in 0..8 {
+            let store = Arc::clone(&nodes[number % 2]);
+            let to = IdentityState::Quarantined;
+            let facts = vec![Fact::IdentityState { id: one.id, to }];
+            tasks.spawn(async move {
+                let commit = Commit {
+                    facts,
+                    ..Commit::default()
+                };
+                store.commit(commit).await.unwrap()
+            });
+        }
+        tasks.join_all().await;
+    }
+    assert_eq!(test.store.check().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn positions_have_no_gaps_and_keep_the_order_of_each_run() {
+    let (test, nodes) = two_nodes().await;
+    let mut rows = Vec::new();
+    for number in 0..8 {
+        rows.push(test.run(&format!("name-{number}"), 0).await);
+    }
+    nodes[0].claim_runs("node-1", LEASE, 8).await.unwrap();
+    let mut tasks = JoinSet::new();
+    for (number, row) in rows.iter().cloned().enumerate() {
+        let store = Arc::clone(&nodes[number % 2]);
+        tasks.spawn(async move {
+            for seq in 1..=60 {
+                let stored = store.commit(held(&row, "node-1", 1, seq)).await.unwrap();
+                assert_eq!(stored, Committed::Stored);
+                if seq % 7 == 0 {
+                    // Whoever asks sees what was committed before.
+                    let page = store.log(0, 10_000).await.unwrap();
+                    assert!(page.iter().any(|one| one.run == Some((row.id, seq))), "{seq}");
+                }
+            }
+        });
+    }
+    tasks.join_all().await;
+    let log = nodes[0].log(0, 10_000).await.unwrap();
+    assert_eq!(log.len(), 8 * 61);
+    let mut next: BTreeMap<RunId, u32> = BTreeMap::new();
+    let mut tree = Frontier::new();
+    for (position, one) in log.iter().enumerate() {
+        assert_eq!(one.position, position as u64);
+        let (run, seq) = one.run.unwrap();
+        let wanted = next.entry(run).or_default();
+        assert_eq!(seq, *wanted, "position {position}");
+        *wanted += 1;
+        tree.append(leaf_hash(&one.bytes), &mut Vec::new());
+    }
+    assert_eq!(nodes[1].log_state().await.unwrap().root, tree.root());
+    // The events are no story that a run could tell, which is all that the check may say.
+    let problems = test.store.check().await.unwrap();
+    assert!(
+        problems.iter().all(|one| one.contains("does not follow")),
+        "{problems:?}"
+    );
+}
+
+/// Nobody asks, and the entries get their positions all the same.
+#[tokio::test]
+async fn positions_are_given_within_a_second() {
+    let test = On::Postgres.opened().await;
+    test.run("billing", 0).await;
+    let bare = test.database().client().await;
+    let waiting = async || -> i64 {
+        let text = "select count(*) from log where position is null";
+        bare.query_one(text, &[]).await.unwrap().get(0)
+    };
+    let given = async {
+        while waiting().await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), given).await.unwrap();
+}
+
+/// Four nodes start on an empty database at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_at_once_make_one_store() {
+    let database = Database::create().await;
+    let (_, environment) = environment();
+    let start = || {
+        let options = PostgresOptions::for_test(&database.url(), &environment, decode);
+        open_postgres(options, environment.clone())
+    };
+    let mut ids = Vec::new();
+    for store in join_all([start(), start(), start(), start()]).await {
+        ids.push(store.unwrap().setting(crate::store::STORE_ID).await.unwrap().unwrap());
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 1, "{ids:?}");
+}
+
+#[tokio::test]
+async fn the_log_of_a_database_refuses_every_change() {
+    let test = On::Postgres.opened().await;
+    test.run("billing", 0).await;
+    assert_eq!(test.store.log_state().await.unwrap().size, 1);
+    let bare = test.database().client().await;
+    for change in [
+        "update log set bytes = 'other'",
+        "update log set position = 7",
+        "update log set position = null",
+        "delete from log",
+        "truncate log",
+    ] {
+        let error = bare.batch_execute(change).await.unwrap_err();
+        assert_eq!(
+            error.as_db_error().unwrap().message(),
+            "the log is append-only",
+            "{change}"
+        );
+    }
+    bare.batch_execute("alter table log disable trigger log_is_not_changed")
+        .await
+        .unwrap();
+    let problems = test.store.check().await.unwrap();
+    assert!(
+        problems.iter().any(|one| one.contains("log_is_not_changed")),
+        "{problems:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_ours_is_left_alone() {
+    let opened = async |database: &Database, creation, store_id: Option<&str>| {
+        let (_, environment) = environment();
+        let mut options = PostgresOptions::for_test(&database.url(), &environment, decode);
+        options.creation = creation;
+        options.store_id = store_id.map(str::to_owned);
+        open_postgres(options, environment).await
+    };
+    use crate::store::Creation::{Always, IfMissing, Never};
+    let refused = |opened: crate::store::Result<Arc<dyn Store>>, why: &str| match opened {
+        Err(StoreError::Open { why: said }) => assert!(said.contains(why), "{said}"),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("it was opened: {why}"),
+    };
+    let theirs = Database::create().await;
+    theirs
+        .client()
+        .await
+        .batch_execute("create table orders (id bigint)")
+        .await
+        .unwrap();
+    for creation in [Always, IfMissing] {
+        refused(opened(&theirs, creation, None).await, "another program");
+    }
+    refused(opened(&theirs, Never, None).await, "there is no store");
+
+    let test = On::Postgres.opened().await;
+    test.identity("billing").await;
+    test.store
+        .commit(Commit {
+            log: vec![note("one")],
+            ..Commit::default()
+        })
+        .await
+        .unwrap();
+    let ours = test.database();
+    refused(opened(ours, Always, None).await, "not overwritten");
+    refused(opened(ours, Never, Some("another")).await, "another was expected");
+    ours.client()
+        .await
+        .batch_execute("insert into refinery_schema_history (version, name, applied_on, checksum) values (9999, 'later', '2030-01-01T00:00:00Z', '1')")
+        .await
+        .unwrap();
+    refused(opened(ours, Never, None).await, "newer keyfall");
+}
