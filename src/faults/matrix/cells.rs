@@ -92,13 +92,8 @@ impl Cell {
             if played.was_asked {
                 wrong.push("a person was asked, and the fault passes by itself".to_owned());
             }
-        } else if self.is_a_lie() {
-            // What is believed of it is not true downstream. That may show (that is what a proof is for), and may not: the rules of the log hold.
-            wrong.retain(|one| {
-                !["I1", "I2", "taken back", "completed", "an honest"]
-                    .iter()
-                    .any(|rule| one.starts_with(rule))
-            });
+        } else if let Some(rules) = self.lies_about() {
+            wrong.retain(|one| !rules.iter().any(|rule| one.starts_with(rule)));
         } else if !["completed", "unwound", "unprovable"].contains(&status) {
             wrong.push(format!("it ended as {status}"));
         }
@@ -121,10 +116,21 @@ impl Cell {
         }
     }
 
-    /// The provider says that there is nothing to do, and there is.
-    fn is_a_lie(&self) -> bool {
-        let says_so = [ErrorKind::NotFound, ErrorKind::Unsupported].map(Mode::Error);
-        says_so.contains(&self.fault.mode) && self.fault.site.call.is_some_and(Call::has_effect)
+    /// The provider says that there is nothing to do, and there is. What it holds on to then is found by a proof, or stays where only the provider
+    /// could take it away; no more than these rules may be broken by it.
+    fn lies_about(&self) -> Option<&'static [&'static str]> {
+        let Mode::Error(ErrorKind::NotFound | ErrorKind::Unsupported) = self.fault.mode else {
+            return None;
+        };
+        match self.fault.site.call? {
+            Call::Revoke => Some(&["an honest provider", "taken back", "completed", "I2"]),
+            Call::Withdraw => Some(&[
+                "I1",
+                "taken back: the destination",
+                "completed decommission: its destination",
+            ]),
+            _ => None,
+        }
     }
 }
 

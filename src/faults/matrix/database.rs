@@ -17,7 +17,16 @@ pub(crate) enum Database {
 /// A store, and what goes with it when it is done with.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
-    _on_server: Option<OnServer>,
+    on_server: Option<OnServer>,
+}
+
+impl Drop for Opened {
+    /// Dropping a database waits for the server, and must not hold up the tasks that the server waits for.
+    fn drop(&mut self) {
+        if let Some(database) = self.on_server.take() {
+            tokio::task::block_in_place(|| drop(database));
+        }
+    }
 }
 
 impl Database {
@@ -43,7 +52,7 @@ impl Database {
                 let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await;
                 Opened {
                     store: store.unwrap(),
-                    _on_server: None,
+                    on_server: None,
                 }
             }
             Self::Postgres => {
@@ -53,7 +62,7 @@ impl Database {
                 let store = open_postgres(options, env.clone()).await;
                 Opened {
                     store: store.unwrap(),
-                    _on_server: Some(database),
+                    on_server: Some(database),
                 }
             }
         }

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use tokio::time::Instant;
 
 use super::bench::Bench;
-use super::fault::{Fault, Site};
+use super::fault::{Fault, Mode, Site};
 use super::hand::{Hand, Life};
 use super::scene::Scene;
 use super::steps::Habits;
@@ -70,6 +70,9 @@ pub(crate) async fn play(bench: &Bench, piece: Piece) -> Played {
         bench.secrets(),
         scene.plan.clone(),
         Box::new(take_up),
+        piece
+            .fault
+            .is_some_and(|fault| !fault.cut.is_at_call() && fault.mode == Mode::Timeout),
     );
     let hand = Hand::new(piece.fault, Arc::clone(&watcher) as _);
     scene.open(bench).await;
@@ -123,6 +126,12 @@ struct Process {
     engine: EngineHandle,
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.life.end();
+    }
+}
+
 impl Player<'_> {
     /// Until the run is closed or asks a person.
     async fn to_rest(&mut self) -> StoredRun {
@@ -144,6 +153,10 @@ impl Player<'_> {
             }
             let stored = self.stored().await;
             let row = &stored.row;
+            if row.node.as_ref() == Some(&process.node) && !zombies.is_empty() && wrote(&stored, row.epoch) {
+                // It wakes up while the other node is at work.
+                self.hand.held.send_replace(false);
+            }
             if row.status != "open" && row.node.is_none() {
                 self.hand.held.send_replace(false);
                 for zombie in zombies {
@@ -248,6 +261,11 @@ impl Player<'_> {
         };
         self.bench.commit(commit).await;
     }
+}
+
+/// Whoever has the run under this epoch has written to it.
+fn wrote(stored: &StoredRun, epoch: u64) -> bool {
+    stored.events.last().is_some_and(|event| event.epoch == epoch)
 }
 
 /// The steps in the order in which they ended.

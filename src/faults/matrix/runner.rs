@@ -10,7 +10,7 @@ use super::play::play;
 /// Workers: cells wait for answers that never come, so there are more than cores.
 const WORKERS: usize = 8;
 /// Cells that share one store.
-const CELLS_OF_A_BENCH: usize = 40;
+const CELLS_OF_A_BENCH: usize = 100;
 
 /// What failed, as text that ends with the command that replays it.
 pub(crate) async fn run(cells: Vec<(usize, Cell)>) -> Vec<String> {

@@ -38,6 +38,7 @@ impl Scene {
         let account = bench.name();
         let truth = bench.truth(&account);
         let credential = prepare(bench, kind, &account).await;
+        truth.settled().await;
         let identity = bench.store.identity_named(&account).await.unwrap().unwrap();
         let before = Slate::read(&*bench.store, &*truth, identity.id, POLICY).await;
         let plan = plan(bench, kind, &identity, credential).await;

@@ -110,6 +110,14 @@ impl Truth for ServerTruth {
         VANTAGES.map(str::to_owned).to_vec()
     }
 
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Service::Postgres(client) = &self.service {
+                replayed(client).await;
+            }
+        })
+    }
+
     fn delivered(&self) -> Option<SecretValue> {
         std::fs::read(&self.file).ok().map(SecretValue::new)
     }
@@ -136,6 +144,17 @@ async fn roles(client: &tokio_postgres::Client, prefix: &str) -> BTreeMap<String
         (name, told)
     };
     rows.iter().map(account).collect()
+}
+
+/// Until the standby has replayed everything: how late it is on a busy machine is not what the cells are about.
+async fn replayed(client: &tokio_postgres::Client) {
+    let text = "select coalesce(bool_and(replay_lsn >= pg_current_wal_flush_lsn()), true) from pg_stat_replication";
+    for _ in 0..10_000 {
+        if client.query_one(text, &[]).await.unwrap().get(0) {
+            return;
+        }
+    }
+    panic!("the standby does not follow");
 }
 
 /// What either node would accept: a password that only one of them has is as alive as one that both have.

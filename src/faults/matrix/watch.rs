@@ -1,7 +1,7 @@
 //! What is asked around every change that reaches a provider: that its intent was committed before (I4), that it is about what was recorded
 //! (P5), that no two are under way at once (I5), and behind it that the consumer is let in with what it reads (I1, I10).
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyfall_sdk::{BoxFuture, Strategy};
@@ -22,7 +22,9 @@ pub(crate) struct Watcher {
     pub(crate) plan: RunPlan,
     /// Told the version when a delivery has come.
     pub(crate) take_up: Box<dyn Fn(&str) + Send + Sync>,
-    under_way: AtomicU32,
+    under_way: Mutex<Vec<Step>>,
+    /// A sleeping node is robbed of its lease, which time alone would have let it see: what it was about to send it may send.
+    may_overlap: bool,
     /// The approved gap of a system that holds one value, between its issue and the delivery.
     gap: AtomicBool,
     /// A decommission has begun to disable the account.
@@ -37,6 +39,7 @@ impl Watcher {
         secrets: StoredSecrets,
         plan: RunPlan,
         take_up: Box<dyn Fn(&str) + Send + Sync>,
+        may_overlap: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -44,7 +47,8 @@ impl Watcher {
             secrets,
             plan,
             take_up,
-            under_way: AtomicU32::new(0),
+            under_way: Mutex::default(),
+            may_overlap,
             gap: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             wrong: Mutex::default(),
@@ -140,7 +144,12 @@ impl Watch for Watcher {
                     "P5: `{call}` of {step} is about {about:?}, which nobody recorded"
                 ));
             }
-            if self.under_way.fetch_add(1, Ordering::SeqCst) > 0 {
+            // An attempt that nobody waits for any more may still be under way when it is repeated: the same change, made again.
+            let mut under_way = self.under_way.lock().unwrap();
+            let is_overlap = under_way.iter().any(|other| *other != site.step);
+            under_way.push(site.step);
+            drop(under_way);
+            if is_overlap && !self.may_overlap {
                 self.found(format!(
                     "I5: `{call}` of {step} was sent while another change was under way"
                 ));
@@ -150,7 +159,12 @@ impl Watch for Watcher {
 
     fn after<'a>(&'a self, site: Site, about: &'a About) -> BoxFuture<'a, ()> {
         Box::pin(async move {
-            self.under_way.fetch_sub(1, Ordering::SeqCst);
+            {
+                let mut under_way = self.under_way.lock().unwrap();
+                let ended = under_way.iter().position(|step| *step == site.step);
+                under_way.swap_remove(ended.unwrap());
+            }
+            self.truth.settled().await;
             self.mark(site);
             if site.call == Some(Call::Deliver) {
                 (self.take_up)(&about.what);

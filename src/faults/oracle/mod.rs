@@ -34,6 +34,11 @@ pub(crate) trait Truth: Send + Sync {
 
     fn vantages(&self) -> Vec<String>;
 
+    /// Waits until every vantage knows what the first one knows, where that takes time of its own.
+    fn settled(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// What a workload reads at the identity's destination.
     fn delivered(&self) -> Option<SecretValue>;
 }
