@@ -28,11 +28,13 @@ pub const POLICY_CONFLICT: &str = "policy_conflict";
 /// A death was proven later than its policy's objective, or not at all.
 pub const OBJECTIVE_MISSED: &str = "objective_missed";
 
+/// A credential ends by itself while nothing may be opened.
+pub const ENDS_MEANWHILE: &str = "ends_meanwhile";
 /// A run asks for a list of steps that no living server knows.
 pub const UNKNOWN_STEPS: &str = "unknown_steps";
 
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 20] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
@@ -43,6 +45,7 @@ pub const KINDS: [&str; 19] = [
     BREAKER_OPEN,
     SETTLING_OUTSIDE_WINDOW,
     CONSUMER_NOT_SEEN,
+    ENDS_MEANWHILE,
     EXPIRED,
     OVERDUE,
     UNOWNED,

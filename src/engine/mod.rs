@@ -20,6 +20,7 @@ mod claim;
 pub mod clocks;
 pub mod controls;
 mod driver;
+mod ends;
 mod enrolment;
 mod facts;
 pub mod findings;

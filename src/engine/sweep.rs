@@ -14,7 +14,7 @@ use super::freeze::FREEZE;
 use super::housekeeping::{NOTICE, commit_exceptions, commit_findings, is_open, open_among, raise_once};
 use super::pass::KEYFALL;
 use super::succession::Owners;
-use super::{Shared, budget, nodes, record};
+use super::{Shared, budget, ends, nodes, record};
 use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
@@ -37,11 +37,18 @@ impl Sweep {
         let now = record::to_micros(shared.env.now());
         let register = shared.register.current(&*shared.store).await?;
         self.overdue(shared, standstill, now).await?;
+        if let Some(why) = standstill {
+            ends::look(shared, why, now).await?;
+        }
         let owners = Owners::read(shared).await?;
         owners.look_for_unowned(shared, &register, now).await?;
         settling(shared, &register, now).await?;
         unknown_steps(shared, now).await?;
-        identities_right_again(shared, &register, &owners, now).await?;
+        let standing = Standing {
+            owners: &owners,
+            is_still: standstill.is_some(),
+        };
+        identities_right_again(shared, &register, standing, now).await?;
         right_again(shared, &register, now).await
     }
 
@@ -186,19 +193,27 @@ async fn settling(shared: &Shared, register: &Landscape, now: Timestamp) -> Resu
     Ok(())
 }
 
+/// What the findings about identities are held against.
+struct Standing<'a> {
+    owners: &'a Owners,
+    /// Nothing is opened at the moment.
+    is_still: bool,
+}
+
 /// Findings about identities that hold no more.
 async fn identities_right_again(
     shared: &Shared,
     register: &Landscape,
-    owners: &Owners,
+    Standing { owners, is_still }: Standing<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let soon = now.saturating_add(NOTICE).unwrap_or(Timestamp::MAX);
     let is_there = |identity: &Identity| identity.state != IdentityState::Decommissioned;
     let is_due = |identity: &Identity| identity.due.is_some_and(|(at, _)| at <= now);
     type StillWrong<'a> = &'a (dyn Fn(&Identity) -> bool + Sync);
-    let kinds: [(&'static str, StillWrong<'_>); 7] = [
+    let kinds: [(&'static str, StillWrong<'_>); 8] = [
         (findings::OVERDUE, &|one| is_overdue(one, now)),
+        (findings::ENDS_MEANWHILE, &|one| is_still && ends::is_close(one, now)),
         (findings::UNOWNED, &|one| {
             is_there(one) && owners.why_gone(&one.spec.owner).is_some()
         }),

@@ -11,9 +11,10 @@ use crate::domain::identity::{Credential, CredentialState};
 use crate::domain::ids::CredentialId;
 use crate::domain::workflow::{RunKind, RunPlan, Step};
 use crate::engine::EngineSettings;
+use crate::engine::freeze::{Freeze, lifted};
 use crate::engine::standstill::{Cause, stand_still};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
-use crate::store::{Fact, SettlingSample};
+use crate::store::{Fact, FindingFilter, Page, SettlingSample};
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
@@ -346,4 +347,40 @@ async fn what_nothing_set_off_in_time_is_told_and_what_waits_for_a_person_is_not
     asking.until_open("overdue", "asking", true).await;
     engine.shutdown().await;
     assert_eq!(asking.causes().await, []);
+}
+
+/// Row 35.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_ends_during_a_freeze_is_told_to_its_owner_in_time() {
+    let world = World::new().await;
+    let close = world.due("close", -HOUR * 48).await;
+    let far = world.due("far", -HOUR * 24 * 30).await;
+    let aged = world.due("aged", -HOUR * 48).await;
+    for live in [&close, &far] {
+        let (at, _) = world.due_of(live).await.unwrap();
+        let due = Some((at, DueReason::Expiring));
+        world.put(vec![Fact::IdentityDue { id: live.id, due }]).await;
+    }
+    let freeze = Freeze {
+        reason: "an audit".to_owned(),
+        by: "ada".to_owned(),
+        at: world.env.now(),
+    };
+    world.put(vec![freeze.fact()]).await;
+    let engine = world.start().await;
+    world.until_open("ends_meanwhile", &close.name, true).await;
+    let filter = FindingFilter {
+        kind: Some("ends_meanwhile".to_owned()),
+        ..FindingFilter::default()
+    };
+    let told = world.store.findings(&filter, Page::first(9)).await.unwrap();
+    assert_eq!(told.len(), 1, "neither {} nor {} is: {told:?}", far.name, aged.name);
+    assert!(
+        told[0].text.contains("an audit") && told[0].owner == "team-a",
+        "{told:?}"
+    );
+    world.put(vec![lifted()]).await;
+    engine.ring();
+    world.until_open("ends_meanwhile", &close.name, false).await;
+    engine.shutdown().await;
 }
