@@ -12,7 +12,7 @@ use crate::domain::due::{DueReason, GRACE, place_in};
 use crate::domain::identity::Identity;
 use crate::domain::ids::IdentityId;
 use crate::domain::landscape::Landscape;
-use crate::domain::resource::PolicySpec;
+use crate::domain::resource::{Autonomy, PolicySpec};
 use crate::store::{Commit, Fact, StoreError};
 
 const BATCH: u32 = 500;
@@ -80,6 +80,10 @@ async fn late_by_policy<'a>(
             let Some(((_, reason), holding)) = identity.due.zip(register.policy_of(identity)) else {
                 continue;
             };
+            // What waits for a person stampedes nobody, and stays overdue.
+            if holding.policy.autonomy != Autonomy::Automatic {
+                continue;
+            }
             let of_policy = late.entry(holding.name.to_owned()).or_insert_with(|| Late {
                 policy: holding.policy,
                 identities: Vec::new(),
