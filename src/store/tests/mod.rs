@@ -10,6 +10,7 @@ mod log;
 mod moving;
 mod nodes;
 mod plans;
+mod poll;
 mod questions;
 mod runs;
 mod secrets;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::database::Database;
+use super::poll::pause;
 use super::support::{
     On, Opened, at, cancel_requested, credential, decode, entry, environment, identity, note, progress,
 };
@@ -88,7 +89,7 @@ async fn a_node_whose_run_was_taken_writes_nothing_more() {
                 seq += 1;
             }
         });
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        pause(Duration::from_millis(5)).await;
         // As if the lease had run out by the clock of the database alone.
         let bare = test.database().client().await;
         let taken = "update runs set epoch = epoch + 1, node = 'node-2', lease_until = lease_until + 1 where id = $1 returning next_seq";
@@ -177,7 +178,7 @@ async fn a_freeze_that_is_answered_is_behind_every_intent() {
                 while store.commit(intent.clone()).await.unwrap() == Committed::Stored {}
             });
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        pause(Duration::from_millis(10)).await;
         test.put(vec![setting(Some("on"))]).await;
         let at_the_answer = nodes[1].log_state().await.unwrap().size;
         intents.join_all().await;
@@ -337,7 +338,7 @@ async fn positions_are_given_within_a_second() {
     };
     let given = async {
         while waiting().await > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            pause(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(5), given).await.unwrap();

@@ -1,0 +1,7 @@
+//! The one place where the tests of the store let time pass: between two looks at a value, or while somebody else is at work.
+
+use std::time::Duration;
+
+pub(super) async fn pause(length: Duration) {
+    tokio::time::sleep(length).await;
+}
