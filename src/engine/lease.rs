@@ -128,6 +128,10 @@ impl Leases {
         self.lock().len()
     }
 
+    fn has(&self, lease: &Arc<Lease>) -> bool {
+        self.lock().get(&lease.run).is_some_and(|held| Arc::ptr_eq(held, lease))
+    }
+
     /// For a node that is not who it was.
     pub(super) fn lose_all(&self) {
         for lease in self.all() {
@@ -168,7 +172,10 @@ pub(super) async fn renew(shared: &Shared, leases: &[Arc<Lease>]) {
         Ok(lost) => {
             for lease in leases {
                 if lost.contains(&lease.run) {
-                    tracing::warn!(run.id = %lease.run, run.epoch = lease.epoch, "another node took the run over");
+                    // One that we gave up while we asked is nobody's loss.
+                    if shared.leases.has(lease) {
+                        tracing::warn!(run.id = %lease.run, run.epoch = lease.epoch, "another node took the run over");
+                    }
                     lease.lose();
                 } else {
                     lease.prolong(asked_at + length);

@@ -347,5 +347,8 @@ fn details(event: &Event) -> String {
 }
 
 #[cfg(test)]
+#[path = "histories_tests.rs"]
+mod histories;
+#[cfg(test)]
 #[path = "audit_tests.rs"]
 mod tests;
