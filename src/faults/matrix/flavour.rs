@@ -77,7 +77,7 @@ impl Flavour {
     /// How long an answer is waited for. A real server may be slow for a moment, and that is not what the matrix asks about.
     pub(crate) fn call_time(self) -> Duration {
         if self.is_demo() {
-            Duration::from_millis(150)
+            Duration::from_millis(600)
         } else {
             Duration::from_millis(1500)
         }

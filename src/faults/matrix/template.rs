@@ -70,11 +70,16 @@ fn name(bench: &Bench, kind: RunKind, habits: Habits) -> String {
 /// All workflows of one connector.
 async fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
     let kinds = RunKind::ALL.into_iter().filter(|kind| flavour.has(*kind));
-    let workflows = kinds.map(|kind| async move {
-        let bench = Bench::new(flavour, database).await;
-        four_tests(&bench, kind).await
+    let workflows = kinds.map(|kind| {
+        tokio::spawn(async move {
+            let bench = Bench::new(flavour, database).await;
+            four_tests(&bench, kind).await
+        })
     });
-    join_all(workflows).await.into_iter().flatten().collect()
+    let stood = join_all(workflows).await.into_iter();
+    stood
+        .flat_map(|workflow| workflow.expect("a workflow stands the four tests"))
+        .collect()
 }
 
 /// One line for each connector with each of its strategies buys all of it.
