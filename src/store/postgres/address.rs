@@ -11,6 +11,7 @@ use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::super::{Result, StoreError};
+use super::connection::CONNECT;
 use super::tls::{self, Certificates, Trust};
 
 pub(super) struct Address {
@@ -88,7 +89,7 @@ fn complete(config: &mut Config, node: &str) -> Result<()> {
     config.application_name(format!("keyfall/{node}"));
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_connect_timeout().is_none() {
-        config.connect_timeout(Duration::from_secs(10));
+        config.connect_timeout(CONNECT);
     }
     config.keepalives(true);
     config.keepalives_idle(Duration::from_secs(20));

@@ -4,14 +4,18 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio_postgres::{Client, Error, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement};
 
 use super::super::copy::Purpose;
 use super::super::{Result, StoreError};
 use super::address::{Address, Tls};
 use super::cluster;
-use super::fault::{chain, classify};
+use super::fault::{chain, classify, told};
+use super::near;
 use super::text::{locking, translated};
+
+/// As long as a server may take to answer.
+pub(super) const CONNECT: Duration = Duration::from_secs(10);
 
 /// Counters of a state are spread over so many rows.
 const SHARDS: u32 = 64;
@@ -110,18 +114,20 @@ fn setup(patience: Patience) -> String {
 
 /// A bare connection to a server that can write.
 pub(super) async fn connect(address: &Address) -> Result<Client> {
-    let failed = |error: Error| StoreError::Failed {
+    let failed = |why: String| StoreError::Failed {
         doing: "connecting to the database",
-        source: format!("{}: {}", address.shown, chain(&error)).into(),
+        source: format!("{}: {why}", address.shown).into(),
     };
     match &address.tls {
         Tls::Off => {
-            let (client, link) = address.config.connect(NoTls).await.map_err(failed)?;
-            tokio::spawn(link);
-            Ok(client)
+            let patience = address.config.get_connect_timeout().copied().unwrap_or(CONNECT);
+            let connected = tokio::time::timeout(patience, near::connect(&address.config)).await;
+            let connected = connected.map_err(|_| failed("no answer in time".to_owned()))?;
+            connected.map_err(|error| failed(told(&error)))
         }
         Tls::On(connector) => {
-            let (client, link) = address.config.connect(connector.clone()).await.map_err(failed)?;
+            let connected = address.config.connect(connector.clone()).await;
+            let (client, link) = connected.map_err(|error| failed(chain(&error)))?;
             tokio::spawn(link);
             Ok(client)
         }

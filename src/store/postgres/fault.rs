@@ -81,29 +81,29 @@ pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
         &SqlState::DISK_FULL => StoreError::Unwritable {
             why: format!(
                 "the database has no room left ({}); free some and try again",
-                told(cause)
+                said(cause)
             ),
         },
         &SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::Unwritable {
             why: format!(
                 "the database is read-only, a standby perhaps ({}); name all its servers in the store's address, so that the writer is found",
-                told(cause)
+                said(cause)
             ),
         },
         &SqlState::OUT_OF_MEMORY | &SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::IO_ERROR => {
-            StoreError::Unwritable { why: told(cause) }
+            StoreError::Unwritable { why: said(cause) }
         }
-        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::Damaged { what: told(cause) },
-        _ if class == "23" => StoreError::Conflict { what: told(cause) },
+        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::Damaged { what: said(cause) },
+        _ if class == "23" => StoreError::Conflict { what: said(cause) },
         _ => StoreError::Failed {
             doing,
-            source: told(cause).into(),
+            source: said(cause).into(),
         },
     }
 }
 
 /// Without the detail, which may hold values.
-fn told(cause: &DbError) -> String {
+fn said(cause: &DbError) -> String {
     let place = match (cause.constraint(), cause.table()) {
         (Some(constraint), _) => format!(", {constraint}"),
         (None, Some(table)) => format!(", table {table}"),
@@ -114,6 +114,11 @@ fn told(cause: &DbError) -> String {
 
 /// An error of the way to the server, with what is behind it.
 pub(super) fn chain(error: &Error) -> String {
+    told(error)
+}
+
+/// An error with what is behind it, each part once.
+pub(super) fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

@@ -6,6 +6,7 @@
 //! | `migrate.rs`    | refuses what must not be opened, migrates under a lock                                              |
 //! | `connection.rs` | one connection: its settings and its prepared statements                                            |
 //! | `cluster.rs`    | asks which database answers, and refuses another one than the store was last run on                 |
+//! | `near.rs`       | the way to a server on this machine: answers no request for the password itself                     |
 //! | `pool.rs`       | connections at rest                                                                                 |
 //! | `session.rs`    | one transaction as a [`super::driver::Tx`]: sends ahead what waits for no answer                     |
 //! | `sequencer.rs`  | gives the log's entries their positions                                                             |
@@ -21,6 +22,7 @@ mod connection;
 mod fault;
 mod log;
 mod migrate;
+mod near;
 mod pool;
 mod sequencer;
 mod session;
@@ -30,6 +32,9 @@ mod text;
 mod tls;
 mod upkeep;
 mod value;
+
+#[cfg(test)]
+pub(in crate::store) use text::translated;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The portable texts as PostgreSQL reads them.
 
 /// `$name` becomes `$1`, `$2`, … by first appearance, and what stands in `/*!…*/` is no comment here.
-pub(super) fn translated(text: &str) -> String {
+pub(in crate::store) fn translated(text: &str) -> String {
     let mut names: Vec<&str> = Vec::new();
     let mut out = String::with_capacity(text.len());
     let mut parts = text.split('$');
