@@ -10,6 +10,7 @@ use crate::domain::resource::{Kind, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
 use crate::engine::clocks::{AgainstLog, SYSTEM_TOLERANCE, against_log, against_system, newest_record};
 use crate::engine::freeze::{FREEZE, Freeze};
+use crate::store::DATABASE;
 
 /// How long a system may take to answer a question that a person waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,6 +40,7 @@ impl App {
             self.check_kek().await,
             self.check_clock().await,
         ];
+        lines.extend(self.check_database().await);
         lines.extend(self.check_switches().await);
         for system in self.store.resources(Kind::System).await? {
             if let Spec::System(manifest) = system.spec {
@@ -57,6 +59,20 @@ impl App {
             Ok(problems) if problems.is_empty() => line("store", true, "structure, log and states agree"),
             Ok(problems) => line("store", false, &problems.join("; ")),
             Err(error) => line("store", false, &error.to_string()),
+        }
+    }
+
+    /// Which one it is, where that can change without anybody's doing here.
+    async fn check_database(&self) -> Option<DoctorLine> {
+        match self.store.setting(DATABASE).await {
+            Ok(None) => None,
+            Ok(Some(which)) => {
+                let mut parts = which.split('/').map(str::to_owned);
+                let mut part = || parts.next().unwrap_or_else(|| "unknown".to_owned());
+                let text = format!("server {}, timeline {}, database {}", part(), part(), part());
+                Some(line("database", true, &text))
+            }
+            Err(error) => Some(line("database", false, &error.to_string())),
         }
     }
 

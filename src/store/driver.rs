@@ -187,6 +187,12 @@ pub(crate) trait Driver: Send + Sync + 'static {
         ready(Ok(()))
     }
 
+    /// Ends the sessions of every other process on this store, so that each of them is asked anew whether it may open it. Where one process at a time
+    /// opens a store there are none.
+    fn end_others(&self) -> impl Future<Output = Result<()>> + Send + '_ {
+        ready(Ok(()))
+    }
+
     fn close(&self) -> impl Future<Output = Result<()>> + Send + '_;
 }
 

@@ -7,11 +7,15 @@ use keyfall::cli::{MigrateStoreArgs, Output, ServeFlags, note};
 use keyfall::clock::Environment;
 use keyfall::config::StoreAddress;
 use keyfall::domain::ids::ActId;
+use keyfall::engine::freeze::{self, FREEZE};
 use keyfall::evidence::audit::Act;
-use keyfall::store::{Begun, Closing, End, LogEntry, Move, MoveError, Progress, Purpose, TableReport, abandon};
+use keyfall::store::{Begun, Closing, End, Guard, LogEntry, Move, MoveError, Progress, Purpose, TableReport, abandon};
 use serde_json::json;
 
 use super::{open_end, settings};
+
+/// A server that was silent for longer is dead.
+const BELIEVED_FOR: SignedDuration = SignedDuration::from_mins(1);
 
 /// Between two lines of progress.
 const EVERY: SignedDuration = SignedDuration::from_secs(2);
@@ -53,7 +57,8 @@ struct Carried {
 }
 
 async fn carry(source: &End, target: &End, env: &Environment) -> anyhow::Result<Option<Carried>> {
-    let mut one = match Move::begin(source, target, closing(source, target, env)).await? {
+    let guards = may_be_closed(source).await?;
+    let mut one = match Move::begin(source, target, closing(source, target, guards, env)).await? {
         Begun::Move(one) => one,
         Begun::Done => return Ok(None),
     };
@@ -82,12 +87,39 @@ async fn carry(source: &End, target: &End, env: &Environment) -> anyhow::Result<
     }))
 }
 
-fn closing(source: &End, target: &End, env: &Environment) -> Closing {
+/// A store that servers share is closed only while it is frozen and none of them lives. Answers what must still hold when it is closed.
+async fn may_be_closed(source: &End) -> anyhow::Result<Vec<Guard>> {
+    let store = source.store();
+    if !source.is_shared() || source.moved().await?.is_some() {
+        return Ok(Vec::new());
+    }
+    let Some(freeze) = store.setting(FREEZE).await? else {
+        bail!(
+            "a store that servers share is moved only while it is frozen: `keyfall freeze --reason \"the store is moved\"`, then stop them"
+        );
+    };
+    let now = store.now().await?;
+    let nodes = store.nodes().await?;
+    let living: Vec<_> = nodes
+        .iter()
+        .filter(|node| node.is_alive(now, BELIEVED_FOR))
+        .map(|node| node.name.as_str())
+        .collect();
+    if !living.is_empty() {
+        bail!(
+            "these servers have the store open: {}. Stop them; one that was killed is believed to be gone a minute after it was seen last",
+            living.join(", ")
+        );
+    }
+    Ok(vec![freeze::still(Some(freeze))])
+}
+
+fn closing(source: &End, target: &End, guards: Vec<Guard>, env: &Environment) -> Closing {
     let details = json!({ "from": source.name(), "to": target.name() });
     Closing {
         attempt: env.draw_uuid().to_string(),
         at: env.now(),
-        guards: Vec::new(),
+        guards,
         record: record(env, "store_moved", details),
     }
 }

@@ -14,8 +14,10 @@ use super::progress::{ARRIVING, Arriving, MOVED, Moved, read};
 pub(in crate::store) trait Port: Send + Sync {
     fn rows(&self, bound: Bound) -> BoxFuture<'_, Result<Vec<Vec<Value>>>>;
 
-    /// Runs all of them in one transaction.
+    /// Runs all of them in one transaction, whose first statement must change a row.
     fn run(&self, bounds: Vec<Bound>) -> BoxFuture<'_, Result<()>>;
+
+    fn end_others(&self) -> BoxFuture<'_, Result<()>>;
 }
 
 impl<D: Driver> Port for SqlStore<D> {
@@ -30,6 +32,10 @@ impl<D: Driver> Port for SqlStore<D> {
     fn run(&self, bounds: Vec<Bound>) -> BoxFuture<'_, Result<()>> {
         Box::pin(self.driver.write(Statements(bounds)))
     }
+
+    fn end_others(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(self.driver.end_others())
+    }
 }
 
 struct Statements(Vec<Bound>);
@@ -39,8 +45,12 @@ impl Verb for Statements {
     const DOING: &'static str = "copying";
 
     async fn run<'a, T: Tx>(&'a self, tx: &'a mut T) -> Result<()> {
-        for bound in &self.0 {
-            tx.execute(bound).await?;
+        for (place, bound) in self.0.iter().enumerate() {
+            if tx.execute(bound).await? == 0 && place == 0 {
+                return Err(StoreError::Conflict {
+                    what: "another `keyfall migrate-store` is at work on the same target".to_owned(),
+                });
+            }
         }
         Ok(())
     }
@@ -77,6 +87,12 @@ impl End {
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// Whether several servers may have it open at once.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.name.starts_with("postgres://")
     }
 
     #[must_use]

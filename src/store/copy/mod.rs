@@ -123,6 +123,8 @@ impl Move {
         if moved.is_none() {
             Self::close_source(source, target, &arriving, closing).await?;
         }
+        // Whoever had it open before it was closed is asked anew, and refused.
+        source.port.end_others().await?;
         // Nothing is added any more, and what waits for its position gets it before the log is copied.
         source.store.log_state().await?;
         Ok(Begun::Move(Box::new(Self {
@@ -148,7 +150,8 @@ impl Move {
             from: source.name.clone(),
             reached: None,
         };
-        target.port.run(vec![setting(&mark)?]).await?;
+        let key = ledger::SET.with([("key", ARRIVING.into()), ("value", write(ARRIVING, &mark)?.into())])?;
+        target.port.run(vec![key]).await?;
         Ok(mark)
     }
 
@@ -227,9 +230,10 @@ impl Move {
             rows += page.len() as u64;
             let (last, wanted) = split(table, page);
             after = last.or(after);
-            let mut bounds = table.insert(&wanted);
+            let was = write(ARRIVING, &self.arriving)?;
+            let mut rows_of_page = table.insert(&wanted);
             if let Some((tree, bytes)) = &mut tree {
-                bounds.push(grown(tree, *bytes, &wanted)?);
+                rows_of_page.push(grown(tree, *bytes, &wanted)?);
             }
             let key = after.as_deref().unwrap_or_default();
             self.arriving.reached = Some(Reached {
@@ -237,7 +241,8 @@ impl Move {
                 after: key.iter().map(Part::of).collect::<Result<_>>()?,
                 whole,
             });
-            bounds.push(setting(&self.arriving)?);
+            let mut bounds = vec![went_on(was, &self.arriving)?];
+            bounds.append(&mut rows_of_page);
             self.target.port.run(bounds).await?;
             if whole {
                 return Ok(());
@@ -290,7 +295,8 @@ impl Move {
             Committed::Stored => {}
             Committed::Refused { .. } => return Err(MoveError::Changed),
         }
-        let done = ledger::UNSET.with([("key", ARRIVING.into())])?;
+        let mark = write(ARRIVING, &self.arriving)?;
+        let done = ledger::UNSET_IF.with([("key", ARRIVING.into()), ("value", mark.into())])?;
         self.target.port.run(vec![done]).await?;
         Ok(())
     }
@@ -331,9 +337,10 @@ fn set_moved(value: Option<String>) -> Fact {
     Fact::Setting { key: MOVED, value }
 }
 
-fn setting(mark: &Arriving) -> Result<Bound> {
+/// Changes nothing where somebody else went on with the same copy meanwhile.
+fn went_on(was: String, mark: &Arriving) -> Result<Bound> {
     let value = write(ARRIVING, mark)?;
-    ledger::SET.with([("key", ARRIVING.into()), ("value", value.into())])
+    ledger::SET_IF.with([("key", ARRIVING.into()), ("value", value.into()), ("was", was.into())])
 }
 
 fn grown(tree: &mut Frontier, bytes: usize, entries: &[Vec<Value>]) -> Result<Bound> {

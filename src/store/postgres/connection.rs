@@ -114,9 +114,20 @@ fn setup(patience: Patience) -> String {
 
 /// A bare connection to a server that can write.
 pub(super) async fn connect(address: &Address) -> Result<Client> {
-    let failed = |why: String| StoreError::Failed {
-        doing: "connecting to the database",
-        source: format!("{}: {why}", address.shown).into(),
+    let failed = |why: String| {
+        // In the words of tokio-postgres, which looks for a server that takes writes.
+        if why.contains("does not allow writes") {
+            return StoreError::Open {
+                why: format!(
+                    "{} leads to a standby or a read-only server, and nothing is decided where nothing can be written: name every server of the database in the address, so that the writer is found, or wait until there is one",
+                    address.shown
+                ),
+            };
+        }
+        StoreError::Failed {
+            doing: "connecting to the database",
+            source: format!("{}: {why}", address.shown).into(),
+        }
     };
     match &address.tls {
         Tls::Off => {

@@ -330,6 +330,10 @@ impl Driver for PostgresDriver {
         self.inner.give_positions().await
     }
 
+    async fn end_others(&self) -> Result<()> {
+        upkeep::end_others(&self.inner).await
+    }
+
     async fn close(&self) -> Result<()> {
         self.closing.cancel();
         self.inner.pool.close().await;

@@ -26,6 +26,14 @@ async fn with<T>(inner: &Inner, work: impl AsyncFnOnce(&Client) -> std::result::
         .map_err(|error| classify("looking after the database", &error))
 }
 
+/// Sessions of servers, by the name that each of them gives itself; those of this command have another one.
+const END_OTHERS: &str = "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() \
+    and usename = current_user and application_name like 'keyfall/%' and application_name <> current_setting('application_name')";
+
+pub(super) async fn end_others(inner: &Inner) -> Result<()> {
+    with(inner, async |client| client.batch_execute(END_OTHERS).await).await
+}
+
 /// What time it is by the database's clock.
 pub(super) async fn now(inner: &Inner) -> Result<Timestamp> {
     let row = with(inner, async |client| client.query_one(log::NOW, &[]).await).await?;

@@ -9,6 +9,7 @@ use super::{Bound, Op, Row, Value, statements};
 statements! {
     SETTING = "select value from settings where key = $key";
     SET = "insert into settings (key, value) values ($key, $value) on conflict (key) do update set value = excluded.value";
+    SET_IF = "update settings set value = $value where key = $key and value = $was";
     UNSET_IF = "delete from settings where key = $key and value = $value";
     UNSET = "delete from settings where key = $key";
     /// One shard alone may be below zero: what was counted up in one may be counted down in another.

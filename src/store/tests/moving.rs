@@ -234,6 +234,10 @@ impl Port for Dying {
         })
     }
 
+    fn end_others(&self) -> BoxFuture<'_, Result<()>> {
+        self.port.end_others()
+    }
+
     fn run(&self, bounds: Vec<Bound>) -> BoxFuture<'_, Result<()>> {
         Box::pin(async move {
             match self.left.fetch_sub(1, Ordering::SeqCst) {
