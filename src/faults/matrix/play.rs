@@ -21,7 +21,7 @@ use crate::faults::oracle::{Case, run_at_rest};
 use crate::store::{Commit, Fact, Guard, LogEntry, StoredRun};
 
 /// Longer than any cell takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the state is looked at when nothing says that it changed.
 const LOOK: Duration = Duration::from_millis(20);
 
