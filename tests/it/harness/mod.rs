@@ -2,6 +2,7 @@
 //! of what is inside.
 
 mod consumers;
+mod database;
 mod logins;
 mod person;
 mod poll;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 pub(crate) use consumers::{Consumer, Delivered, Seen, acknowledge, delivered};
+pub(crate) use database::Database;
 pub(crate) use logins::{Service, login, redis_admin, refused, sql};
 pub(crate) use person::{Person, Ran, keyfall, ran, strings};
 pub(crate) use poll::{LIMIT, wait_for};

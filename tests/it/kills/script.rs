@@ -63,6 +63,16 @@ impl Script<'_> {
         });
     }
 
+    /// Waits until each of them was rotated by schedule.
+    pub(super) fn rotates(&self, identities: &[&str]) {
+        for identity in identities {
+            wait_for(&format!("{identity} is rotated by schedule"), PATIENCE, || {
+                let runs = self.runs(identity, "rotate")?;
+                runs.iter().any(|run| run["status"] == "completed").then_some(())
+            });
+        }
+    }
+
     /// Ends scheduled rotations, and waits until nothing is under way.
     pub(super) fn come_to_rest(&self) {
         self.apply(&fast("30d").to_string());
