@@ -1,4 +1,4 @@
-//! Several nodes on one database at once. Each of these was seen to fail without the lock that it asks for.
+//! Several nodes on one database at once: what locks, positions and migrations keep apart.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -187,40 +187,6 @@ async fn a_freeze_that_is_answered_is_behind_every_intent() {
         went_on = at_the_end;
     }
     assert!(went_on > 0, "nothing was intended");
-}
-
-/// No run is opened for an identity between the look at it and what was decided by that.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_goes_by_the_absence_of_a_run_excludes_one() {
-    let (test, nodes) = two_nodes().await;
-    for round in 0..20 {
-        let one = test.identity(&format!("name-{round}")).await;
-        let row = super::support::run_row(RunId::from_uuid(test.uuid()), &one, 0);
-        let open = Commit {
-            guards: vec![Guard::NoOpenRun { identity: one.id }],
-            facts: vec![Fact::RunOpened(row.clone())],
-            log: vec![entry(&row, &super::support::opening(&row))],
-        };
-        let end = Commit {
-            guards: vec![Guard::NoOpenRun { identity: one.id }],
-            facts: vec![Fact::IdentityState {
-                id: one.id,
-                to: IdentityState::Quarantined,
-            }],
-            log: Vec::new(),
-        };
-        let other = Arc::clone(&nodes[1]);
-        let opening = tokio::spawn(async move { other.commit(open).await.unwrap() });
-        let ended = nodes[0].commit(end).await.unwrap();
-        let opened = opening.await.unwrap();
-        let found = test.store.identity(one.id).await.unwrap().unwrap();
-        let is_open = test.store.open_run_of(one.id).await.unwrap().is_some();
-        assert_eq!(opened, Committed::Stored, "round {round}: nobody else opens one");
-        assert!(is_open);
-        // Either it was ended before, or it was not ended.
-        let was_ended = found.state == IdentityState::Quarantined;
-        assert_eq!(was_ended, ended == Committed::Stored, "round {round}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
