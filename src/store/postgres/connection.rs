@@ -115,8 +115,11 @@ fn setup(patience: Patience) -> String {
 /// A bare connection to a server that can write.
 pub(super) async fn connect(address: &Address) -> Result<Client> {
     let failed = |why: String| {
-        // In the words of tokio-postgres, which looks for a server that takes writes.
-        if why.contains("does not allow writes") {
+        // In our own words, and in those of tokio-postgres.
+        if ["takes no writes", "does not allow writes"]
+            .iter()
+            .any(|said| why.contains(said))
+        {
             return StoreError::Open {
                 why: format!(
                     "{} leads to a standby or a read-only server, and nothing is decided where nothing can be written: name every server of the database in the address, so that the writer is found, or wait until there is one",
