@@ -14,6 +14,7 @@ use crate::clock::Environment;
 use crate::store::driver::{Execute, Select, Tx, Verb, only_text};
 use crate::store::sql::{self, ledger};
 use crate::store::tests::database::Database;
+use crate::store::tests::poll::pause;
 use crate::store::{Result, StoreError};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -123,7 +124,7 @@ async fn a_caller_that_goes_away_has_its_work_stored() {
     go_on.notify_one();
     let stored = async {
         while !is_set(&driver, "second").await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(SOON, stored).await.unwrap();
@@ -209,7 +210,7 @@ async fn of_a_commit_that_lost_its_connection_nobody_says_what_became_of_it() {
     );
     let stored = async {
         while !is_set(&driver, "cut behind").await {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            pause(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(SOON, stored).await.unwrap();

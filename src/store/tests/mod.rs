@@ -11,7 +11,7 @@ mod log;
 mod moving;
 mod nodes;
 mod plans;
-mod poll;
+pub(crate) mod poll;
 mod questions;
 mod runs;
 mod schema;

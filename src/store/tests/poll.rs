@@ -2,6 +2,6 @@
 
 use std::time::Duration;
 
-pub(super) async fn pause(length: Duration) {
+pub(crate) async fn pause(length: Duration) {
     tokio::time::sleep(length).await;
 }
