@@ -9,6 +9,7 @@ mod kek;
 mod kills;
 mod lives;
 mod moving;
+mod nodes;
 mod offline;
 mod outputs;
 mod roles;

@@ -5,20 +5,20 @@ use serde_json::{Value, json};
 use crate::harness::Servers;
 
 /// The folder, under the root `state`, in which the demo provider keeps what is true.
-pub(super) const SHOP: &str = "shop";
+pub(crate) const SHOP: &str = "shop";
 
 /// A replay's names.
-pub(super) struct Names {
-    pub(super) prefix: String,
+pub(crate) struct Names {
+    pub(crate) prefix: String,
 }
 
 impl Names {
-    pub(super) fn account(&self, short: &str) -> String {
+    pub(crate) fn account(&self, short: &str) -> String {
         format!("{}_{short}", self.prefix)
     }
 
     /// Every manifest as one YAML stream (JSON is YAML). `every` is the period of what rotates by schedule.
-    pub(super) fn manifests(&self, servers: &Servers, every: &str) -> String {
+    pub(crate) fn manifests(&self, servers: &Servers, every: &str) -> String {
         let all = [
             owner(),
             self.postgres(servers),
@@ -124,7 +124,7 @@ impl Names {
     }
 }
 
-fn manifest(kind: &str, name: &str, spec: Value) -> Value {
+pub(crate) fn manifest(kind: &str, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "keyfall.dev/v1", "kind": kind, "metadata": { "name": name }, "spec": spec })
 }
 
@@ -140,11 +140,11 @@ fn destination() -> Value {
 }
 
 /// What rotates by schedule.
-pub(super) fn fast(every: &str) -> Value {
+pub(crate) fn fast(every: &str) -> Value {
     policy("fast", json!({ "identities": ["orders", "cache", "till"] }), every)
 }
 
-fn policy(name: &str, selector: Value, every: &str) -> Value {
+pub(crate) fn policy(name: &str, selector: Value, every: &str) -> Value {
     let spec = json!({
         "owner": "team", "selector": selector, "autonomy": "automatic", "rotation": { "every": every },
         "overlap": "300ms", "uptake": { "interval": "100ms", "timeout": "2m" },

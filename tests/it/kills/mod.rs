@@ -2,10 +2,10 @@
 //! undisturbed replay, the same truth at the servers, no failed login of any workload, an unbroken log.
 
 mod leaks;
-mod manifests;
-mod script;
-mod seed;
-mod truth;
+pub(crate) mod manifests;
+pub(crate) mod script;
+pub(crate) mod seed;
+pub(crate) mod truth;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -14,14 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// The exit code for "the server cannot be reached".
 const AWAY: i32 = 5;
 
-pub(super) struct Script<'a> {
-    pub(super) kf: &'a Keyfall,
-    pub(super) names: &'a Names,
+pub(crate) struct Script<'a> {
+    pub(crate) kf: &'a Keyfall,
+    pub(crate) names: &'a Names,
 }
 
 impl Script<'_> {
     /// The scenes, in the order in which they depend on each other.
-    pub(super) fn register(&self) {
+    pub(crate) fn register(&self) {
         let servers = Servers::get();
         for (name, file) in [
             ("pg-admin", "KEYFALL_PG_ADMIN_PASSWORD_FILE"),
@@ -34,7 +34,7 @@ impl Script<'_> {
         self.apply(&self.names.manifests(servers, "3s"));
     }
 
-    pub(super) fn decommission(&self) {
+    pub(crate) fn decommission(&self) {
         self.wait_for_state("legacy", &["active"]);
         wait_for("the decommission is approved", PATIENCE, || {
             let state = self.state("legacy")?;
@@ -47,7 +47,7 @@ impl Script<'_> {
     }
 
     /// The `time`-th emergency: proposed until there is a run for it, followed until it is over.
-    pub(super) fn rotate_leaked(&self, time: usize) {
+    pub(crate) fn rotate_leaked(&self, time: usize) {
         self.wait_for_state("batch", &["active"]);
         wait_for("the emergency rotation is approved and over", PATIENCE, || {
             let runs = self.runs("batch", "emergency_rotate")?;
@@ -74,7 +74,7 @@ impl Script<'_> {
     }
 
     /// Ends scheduled rotations, and waits until nothing is under way.
-    pub(super) fn come_to_rest(&self) {
+    pub(crate) fn come_to_rest(&self) {
         self.apply(&fast("30d").to_string());
         self.wait_for_state("legacy", &["decommissioned"]);
         wait_for("nothing is under way", PATIENCE, || {
@@ -86,7 +86,7 @@ impl Script<'_> {
     }
 
     /// How many rotations were completed.
-    pub(super) fn rotations(&self) -> usize {
+    pub(crate) fn rotations(&self) -> usize {
         let args = ["runs", "--kind", "rotate", "--status", "completed"];
         ask(&self.kf.alice(), &args)
             .and_then(|runs| Some(runs.as_array()?.len()))
@@ -143,7 +143,7 @@ impl Script<'_> {
 }
 
 /// What a command printed as JSON, whatever its exit code; `None` when the server was away.
-pub(super) fn ask(person: &Person, args: &[&str]) -> Option<Value> {
+pub(crate) fn ask(person: &Person, args: &[&str]) -> Option<Value> {
     if person.url.is_empty() {
         return None;
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 /// Names accounts. Not from a seed: the servers may be those of an earlier replay of it, and keep its accounts.
-pub(super) fn prefix() -> u64 {
+pub(crate) fn prefix() -> u64 {
     RandomState::new().build_hasher().finish() % (1 << 32)
 }
 

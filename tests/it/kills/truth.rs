@@ -11,10 +11,10 @@ use super::manifests::Names;
 use crate::harness::{Servers, demo_accounts};
 
 /// The ids of everything that a login could be made with, by account and by the server that accepts it.
-pub(super) type Live = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
+pub(crate) type Live = BTreeMap<String, BTreeMap<&'static str, BTreeSet<String>>>;
 
 /// Every account of this replay that is there, with its live key ids; empty for an account that cannot be logged in to.
-pub(super) fn live(names: &Names, shop: &Path) -> Live {
+pub(crate) fn live(names: &Names, shop: &Path) -> Live {
     let mut all = postgres(names);
     all.extend(demo(shop));
     for (server, port) in [("one", "KEYFALL_REDIS_PORT"), ("two", "KEYFALL_REDIS2_PORT")] {
@@ -127,15 +127,15 @@ fn hex(bytes: &[u8]) -> String {
 
 /// What Keyfall says of one credential.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) state: String,
+pub(crate) struct Entry {
+    pub(crate) state: String,
     /// `system/account`.
-    pub(super) account: String,
-    pub(super) key_id: Option<String>,
+    pub(crate) account: String,
+    pub(crate) key_id: Option<String>,
 }
 
 /// The credentials of identities as `describe` shows them.
-pub(super) fn ledger(identities: &[Value]) -> Vec<Entry> {
+pub(crate) fn ledger(identities: &[Value]) -> Vec<Entry> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let of_identity = |identity: &Value| -> Vec<Entry> {
         let credentials = identity["credentials"].as_array().cloned().unwrap_or_default();
@@ -150,7 +150,7 @@ pub(super) fn ledger(identities: &[Value]) -> Vec<Entry> {
 }
 
 /// Everything in which the two differ, once nothing is under way: what lives there is exactly what is called active, on every server.
-pub(super) fn differences(live: &Live, ledger: &[Entry]) -> Vec<String> {
+pub(crate) fn differences(live: &Live, ledger: &[Entry]) -> Vec<String> {
     let mut wrong = Vec::new();
     for (account, servers) in live {
         let called_active: BTreeSet<String> = ledger
