@@ -33,7 +33,7 @@ pub(crate) struct Between<R> {
 }
 
 impl<R: Rule> Between<R> {
-    pub(crate) fn between(inner: Arc<dyn Store>, rule: R) -> Arc<Self> {
+    pub(crate) fn a_store(inner: Arc<dyn Store>, rule: R) -> Arc<Self> {
         Arc::new(Self { inner, rule })
     }
 

@@ -131,6 +131,25 @@ struct Around<'a> {
     stopping: &'a CancellationToken,
 }
 
+/// The connected systems; where other nodes call them too, what each allows is shared.
+fn connected(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    kinds: &[Arc<dyn ConnectorKind>],
+    secrets: Arc<StoredSecrets>,
+) -> Arc<Systems> {
+    let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
+    let systems = Systems::new(kinds.to_vec(), config.grants(), catalog, secrets);
+    let systems = systems.believing_the_catalog_for(CATALOG_BELIEVED_FOR);
+    Arc::new(match is_alone(config) {
+        true => systems,
+        false => systems.sharing_paces(CommonPaces {
+            store: Arc::clone(store),
+            node: config.node.clone(),
+        }),
+    })
+}
+
 async fn start(
     around: &Around<'_>,
     store: &Arc<dyn Store>,
@@ -141,16 +160,7 @@ async fn start(
     let Around { config, env, .. } = *around;
     let kinds: Vec<Arc<dyn ConnectorKind>> = keyfall_connectors::registry();
     let secrets = Arc::new(StoredSecrets::new(Arc::clone(store), Arc::clone(&keys.ring)));
-    let catalog = Arc::new(StoredCatalog(Arc::clone(store)));
-    let systems = Systems::new(kinds.clone(), config.grants(), catalog, secrets.clone());
-    let systems = systems.believing_the_catalog_for(CATALOG_BELIEVED_FOR);
-    let systems = Arc::new(match is_alone(config) {
-        true => systems,
-        false => systems.sharing_paces(CommonPaces {
-            store: Arc::clone(store),
-            node: config.node.clone(),
-        }),
-    });
+    let systems = connected(config, store, &kinds, secrets.clone());
     let prepare = Arc::new(Preparation {
         store: Arc::clone(store),
         systems: Arc::clone(&systems),

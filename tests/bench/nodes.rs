@@ -190,7 +190,7 @@ fn apply(home: &Path, url: &str, identities: usize) -> Result<()> {
         ],
     )?;
     let plan: Value = serde_json::from_str(&plan)?;
-    let id = plan["id"].as_str().context("the plan has an id")?;
+    let id = plan.get("id").and_then(Value::as_str).context("the plan has an id")?;
     person(home, url, "bob", &["approve", id, "--yes", "--reason", "bench"])?;
     Ok(())
 }

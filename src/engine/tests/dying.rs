@@ -48,7 +48,7 @@ impl DyingStore {
             dead: AtomicBool::new(false),
             told,
         };
-        Self::between(inner, death)
+        Self::a_store(inner, death)
     }
 
     pub(crate) fn is_dead(&self) -> bool {

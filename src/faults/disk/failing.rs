@@ -94,7 +94,7 @@ async fn fails(folder: &Path, kind: Kind, after: usize) -> std::result::Result<O
         doubts: kind == Kind::LogUnsynchronised,
         ..Word::default()
     };
-    let store = Between::between(Arc::clone(&world.store), word);
+    let store = Between::a_store(Arc::clone(&world.store), word);
     recorder.fail(kind, after);
     let engine = start(&world, Arc::clone(&store) as _, &recorder).await;
     if let Some(engine) = engine {
@@ -191,7 +191,7 @@ async fn ends_well(world: &World, live: &Live, recorder: &Arc<Recorder>) -> std:
         recorder: Arc::clone(recorder),
         ..Word::default()
     };
-    let store = Between::between(Arc::clone(&world.store), word);
+    let store = Between::a_store(Arc::clone(&world.store), word);
     let engine = start(world, store as _, recorder)
         .await
         .ok_or("the next process does not start")?;

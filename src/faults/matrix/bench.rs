@@ -204,7 +204,7 @@ impl Bench {
 
     /// One process of a cell.
     pub(crate) async fn start(&self, node: &str, hand: &Arc<Hand>, life: &Arc<Life>, habits: Habits) -> EngineHandle {
-        let store: Arc<dyn Store> = Between::between(Arc::clone(&self.store), MeddledCommits::new(hand, life));
+        let store: Arc<dyn Store> = Between::a_store(Arc::clone(&self.store), MeddledCommits::new(hand, life));
         let kinds = keyfall_connectors::registry().into_iter().map(|inner| {
             Arc::new(MeddledKind {
                 inner,

@@ -84,12 +84,12 @@ pub(crate) async fn play(bench: &Bench, piece: Piece) -> Played {
         lives: 0,
         deadline: Instant::now() + PATIENCE,
     };
-    let (mut stored, mut was_asked) = (player.to_rest().await, false);
+    let (mut stored, mut was_asked) = (player.come_to_rest().await, false);
     if stored.row.status == "needs_operator" && piece.is_answered {
         was_asked = true;
         player.habits.fails = None;
         player.retry(&stored).await;
-        stored = player.to_rest().await;
+        stored = player.come_to_rest().await;
     }
     player.hand.let_late_ones_arrive().await;
     let case = Case {
@@ -134,7 +134,7 @@ impl Drop for Process {
 
 impl Player<'_> {
     /// Until the run is closed or asks a person.
-    async fn to_rest(&mut self) -> StoredRun {
+    async fn come_to_rest(&mut self) -> StoredRun {
         let mut process = self.start().await;
         let mut zombies = Vec::new();
         let mut idle = 0;

@@ -21,8 +21,7 @@ pub(crate) async fn run(cells: Vec<(usize, Cell)>) -> Vec<String> {
         workers.spawn(work(Arc::clone(&queue), Arc::clone(&failed)));
     }
     workers.join_all().await;
-    let failed = std::mem::take(&mut *failed.lock().unwrap());
-    failed
+    std::mem::take(&mut *failed.lock().unwrap())
 }
 
 async fn work(queue: Arc<Mutex<VecDeque<(usize, Cell)>>>, failed: Arc<Mutex<Vec<String>>>) {
