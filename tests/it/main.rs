@@ -5,6 +5,7 @@ mod harness;
 
 mod api;
 mod bad_input;
+mod elsewhere;
 mod kek;
 mod kills;
 mod lives;

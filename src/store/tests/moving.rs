@@ -9,13 +9,14 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 use uuid::Uuid;
 
+use super::database::Database;
 use super::filled::fill;
-use super::support::{at, decode, environment, note, opened, reopen};
+use super::support::{On, at, decode, environment, note, opened, reopen};
 use crate::store::copy::Port;
 use crate::store::sql::{Bound, GIVEN, LOCAL, TABLES, Value};
 use crate::store::{
-    Begun, Closing, Commit, Creation, End, Fact, Move, MoveError, Purpose, Result, StoreError, StoreOptions, abandon,
-    open_sqlite_end,
+    Begun, Closing, Commit, Creation, End, Fact, Move, MoveError, PostgresOptions, Purpose, Result, StoreError,
+    StoreOptions, abandon, open_postgres_end, open_sqlite_end,
 };
 
 async fn end(path: &Path, purpose: Purpose) -> Result<End> {
@@ -147,6 +148,107 @@ async fn the_list_of_tables_is_the_schema() {
         let there = texts(&format!("select name from pragma_table_info('{}')", table.name));
         assert_eq!(there, columns, "{}", table.name);
     }
+}
+
+#[tokio::test]
+async fn the_list_of_tables_is_the_schema_of_the_other_database_too() {
+    let test = On::Postgres.opened().await;
+    let client = test.database().client().await;
+    let texts = async |sql: &str| {
+        let rows = client.query(sql, &[]).await.unwrap();
+        let mut found: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+        found.sort();
+        found
+    };
+    let mut known: Vec<_> = TABLES
+        .iter()
+        .map(|table| table.name)
+        .chain(LOCAL.iter().copied())
+        .collect();
+    known.sort_unstable();
+    let there = "select table_name::text from information_schema.tables where table_schema = current_schema()";
+    assert_eq!(texts(there).await, known);
+    for table in TABLES {
+        let mut given: Vec<_> = GIVEN
+            .iter()
+            .filter(|(of, _)| *of == table.name)
+            .map(|(_, column)| *column)
+            .collect();
+        // The order in which entries came, until they have their positions.
+        given.extend((table.name == "log").then_some("arrival"));
+        let mut columns: Vec<_> = table.columns.iter().copied().chain(given).collect();
+        columns.sort_unstable();
+        let there = format!(
+            "select column_name::text from information_schema.columns where table_schema = current_schema() and table_name = '{}'",
+            table.name
+        );
+        assert_eq!(texts(&there).await, columns, "{}", table.name);
+    }
+}
+
+async fn database_end(database: &Database, purpose: Purpose) -> Result<End> {
+    let environment = environment().1;
+    let mut options = PostgresOptions::for_test(&database.url(), &environment, decode);
+    options.purpose = purpose;
+    open_postgres_end(options, environment).await
+}
+
+/// SQLite to PostgreSQL, killed now and then, and back again.
+#[tokio::test]
+async fn through_the_other_database_and_back_it_is_the_same_store() {
+    let (folder, from, _) = filled().await;
+    let database = Database::create().await;
+    let source = end(&from, Purpose::MoveFrom).await.unwrap();
+    let mut kills = 0;
+    for at_write in [0, 25, 90] {
+        let target = database_end(&database, Purpose::MoveTo).await.unwrap();
+        let dying = target.through(|port| {
+            let stored = at_write % 2 == 0;
+            let left = AtomicI64::new(at_write);
+            Arc::new(Dying { port, left, stored })
+        });
+        kills += u32::from(moved(&source, &dying, "one").await.is_err());
+        close(&target).await;
+    }
+    assert_eq!(kills, 3);
+    let target = database_end(&database, Purpose::MoveTo).await.unwrap();
+    moved(&source, &target, "one").await.unwrap();
+    close(&source).await;
+    close(&target).await;
+
+    // A server that has it open is put out when the store is closed, and let in no more.
+    let working = database_end(&database, Purpose::Work).await.unwrap();
+    let commit = || Commit {
+        log: vec![note("and on")],
+        ..Commit::default()
+    };
+    working.store().commit(commit()).await.unwrap();
+    let size = working.store().log_state().await.unwrap().size;
+    let back = folder.path().join("back.db");
+    let mut options = PostgresOptions::for_test(&database.url(), &environment().1, decode);
+    options.purpose = Purpose::MoveFrom;
+    "move".clone_into(&mut options.node);
+    let source = open_postgres_end(options, environment().1).await.unwrap();
+    let target = end(&back, Purpose::MoveTo).await.unwrap();
+    let mut one = begun(&source, &target, "back").await.unwrap();
+    let refused = working.store().commit(commit()).await.err().unwrap();
+    assert!(refused.to_string().contains("being moved to"), "{refused}");
+    one.copy(&mut |_| {}).await.unwrap();
+    one.verify(&mut |_| {}).await.unwrap();
+    one.finish().await.unwrap();
+    close(&source).await;
+    close(&target).await;
+    drop(working);
+
+    let (mut there, mut here) = (contents(&from), contents(&back));
+    for tables in [&mut there, &mut here] {
+        // What was recorded on the other side: that it went on, and that it was moved back.
+        tables.retain(|(name, _)| name != "log" && name != "log_frontier");
+    }
+    assert_eq!(there, here);
+    let store = reopen(&back).await.unwrap();
+    assert_eq!(store.log_state().await.unwrap().size, size + 1);
+    assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test]
