@@ -7,11 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::SecretValue;
-use ring::rand::SecureRandom;
 use serde_json::json;
 
 use super::{App, AppError, Caller, Deed, PersonView, PlanView, Role, Verb, allow};
-use crate::clock::Environment;
+use crate::clock::{Chance, Environment};
 use crate::domain::digest::Digest;
 use crate::domain::ids::{PersonId, TokenId};
 use crate::domain::plan::Action;
@@ -319,7 +318,7 @@ fn draw_token(
 ///
 /// # Errors
 /// When the operating system gives no randomness.
-pub fn make_token(random: &dyn SecureRandom) -> Result<(SecretValue, Digest), AppError> {
+pub fn make_token(random: &dyn Chance) -> Result<(SecretValue, Digest), AppError> {
     let mut bytes = zeroize::Zeroizing::new([0; 32]);
     let unlucky = |_| AppError::Internal {
         what: "the operating system gave no randomness".to_owned(),

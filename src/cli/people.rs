@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use ring::rand::SystemRandom;
 use serde_json::{Value, json};
 
 use super::approve::show_plan;
@@ -239,7 +240,7 @@ async fn revoke_token(session: &Session, person: &str, token: &str) -> Result<Ex
 impl KeyCommand {
     pub(super) fn run(self, _session: &Session) -> Result<Exit, CliError> {
         let Self::New { file, name } = self;
-        let key = SigningKey::create(&file, &name, &*Environment::of_this_machine().random)?;
+        let key = SigningKey::create(&file, &name, &SystemRandom::new())?;
         print(&format!("{}\n", key.verifier()))?;
         note(&format!(
             "{} is yours alone; the line above is what others verify with",

@@ -90,9 +90,10 @@ pub(super) async fn run(shared: Arc<Shared>, silence: Option<SignedDuration>) {
     while !shared.is_stopping() {
         passes.one().await;
         tokio::select! {
+            biased;
+            () = shared.stopping.cancelled() => {}
             () = shared.plan_bell.notified() => {}
             () = tokio::time::sleep(SWEEP) => {}
-            () = shared.stopping.cancelled() => {}
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use keyfall_sdk::{BoxFuture, SecretValue};
-use ring::rand::SecureRandom;
 
+use crate::clock::Chance;
 use crate::domain::digest::Digest;
 use crate::domain::ids::SecretId;
 use crate::domain::resource::{Kind, Spec, SystemManifest};
@@ -183,7 +183,7 @@ pub fn seal(
     keys: &Keyring,
     seal_as: SealAs,
     secret: &SecretValue,
-    random: &dyn SecureRandom,
+    random: &dyn Chance,
 ) -> Result<SecretRow, SecretError> {
     let id = seal_as.id;
     let context = SealContext {

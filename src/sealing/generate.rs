@@ -1,8 +1,8 @@
 //! Secrets of our own choosing: drawn without bias from the alphabet that a connector names, and a wrong one of the same shape.
 
-use ring::rand::SecureRandom;
 use zeroize::Zeroizing;
 
+use crate::clock::Chance;
 use keyfall_sdk::{SecretShape, SecretValue};
 
 /// Why no secret was drawn.
@@ -37,7 +37,7 @@ impl SecretGenerator {
 
     /// # Errors
     /// [`GenerateError::Draw`].
-    pub fn draw(&self, random: &dyn SecureRandom) -> Result<SecretValue, GenerateError> {
+    pub fn draw(&self, random: &dyn Chance) -> Result<SecretValue, GenerateError> {
         let letters = self.shape.alphabet.as_bytes();
         // A byte at or above the largest multiple of the alphabet's size is thrown away: the remainder of it would favour the first letters.
         let limit = 256 - 256 % letters.len();
@@ -56,7 +56,7 @@ impl SecretGenerator {
     ///
     /// # Errors
     /// [`GenerateError::Draw`].
-    pub fn draw_wrong(&self, right: &SecretValue, random: &dyn SecureRandom) -> Result<SecretValue, GenerateError> {
+    pub fn draw_wrong(&self, right: &SecretValue, random: &dyn Chance) -> Result<SecretValue, GenerateError> {
         loop {
             let wrong = self.draw(random)?;
             if !wrong.matches(right) {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
-use ring::rand::SecureRandom;
 use ring::{digest, hmac};
 use zeroize::Zeroizing;
 
+use crate::clock::Chance;
 use crate::owner_only::{self, OpenError, PRIVATE};
 
 /// No key file is longer than this; more is somebody's mistake, not a key.
@@ -84,7 +84,7 @@ impl Kek {
     ///
     /// # Errors
     /// There is no randomness, or the path exists or cannot be written.
-    pub fn create(path: &Path, random: &dyn SecureRandom) -> Result<Self, KekError> {
+    pub fn create(path: &Path, random: &dyn Chance) -> Result<Self, KekError> {
         let mut bytes = Zeroizing::new([0; 32]);
         random.fill(bytes.as_mut_slice()).map_err(|_| KekError::Draw)?;
         let kek = Self::from_bytes(&bytes).ok_or(KekError::Draw)?;

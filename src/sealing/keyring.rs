@@ -5,10 +5,10 @@
 //! ciphertext. Nonces are random; a KEK wraps at most 2^32 rows (NIST SP 800-38D, 8.3), so it is changed before that.
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::rand::SecureRandom;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use crate::clock::Chance;
 use keyfall_sdk::SecretValue;
 
 use super::kek::{Kek, KekId};
@@ -103,12 +103,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`SealError::Draw`].
-    pub fn seal(
-        &self,
-        context: &SealContext,
-        secret: &SecretValue,
-        random: &dyn SecureRandom,
-    ) -> Result<Sealed, SealError> {
+    pub fn seal(&self, context: &SealContext, secret: &SecretValue, random: &dyn Chance) -> Result<Sealed, SealError> {
         // One draw for the data key and its nonce: the system call is the dearest part of a seal.
         let mut drawn = Zeroizing::new([0; KEY + NONCE_LEN]);
         random.fill(drawn.as_mut_slice()).map_err(|_| SealError::Draw)?;
@@ -155,7 +150,7 @@ impl Keyring {
     ///
     /// # Errors
     /// As [`Keyring::open`], and [`SealError::Draw`].
-    pub fn rewrap(&self, sealed: &Sealed, random: &dyn SecureRandom) -> Result<Sealed, SealError> {
+    pub fn rewrap(&self, sealed: &Sealed, random: &dyn Chance) -> Result<Sealed, SealError> {
         let key = self.unwrap(sealed)?;
         if sealed.kek_id == *self.active.id() {
             return Ok(sealed.clone());
@@ -235,7 +230,7 @@ fn wrap_data(kek: &KekId) -> Aad<Vec<u8>> {
 }
 
 /// The wrapped key and its nonce.
-fn wrap(kek: &Kek, key: &[u8; KEY], random: &dyn SecureRandom) -> Result<(Vec<u8>, Vec<u8>), SealError> {
+fn wrap(kek: &Kek, key: &[u8; KEY], random: &dyn Chance) -> Result<(Vec<u8>, Vec<u8>), SealError> {
     let mut nonce = [0; NONCE_LEN];
     random.fill(&mut nonce).map_err(|_| SealError::Draw)?;
     let mut encrypted = Zeroizing::new(*key);

@@ -17,6 +17,7 @@ use keyfall::evidence::keys::{SigningKey, VerifierKey};
 use keyfall::owner_only::{self, PRIVATE};
 use keyfall::sealing::{Kek, Keyring};
 use keyfall::store::{Commit, Creation, Fact, LogEntry, Purpose};
+use ring::rand::SystemRandom;
 use serde_json::json;
 
 use super::anchor::Anchor;
@@ -91,7 +92,7 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
             .with_context(|| format!("{} cannot be made", folder.display()))?;
     }
     let ring = Keyring::new(Kek::create(&dir.join("kek"), random)?, Vec::new());
-    let signing = SigningKey::create(&dir.join("signing.key"), &args.name, random)?;
+    let signing = SigningKey::create(&dir.join("signing.key"), &args.name, &SystemRandom::new())?;
     let verifier = signing.verifier().clone();
     write(
         &dir.join("keyfall.pub"),
@@ -99,7 +100,7 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
         0o644,
     )?;
     write(&dir.join(FILE_NAME), &[config_text(args).as_bytes()], 0o644)?;
-    let keys = make_keys(dir, people, &env)?;
+    let keys = make_keys(dir, people)?;
     let (mut facts, tokens) = first_people(&env, &keys)?;
     facts.extend(keys::mark(&ring));
     if args.solo {
@@ -131,10 +132,10 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
 }
 
 /// A signing key for each of them, with the public half beside it for auditors, who name the approvers whose signatures they believe.
-fn make_keys(dir: &Path, people: &[String], env: &Environment) -> anyhow::Result<Vec<(String, VerifierKey)>> {
+fn make_keys(dir: &Path, people: &[String]) -> anyhow::Result<Vec<(String, VerifierKey)>> {
     let mut keys = Vec::new();
     for name in people {
-        let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, &*env.random)?;
+        let key = SigningKey::create(&dir.join(format!("people/{name}.key")), name, &SystemRandom::new())?;
         write(
             &dir.join(format!("people/{name}.pub")),
             &[key.verifier().to_string().as_bytes(), b"\n"],

@@ -18,7 +18,11 @@ use super::register::put;
 /// A plan of one person, signed by another.
 pub(crate) async fn approve(folder: &Path, env: &Environment, store: &Arc<dyn Store>) -> Result<Approval> {
     let now = env.now();
-    let key = SigningKey::create(&folder.join("approver.key"), "approver", &*env.random)?;
+    let key = SigningKey::create(
+        &folder.join("approver.key"),
+        "approver",
+        &ring::rand::SystemRandom::new(),
+    )?;
     let person = |name: &str, public_key| PersonRow {
         id: PersonId::from_uuid(env.draw_uuid()),
         name: name.to_owned(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::ServerGrants;
+use ring::rand::SystemRandom;
 use tempfile::TempDir;
 
 use crate::app::manifest::ManifestFile;
@@ -44,12 +45,12 @@ impl World {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(ShiftedClock::default());
-        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
+        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(SystemRandom::new()));
         let options = StoreOptions::new(decode_event);
         let store = open_sqlite(&folder.path().join("keyfall.db"), options, env.clone())
             .await
             .unwrap();
-        let keys = ["ada", "bo"].map(|name| (name.to_owned(), key(&folder, name, &env)));
+        let keys = ["ada", "bo"].map(|name| (name.to_owned(), key(&folder, name)));
         let public: Vec<_> = keys
             .iter()
             .map(|(name, key)| (name.clone(), key.verifier().clone()))
@@ -84,7 +85,7 @@ impl World {
 
     /// A key for somebody else.
     pub(super) fn new_key(&self, name: &str) -> SigningKey {
-        key(&self.folder, name, &self.env)
+        key(&self.folder, name)
     }
 
     /// Somebody enrolled, with a token made for the occasion.
@@ -187,8 +188,8 @@ impl World {
     }
 }
 
-fn key(folder: &TempDir, name: &str, env: &Environment) -> SigningKey {
-    SigningKey::create(&folder.path().join(format!("{name}.key")), name, &*env.random).unwrap()
+fn key(folder: &TempDir, name: &str) -> SigningKey {
+    SigningKey::create(&folder.path().join(format!("{name}.key")), name, &SystemRandom::new()).unwrap()
 }
 
 fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
@@ -213,7 +214,7 @@ fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
         env: env.clone(),
         bell: Arc::new(Silent),
         keys: ring,
-        signing: Arc::new(key(folder, "server", env)),
+        signing: Arc::new(key(folder, "server")),
         kinds,
         systems,
         prepare,
