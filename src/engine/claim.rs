@@ -20,6 +20,8 @@ use crate::store::{Claimed, StoreError};
 
 /// Asked at least this often, whatever bell is silent: leases of dead nodes run out without a sound.
 const SWEEP: Duration = Duration::from_secs(5);
+/// By the store's clock it is not time yet when it is by ours. Whoever asked and got nothing asks again behind this.
+const SHORTEST: Duration = Duration::from_millis(20);
 
 struct Claimer {
     shared: Arc<Shared>,
@@ -54,6 +56,7 @@ impl Claimer {
             }
             let next = self.next.unwrap_or_else(|| Instant::now() + SWEEP);
             tokio::select! {
+                biased;
                 Some(ended) = self.running.join_next(), if !self.running.is_empty() => self.ended(ended),
                 () = shared.claim_bell.notified() => self.next = Some(Instant::now()),
                 () = tokio::time::sleep_until(next), if !shared.is_stopping() && self.has_room() => {}
@@ -105,6 +108,7 @@ impl Claimer {
             .claim_runs(&shared.settings.node, shared.settings.lease, limit)
             .await?;
         self.is_more = claimed.len() == room;
+        let got_nothing = claimed.is_empty();
         for one in claimed {
             let lease = Arc::new(Lease::new(one.row.id, one.epoch, until));
             shared.leases.take(&lease);
@@ -116,7 +120,8 @@ impl Claimer {
         if !self.is_more {
             let now = shared.watch.by_the_store(shared.env.now());
             let wake = shared.store.next_wake().await?.map(|at| instant_of(at, now));
-            self.next = Some(wake.map_or(sweep, |wake| wake.min(sweep)));
+            let earliest = Instant::now() + if got_nothing { SHORTEST } else { Duration::ZERO };
+            self.next = Some(wake.map_or(sweep, |wake| wake.clamp(earliest, sweep)));
         }
         Ok(())
     }
@@ -141,8 +146,7 @@ impl Claimer {
     fn ended(&mut self, ended: Result<(RunId, Left), tokio::task::JoinError>) {
         match ended {
             Ok((_, Left::Waiting { until: Some(until) })) => {
-                let now = self.shared.watch.by_the_store(self.shared.env.now());
-                let at = instant_of(until, now);
+                let at = instant_of(until, self.shared.env.now());
                 self.next = Some(self.next.map_or(at, |next| next.min(at)));
             }
             Ok(_) => {}

@@ -65,6 +65,8 @@ pub(super) struct Driver {
     pub(super) outbox: Outbox,
     pub(super) subject: Option<Subject>,
     pub(super) schedule: Schedule,
+    /// The instant for which it was claimed, by the store's clock.
+    pub(super) woken_at: Option<Timestamp>,
 }
 
 /// Drives one claimed run until it closes, waits, or is not ours any more.
@@ -86,6 +88,7 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         outbox,
         subject: None,
         schedule: Schedule::default(),
+        woken_at: claimed.row.wake_at,
     };
     let went = match driver.take_over(in_flight_until).await {
         Err(stop) if stop.is_contradiction() => {
@@ -326,8 +329,9 @@ impl Driver {
         }
         if self.flush(Then::Keep(at)).await? == Written::AsAsked {
             tokio::select! {
-                () = tokio::time::sleep(length.max(Duration::from_millis(1))) => {}
+                biased;
                 () = self.shared.stopping.cancelled() => {}
+                () = tokio::time::sleep(length.max(Duration::from_millis(1))) => {}
             }
         }
         Ok(None)

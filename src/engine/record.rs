@@ -74,9 +74,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a result is offered to a store that fails, about a minute. Whoever takes the run afterwards looks before repeating.
 const OFFERS: u32 = 16;
 impl Driver {
-    /// Kept to the microsecond, as it is stored.
+    /// Kept to the microsecond, as it is stored. The log of a run never goes back in time, whichever node wrote before: what was seen before a
+    /// revocation is told as seen before it.
     pub(super) fn now(&self) -> Timestamp {
-        to_micros(self.shared.env.now())
+        to_micros(self.shared.env.now()).max(self.run.last_event_at())
     }
 
     pub(super) fn push(&mut self, body: EventBody, facts: Vec<Fact>) -> Result<(), Stop> {
@@ -155,9 +156,22 @@ impl Driver {
         Ok(self.leave(None).await?.unwrap_or(Left::Broken))
     }
 
+    /// The store wakes by its own clock. Where that is ahead of ours, a run would be given back at once, again and again, until ours has caught
+    /// up: so its wake is not before as much time has passed, since the last one, as is left by our clock.
+    fn by_the_store(&self, until: Timestamp) -> Timestamp {
+        let wake_at = self.shared.watch.by_the_store(until);
+        let left = until.duration_since(self.now());
+        let woken_at = self.woken_at.filter(|_| left.is_positive());
+        match woken_at.and_then(|woken_at| woken_at.checked_add(left).ok()) {
+            Some(earliest) => wake_at.max(earliest),
+            None => wake_at,
+        }
+    }
+
     /// Stores what is pending and gives the run up until then.
     pub(super) async fn leave(&mut self, until: Option<Timestamp>) -> Result<Option<Left>, Stop> {
-        match self.flush(Then::Release(until)).await? {
+        let wake_at = until.map(|until| self.by_the_store(until));
+        match self.flush(Then::Release(wake_at)).await? {
             Written::AsAsked => Ok(Some(Left::Waiting { until })),
             Written::Anew => Ok(None),
         }

@@ -25,7 +25,7 @@ impl Driver {
         let now = self.shared.watch.by_the_store(self.now());
         let until = in_flight_until.filter(|until| !self.shared.settings.take_over_at_start && now < *until);
         if let Some(until) = until
-            && let Some(left) = self.leave(Some(until)).await?
+            && let Some(left) = self.leave(Some(self.shared.watch.by_ours(until))).await?
         {
             return Ok(left);
         }

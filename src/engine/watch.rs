@@ -55,6 +55,11 @@ impl Watch {
         ours.saturating_sub(self.ahead()).unwrap_or(ours)
     }
 
+    /// What our clock shows when the store's shows this.
+    pub(super) fn by_ours(&self, theirs: Timestamp) -> Timestamp {
+        theirs.saturating_add(self.ahead()).unwrap_or(theirs)
+    }
+
     /// Answers when the clocks agree, or when everything destructive is frozen because they do not. Who asks at the same time waits for both.
     ///
     /// # Errors
