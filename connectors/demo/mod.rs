@@ -21,4 +21,4 @@ pub use account::{Account, Key, Session};
 pub use connector::DemoKind;
 pub use destination::{Destination, DestinationKind, Uptake, destination};
 pub use faults::{Fault, FaultRule, Faults, Flapping, Lie, LockoutFault, Operation, VantageFaults};
-pub use provider::{Provider, provider, provider_in};
+pub use provider::{Provider, forget_provider, provider, provider_in};

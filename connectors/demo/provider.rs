@@ -70,6 +70,11 @@ pub fn provider_in(name: &str, folder: &Path) -> Result<Arc<Provider>> {
     Ok(provider)
 }
 
+/// The next provider of this name begins anew. Who holds this one keeps it.
+pub fn forget_provider(name: &str) {
+    held(&PROVIDERS).remove(name);
+}
+
 /// A panic elsewhere leaves a demo map that is still the best truth there is.
 pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -90,6 +95,11 @@ impl Provider {
             calls: std::array::from_fn(|_| AtomicU64::new(0)),
             folder: OnceLock::new(),
         }
+    }
+
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Microseconds since the provider began. It stops and jumps with tokio's clock.

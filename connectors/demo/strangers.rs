@@ -44,6 +44,12 @@ impl Provider {
         })
     }
 
+    /// Deletes an account, as somebody else would. False when it is absent.
+    pub fn take_account(&self, name: &str) -> bool {
+        let now = self.now();
+        self.with_account(name, |account| account.delete(now, 0)).is_some()
+    }
+
     /// Changes what an account may do, as somebody else would. False when the account is absent.
     pub fn plant_grants(&self, name: &str, grants: &[&str]) -> bool {
         let grants = grants.iter().map(|&grant| grant.to_owned()).collect();

@@ -8,3 +8,4 @@ mod mass;
 mod matrix;
 pub(crate) mod oracle;
 mod quiet;
+mod sim;

@@ -13,6 +13,8 @@ mod compound;
 mod copy;
 mod driver;
 mod fact;
+#[cfg(test)]
+pub(crate) mod inline;
 mod nodes;
 mod overview;
 mod postgres;

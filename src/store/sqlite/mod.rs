@@ -14,6 +14,8 @@
 //! Nothing outside this folder knows rusqlite.
 
 mod fault;
+#[cfg(test)]
+mod in_memory;
 mod lock;
 mod migrate;
 mod open;
@@ -37,6 +39,8 @@ use super::sql_store::SqlStore;
 use super::{DecodeEvent, Result, Store, StoreError};
 use crate::clock::Environment;
 use fault::Health;
+#[cfg(test)]
+pub(super) use in_memory::InMemory;
 use readers::Readers;
 use reserve::Reserve;
 use session::Session;

@@ -182,7 +182,7 @@ fn set_up_writer(connection: &Connection, options: &StoreOptions) -> Result<()> 
 }
 
 /// A new store draws the id that it keeps for ever.
-fn give_id(connection: &Connection, environment: &Environment) -> Result<()> {
+pub(super) fn give_id(connection: &Connection, environment: &Environment) -> Result<()> {
     let id = environment.draw_uuid().to_string();
     let text = "insert into settings (key, value) values (?1, ?2) on conflict (key) do nothing";
     connection
