@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::driver::{Driver, Left};
 use super::facts::facts_of;
@@ -77,7 +77,11 @@ impl Driver {
     /// Kept to the microsecond, as it is stored. The log of a run never goes back in time, whichever node wrote before: what was seen before a
     /// revocation is told as seen before it.
     pub(super) fn now(&self) -> Timestamp {
-        to_micros(self.shared.env.now()).max(self.run.last_event_at())
+        let (now, last) = (to_micros(self.shared.env.now()), self.run.last_event_at());
+        if now >= last {
+            return now;
+        }
+        last.checked_add(SignedDuration::from_micros(1)).unwrap_or(last)
     }
 
     pub(super) fn push(&mut self, body: EventBody, facts: Vec<Fact>) -> Result<(), Stop> {

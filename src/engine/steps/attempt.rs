@@ -101,8 +101,9 @@ impl<'a> Attempt<'a> {
         self.run.plan()
     }
 
+    /// Never before what the log tells already, whichever node told it.
     pub(super) fn now(&self) -> Timestamp {
-        self.steps.env.now()
+        self.steps.env.now().max(self.run.last_event_at())
     }
 
     /// When this step was first worked on; now, when this is the first time.
