@@ -121,7 +121,7 @@ impl Claimer {
             let now = shared.watch.by_the_store(shared.env.now());
             let wake = shared.store.next_wake().await?.map(|at| instant_of(at, now));
             let earliest = Instant::now() + if got_nothing { SHORTEST } else { Duration::ZERO };
-            self.next = Some(wake.map_or(sweep, |wake| wake.clamp(earliest, sweep)));
+            self.next = Some(wake.map_or(sweep, |wake| wake.min(sweep).max(earliest)));
         }
         Ok(())
     }
