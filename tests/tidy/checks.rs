@@ -96,6 +96,8 @@ fn sleeping_tests_are_caught_and_sleeping_products_are_not() {
     catches(&check(&source("src/a.rs", sleep)), &[]);
     catches(&check(&source("tests/it/harness/poll.rs", sleep)), &[]);
     catches(&check(&source("tests/bench/a.rs", sleep)), &[]);
+    let in_tests = format!("#[cfg(test)]\nmod tests {{\n{sleep}}}\n");
+    catches(&check(&source("src/faults/sim/a.rs", &in_tests)), &[]);
     let thread = "fn a() {\n    std::thread::sleep(wait(1));\n}\n";
     catches(&check(&source("tests/it/a.rs", thread)), &["tests/it/a.rs:2"]);
     let handed_over = "fn a() {\n    kit(|time| Box::pin(tokio::time::sleep(time)));\n}\n";
