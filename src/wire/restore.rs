@@ -18,7 +18,7 @@ pub(crate) async fn restore(args: &RestoreArgs, output: Output) -> anyhow::Resul
     let (config, _) = settings(&args.config, &ServeFlags::default())?;
     let Some(at) = config.store.file() else {
         bail!(
-            "the store {} is a database: put back a copy with the database's own tools (pg_restore, point-in-time recovery), start one server and freeze it (`keyfall freeze`) before anything else",
+            "the store {} is a database: put back a copy with the database's own tools (pg_restore, point-in-time recovery), start one server and freeze it (`keyfall freeze --reason …`) before anything else",
             config.store
         );
     };

@@ -48,7 +48,7 @@ impl Verb for Statements {
         for (place, bound) in self.0.iter().enumerate() {
             if tx.execute(bound).await? == 0 && place == 0 {
                 return Err(StoreError::Conflict {
-                    what: "another `keyfall migrate-store` is at work on the same target".to_owned(),
+                    what: "another move is at work on the same target".to_owned(),
                 });
             }
         }

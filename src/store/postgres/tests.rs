@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::AbortHandle;
 
 use super::sequencer::Wait;
 use super::{Driver, PostgresDriver, PostgresOptions, Reach};
@@ -151,8 +152,9 @@ impl Between {
                 let far = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
                 let (near_in, near_out) = near.into_split();
                 let (far_in, far_out) = far.into_split();
-                let forth = tokio::spawn(pass(near_in, far_out, Some(Arc::clone(&rule))));
                 let back = tokio::spawn(pass(far_in, near_out, None));
+                let cut = (Arc::clone(&rule), back.abort_handle());
+                let forth = tokio::spawn(pass(near_in, far_out, Some(cut)));
                 tokio::spawn(async move {
                     let _ = forth.await;
                     back.abort();
@@ -163,17 +165,17 @@ impl Between {
     }
 }
 
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: Option<Arc<AtomicU8>>) {
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, cut: Option<(Arc<AtomicU8>, AbortHandle)>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
         let bytes = &buffer[..count];
         let is_commit = bytes.windows(7).any(|window| window == b"commit\0");
-        match cut
-            .as_ref()
-            .map_or(PASS, |cut| if is_commit { cut.load(Ordering::SeqCst) } else { PASS })
-        {
+        let cut = cut.as_ref().filter(|_| is_commit);
+        match cut.map_or(PASS, |(cut, _)| cut.load(Ordering::SeqCst)) {
             CUT_BEFORE => return,
             CUT_BEHIND => {
+                // Before the server has anything to answer.
+                cut.inspect(|(_, back)| back.abort());
                 to.write_all(bytes).await.unwrap();
                 return;
             }
