@@ -12,22 +12,16 @@ use crate::domain::workflow::Step;
 use crate::engine::tests::looks::until;
 use crate::engine::tests::world::World;
 use crate::evidence::audit::decode_event;
+use crate::store::tests::golden;
 use crate::store::{Page, RunFilter, StoreOptions};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
-const GOLDEN: [(&str, &str); 3] = [
-    ("v1", include_str!("testdata/v1.sql")),
-    ("v2", include_str!("testdata/v2.sql")),
-    ("v3", include_str!("testdata/v3.sql")),
-];
+/// Two identities that are not due, and a third one in the overlap of a rotation.
+const ROTATING: &str = "rotating";
 
-/// The store in this file, by the clock that it was written by.
-async fn opened(folder: &Path, sql: &str) -> World {
-    let file = rusqlite::Connection::open(folder.join("keyfall.db")).unwrap();
-    file.execute_batch(sql).unwrap();
-    // What a dump leaves out.
-    file.pragma_update(None, "application_id", 0x4B46_414C).unwrap();
-    drop(file);
+/// The store of that version, by the clock that it was written by.
+async fn opened(folder: &Path, version: i32) -> World {
+    golden::left_in(folder, ROTATING, version);
     let world = World::in_folder(folder, StoreOptions::new(decode_event)).await.unwrap();
     let newest = world.store.log_state().await.unwrap().size - 1;
     let written = world.store.log(newest, 1).await.unwrap()[0].at;
@@ -38,9 +32,12 @@ async fn opened(folder: &Path, sql: &str) -> World {
 /// Row 34.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_sets_nothing_off_and_goes_on_with_what_was_begun() {
-    for (version, sql) in GOLDEN {
+    if golden::is_written_anew() {
+        write().await;
+    }
+    for version in golden::versions() {
         let folder = tempfile::tempdir().unwrap();
-        let world = opened(folder.path(), sql).await;
+        let world = opened(folder.path(), version).await;
         assert_eq!(world.store.check().await.unwrap(), Vec::<String>::new(), "{version}");
         let runs = world.store.runs(&RunFilter::default(), Page::first(10)).await.unwrap();
         assert_eq!(runs.len(), 1, "{version}");
@@ -71,14 +68,12 @@ async fn an_upgrade_sets_nothing_off_and_goes_on_with_what_was_begun() {
         assert_eq!(others.len(), 1, "{version}");
         assert_eq!(world.store.check().await.unwrap(), Vec::<String>::new(), "{version}");
     }
-    println!("COVERED: golden stores {}", GOLDEN.len());
+    println!("COVERED: golden stores {}", golden::versions().count());
 }
 
 /// Writes the store that becomes the golden one of this schema.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "it writes a file, and only when the schema has changed"]
 async fn write() {
-    let to = std::env::var("KEYFALL_GOLDEN").expect("KEYFALL_GOLDEN names the file to write");
+    let folder = tempfile::tempdir().unwrap();
     let world = World::with_policy(json!({ "overlap": "12h" })).await;
     let live = world.due("rotating", HOUR).await;
     for name in ["one", "two"] {
@@ -92,5 +87,7 @@ async fn write() {
     })
     .await;
     engine.shutdown().await;
-    world.store.backup(Path::new(&to)).await.unwrap();
+    let copy = folder.path().join("copy.db");
+    world.store.backup(&copy).await.unwrap();
+    golden::write(ROTATING, &copy);
 }

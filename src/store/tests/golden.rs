@@ -1,5 +1,7 @@
-//! Stores as each earlier version of the schema left them, opened by this binary. `migrations/golden/README.md` says how one more is made.
+//! Stores as each earlier version of the schema left them, for whoever opens them with this binary. `migrations/golden/README.md` says how one
+//! more is made.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use refinery::Migration;
@@ -15,6 +17,8 @@ use crate::store::{Creation, Page, RunFilter, Store};
 
 /// When it is set, the store of the newest version is written anew.
 const WRITE: &str = "KEYFALL_WRITE_GOLDEN";
+/// A store with something in every table.
+const FILLED: &str = "filled";
 /// "KFAL", as the SQLite driver marks its files.
 const APPLICATION_ID: i32 = 0x4B46_414C;
 
@@ -22,8 +26,24 @@ fn migrations() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations")
 }
 
-fn file_of(version: i32) -> PathBuf {
-    migrations().join(format!("golden/V{version:04}.sql"))
+/// The rows of a store of this kind, in the form that they had in that version: they are kept where a migration changed it.
+fn rows_of(kind: &str, version: i32) -> String {
+    let kept = (1..=version).rev().map(|version| file_of(kind, version));
+    let newest = kept.into_iter().find(|file| file.exists());
+    std::fs::read_to_string(newest.expect("each kind has a first version")).unwrap()
+}
+
+fn file_of(kind: &str, version: i32) -> PathBuf {
+    migrations().join(format!("golden/{kind}-V{version:04}.sql"))
+}
+
+/// All versions that there were, the newest last.
+pub(crate) fn versions() -> RangeInclusive<i32> {
+    1..=newest()
+}
+
+pub(crate) fn is_written_anew() -> bool {
+    std::env::var_os(WRITE).is_some()
 }
 
 /// The migrations of a database up to this version, in order.
@@ -43,7 +63,7 @@ fn newest() -> i32 {
 }
 
 /// What makes a store of that version, in the words of the database.
-fn script(on: On, version: i32) -> String {
+fn script(on: On, kind: &str, version: i32) -> String {
     let mut script = String::new();
     for one in up_to(on, version) {
         script.push_str(one.sql().unwrap());
@@ -59,7 +79,7 @@ fn script(on: On, version: i32) -> String {
     }
     // A new store holds these rows already.
     script.push_str("delete from log_frontier;\n");
-    let rows = std::fs::read_to_string(file_of(version)).unwrap();
+    let rows = rows_of(kind, version);
     match on {
         On::Sqlite => script.push_str(&rows),
         On::Postgres => script.push_str(&rows.replace("x'", "'\\x")),
@@ -67,20 +87,25 @@ fn script(on: On, version: i32) -> String {
     script
 }
 
+/// A file of that version in this folder.
+pub(crate) fn left_in(folder: &Path, kind: &str, version: i32) {
+    let connection = Connection::open(path_in(folder)).unwrap();
+    connection
+        .pragma_update(None, "application_id", APPLICATION_ID)
+        .unwrap();
+    connection.execute_batch(&script(On::Sqlite, kind, version)).unwrap();
+}
+
 async fn left_behind(on: On, version: i32) -> Home {
-    let script = script(on, version);
     match on {
         On::Sqlite => {
             let folder = tempfile::tempdir().unwrap();
-            let connection = Connection::open(path_in(folder.path())).unwrap();
-            connection
-                .pragma_update(None, "application_id", APPLICATION_ID)
-                .unwrap();
-            connection.execute_batch(&script).unwrap();
+            left_in(folder.path(), FILLED, version);
             Home::Folder(folder)
         }
         On::Postgres => {
             let database = Database::create().await;
+            let script = script(on, FILLED, version);
             database.client().await.batch_execute(&script).await.unwrap();
             Home::Database(database)
         }
@@ -89,10 +114,13 @@ async fn left_behind(on: On, version: i32) -> Home {
 
 #[tokio::test]
 async fn a_store_of_every_earlier_version_is_opened_and_holds_what_it_held() {
-    if std::env::var_os(WRITE).is_some() {
-        write().await;
+    if is_written_anew() {
+        let test = opened().await;
+        fill(&test).await;
+        test.store.close().await.unwrap();
+        write(FILLED, &test.path());
     }
-    for version in 1..=newest() {
+    for version in versions() {
         for on in BOTH {
             let home = left_behind(on, version).await;
             let store = home.open(&environment().1, Creation::Never).await.unwrap();
@@ -103,7 +131,7 @@ async fn a_store_of_every_earlier_version_is_opened_and_holds_what_it_held() {
 
 async fn holds_what_it_held(store: &dyn Store, which: &str, version: i32) {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new(), "{which}");
-    let golden = std::fs::read_to_string(file_of(version)).unwrap();
+    let golden = rows_of(FILLED, version);
     let held = |table: &str| {
         golden
             .lines()
@@ -148,12 +176,9 @@ async fn holds_what_it_held(store: &dyn Store, which: &str, version: i32) {
     );
 }
 
-/// The rows of a filled store, table by table, as both databases read them (but for how bytes are written).
-async fn write() {
-    let test = opened().await;
-    fill(&test).await;
-    test.store.close().await.unwrap();
-    let connection = Connection::open(test.path()).unwrap();
+/// Keeps the rows of this store, table by table, as both databases read them (but for how bytes are written).
+pub(crate) fn write(kind: &str, store: &Path) {
+    let connection = Connection::open(store).unwrap();
     let mut out = String::new();
     for table in TABLES {
         let columns = table.columns.join(", ");
@@ -172,7 +197,7 @@ async fn write() {
             ));
         }
     }
-    std::fs::write(file_of(newest()), out).unwrap();
+    std::fs::write(file_of(kind, newest()), out).unwrap();
 }
 
 fn literal(value: ValueRef<'_>) -> String {

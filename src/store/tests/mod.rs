@@ -6,7 +6,7 @@ mod damage;
 pub(crate) mod database;
 mod facts;
 mod filled;
-mod golden;
+pub(crate) mod golden;
 mod log;
 mod moving;
 mod nodes;
