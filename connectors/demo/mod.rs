@@ -10,6 +10,7 @@ mod control;
 mod destination;
 mod faults;
 mod life;
+mod logins;
 mod options;
 mod provider;
 mod state_folder;

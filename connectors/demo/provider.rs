@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use keyfall_sdk::{KeyId, PrincipalStatus, Result, SecretValue};
+use keyfall_sdk::{KeyId, Result, SecretValue};
 use tokio::time::Instant;
 
-use super::account::{Account, Key, Login, Look, Session, hash_of};
+use super::account::{Account, Key, Login, Session, hash_of};
 use super::faults::{Fault, Faults, Lie, Operation};
 use super::state_folder::{Folder, Turn};
 
@@ -37,7 +37,7 @@ pub struct Provider {
     /// The faults that a system's options last asked for: connecting again with the same ones changes nothing.
     configured: Mutex<Option<Faults>>,
     /// When each vantage stopped learning.
-    frozen: Mutex<BTreeMap<String, u64>>,
+    pub(super) frozen: Mutex<BTreeMap<String, u64>>,
     began: Instant,
     /// Microseconds added to the clock, by tests and by a folder that others have written to.
     pub(super) offset: AtomicU64,
@@ -267,60 +267,6 @@ impl Provider {
         changed
     }
 
-    /// How a login ends at one vantage. `probe_number` decides which node a flapping vantage answers from.
-    pub(super) fn login(&self, name: &str, hash: &[u8; 32], vantage: &str, probe_number: u64) -> Login {
-        let faults = self.faults();
-        let look = self.look(&faults, vantage, probe_number);
-        let mut shard = self.shard(name);
-        let Some(namesakes) = shard.get_mut(name) else {
-            return Login::BadCredential;
-        };
-        let answers = namesakes.iter().map(|account| account.login(hash, look));
-        // Of namesakes, at most one exists at any instant; the others can only answer with a key that is honoured as a lie.
-        let answer = answers
-            .max_by_key(|answer| match answer {
-                Login::Accepted(_) => 2,
-                Login::Principal(_) => 1,
-                Login::BadCredential => 0,
-            })
-            .unwrap_or(Login::BadCredential);
-        let locked = faults.locked_principals.iter().any(|locked| locked == name);
-        let answer = if locked {
-            Login::Principal(PrincipalStatus::Locked)
-        } else {
-            answer
-        };
-        match answer {
-            Login::Principal(_) if faults.disabled_looks_refused => Login::BadCredential,
-            Login::BadCredential => {
-                count_failure(&faults, namesakes, look.now);
-                Login::BadCredential
-            }
-            other => other,
-        }
-    }
-
-    fn look(&self, faults: &Faults, vantage: &str, probe_number: u64) -> Look {
-        let now = self.now();
-        let Some(faulty) = faults.vantages.get(vantage) else {
-            return Look { as_of: now, now };
-        };
-        let flapping = faulty
-            .flapping
-            .filter(|flapping| flapping.every > 0 && probe_number.is_multiple_of(flapping.every));
-        let lag_ms = flapping.map_or(faulty.lag_ms, |flapping| flapping.lag_ms.max(faulty.lag_ms));
-        let late = now.saturating_sub(lag_ms.saturating_mul(1000));
-        let frozen = if faulty.stops_learning {
-            held(&self.frozen).get(vantage).copied()
-        } else {
-            None
-        };
-        Look {
-            as_of: frozen.map_or(late, |frozen| late.min(frozen)),
-            now,
-        }
-    }
-
     /// The instant that lists and reads show.
     pub(super) fn listed_as_of(&self, faults: &Faults) -> u64 {
         self.now().saturating_sub(faults.list_lag_ms.saturating_mul(1000))
@@ -392,18 +338,4 @@ pub(super) fn remember(namesakes: &mut Vec<Account>, account: Account) {
     namesakes.push(account);
     let surplus = namesakes.len().saturating_sub(REMEMBERED_ACCOUNTS);
     namesakes.drain(..surplus);
-}
-
-fn count_failure(faults: &Faults, namesakes: &mut [Account], now: u64) {
-    let Some(lockout) = faults.lockout else { return };
-    let Some(account) = namesakes.iter_mut().find(|account| account.is_live()) else {
-        return;
-    };
-    let since = now.saturating_sub(lockout.window_ms.saturating_mul(1000));
-    account.failures.retain(|at| *at >= since);
-    account.failures.push(now);
-    if account.failures.len() >= usize::try_from(lockout.failures).unwrap_or(usize::MAX) {
-        account.failures.clear();
-        account.set_status(now, PrincipalStatus::Locked);
-    }
 }

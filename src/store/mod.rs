@@ -19,6 +19,7 @@ mod nodes;
 mod overview;
 mod postgres;
 mod question;
+mod reading;
 mod row;
 mod sharing;
 mod sql;

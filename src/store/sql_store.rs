@@ -7,22 +7,21 @@ use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::BoxFuture;
 
 use super::commit::Prepared;
-use super::driver::{Driver, Execute, Reach, Select, first, only_number, only_text};
+use super::driver::{Driver, Execute, Reach, only_number, only_text};
 use super::sharing::{Draw, Say};
-use super::sql::{Bound, Row, Value};
+use super::sql::Value;
 use super::sql::{credential, finding, identity, ledger, log, node, person, plan, receipt, resource, run, secret};
-use super::verbs::{Events, InPlay, Nodes, Renew};
+use super::verbs::{Nodes, Renew};
 use super::{
     ApprovalRow, Claimed, Commit, Committed, DecodeEvent, DueIdentity, FindingFilter, FindingRow, Heard,
     IdentityFilter, LogPage, LogState, NodeRow, NodeSays, Overview, Page, PersonRow, PlanRow, PlanStatus, PlanTerms,
-    ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow, SecretRow, SettlingSample, Share, ShareAsk, Store,
-    StoreError, StoredRun, TokenRow,
+    ReceiptFilter, ReceiptRow, Result, RunFilter, RunRow, SecretRow, SettlingSample, Share, ShareAsk, Store, StoredRun,
+    TokenRow,
 };
 use crate::clock::Environment;
 use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ReceiptId, RunId, SecretId};
 use crate::domain::resource::{Kind, Resource};
-use crate::domain::workflow::Event;
 
 pub(super) struct SqlStore<D> {
     pub(super) driver: D,
@@ -37,48 +36,6 @@ impl<D: Driver> SqlStore<D> {
             decode,
             environment,
         }
-    }
-
-    pub(super) async fn one<R: Send + 'static>(
-        &self,
-        bound: Result<Bound>,
-        map: fn(Row) -> Result<R>,
-    ) -> Result<Option<R>> {
-        let bounds = vec![bound?];
-        let found = self.driver.read(Select { bounds, map }, Reach::Point).await?;
-        Ok(first(found))
-    }
-
-    pub(super) async fn some<R: Send + 'static>(
-        &self,
-        bound: Result<Bound>,
-        map: fn(Row) -> Result<R>,
-    ) -> Result<Vec<R>> {
-        self.each(vec![bound], map).await
-    }
-
-    /// The same statement for many keys, on one state of the store.
-    async fn each<R: Send + 'static>(&self, bounds: Vec<Result<Bound>>, map: fn(Row) -> Result<R>) -> Result<Vec<R>> {
-        let bounds = bounds.into_iter().collect::<Result<_>>()?;
-        self.driver.read(Select { bounds, map }, Reach::Range).await
-    }
-
-    /// On one state of the store, each credential once.
-    async fn in_play(&self, identities: Vec<IdentityId>) -> Result<Vec<Credential>> {
-        let mut found = self.driver.read(InPlay { identities }, Reach::Range).await?;
-        found.sort_by_key(|credential| (credential.created_at, credential.id));
-        found.dedup_by_key(|credential| credential.id);
-        Ok(found)
-    }
-
-    fn decode(&self, bytes: &[u8]) -> Result<Event> {
-        (self.decode)(bytes).map_err(|why| StoreError::Unreadable { what: "log entry", why })
-    }
-
-    pub(super) async fn events(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Event>>> {
-        let entries = self.driver.read(Events { runs }, Reach::Range).await?;
-        let decode = |entries: Vec<Vec<u8>>| entries.iter().map(|bytes| self.decode(bytes)).collect();
-        entries.into_iter().map(decode).collect()
     }
 }
 

@@ -7,8 +7,9 @@ use serde_json::json;
 
 use super::dying::{Cut, DyingStore};
 use super::looks::{new_of, until};
+use super::rows::secret_row;
 use super::runs::append;
-use super::world::{Live, World, secret_row};
+use super::world::{Live, World};
 use crate::domain::actor::{Actor, Approver};
 use crate::domain::due::DueReason;
 use crate::domain::identity::CredentialState;

@@ -6,7 +6,8 @@ use jiff::SignedDuration;
 use serde_json::json;
 
 use super::looks::until;
-use super::world::{World, secret_row, settings};
+use super::rows::secret_row;
+use super::world::{World, settings};
 use crate::domain::ids::SecretId;
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};

@@ -375,7 +375,7 @@ impl PrepareRuns for Script {
 
     fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String> {
         let new = plan.new.as_ref().ok_or("nothing to seal")?;
-        Ok(super::world::secret_row(new.secret, self.env.now()))
+        Ok(super::rows::secret_row(new.secret, self.env.now()))
     }
 
     fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {

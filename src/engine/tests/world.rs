@@ -6,28 +6,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use keyfall_sdk::{KeyId, PrincipalRef};
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::looks::until;
+use super::rows::{credential, policy_spec, secret_row};
 use super::script::{Script, approval};
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::actor::Actor;
-use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
-use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
+use crate::domain::identity::{CredentialState, Identity, IdentityState};
 use crate::domain::ids::{ActId, CredentialId, IdentityId, ResourceId, RunId, SecretId};
 use crate::domain::planner::{Drawn, Lives, Registered, RunRequest, plan_run};
-use crate::domain::resource::{Kind, PolicySpec, Resource, Spec};
+use crate::domain::resource::{Kind, Resource, Spec};
 use crate::domain::workflow::{RunKind, RunPlan, Trigger};
 use crate::engine::report::{PerformSteps, PrepareRuns};
 use crate::engine::{Engine, EngineHandle, EngineSettings, opening};
 use crate::evidence::audit::{Act, decode_event};
 use crate::evidence::record::{AuditRecord, ExceptionCause};
 use crate::store::{
-    Commit, Committed, Fact, LogEntry, Page, RunFilter, SecretRow, Store, StoreError, StoreOptions, StoredRun,
-    open_sqlite,
+    Commit, Committed, Fact, LogEntry, Page, RunFilter, Store, StoreError, StoreOptions, StoredRun, open_sqlite,
 };
 
 pub(crate) struct World {
@@ -361,18 +359,6 @@ impl World {
     }
 }
 
-fn policy_spec(policy: serde_json::Value) -> Spec {
-    let mut spec = json!({
-        "owner": "team-a", "selector": { "systems": ["sys"] }, "rotation": { "every": "24h" }, "autonomy": "automatic",
-        "proof": { "refusals": 1, "interval": "1ms", "giveUpAfter": "1m", "keepDeadSecret": "1h" },
-    });
-    spec.as_object_mut()
-        .unwrap()
-        .extend(policy.as_object().unwrap().clone());
-    let policy: PolicySpec = serde_json::from_value(spec).unwrap();
-    Spec::Policy(policy)
-}
-
 /// Settings under which nothing is waited for longer than a test likes.
 pub(crate) fn settings() -> EngineSettings {
     EngineSettings {
@@ -380,41 +366,5 @@ pub(crate) fn settings() -> EngineSettings {
         recheck: SignedDuration::from_millis(50),
         sweep_every: Duration::ZERO,
         ..EngineSettings::new("node-a")
-    }
-}
-
-pub(crate) fn secret_row(id: SecretId, at: Timestamp) -> SecretRow {
-    SecretRow {
-        id,
-        name: None,
-        kind: "credential".to_owned(),
-        version: 1,
-        endpoint_digest: Digest::of(b"endpoints"),
-        algorithm: "test".to_owned(),
-        kek_id: "kek".to_owned(),
-        wrapped_key: vec![1; 32],
-        wrap_nonce: vec![2; 12],
-        nonce: vec![3; 12],
-        ciphertext: vec![4; 32],
-        created_at: at,
-        destroy_at: None,
-        destroyed_at: None,
-    }
-}
-
-fn credential(live: &Live, secret: SecretId, at: Timestamp) -> Credential {
-    Credential {
-        id: live.credential,
-        identity: live.id,
-        principal: PrincipalRef {
-            name: "app".to_owned(),
-            immutable_id: Some("1".to_owned()),
-        },
-        key_id: Some(KeyId(live.credential.to_string())),
-        secret: Some(secret),
-        state: CredentialState::Active,
-        created_at: at,
-        proven_at: Some(at),
-        expires_at: None,
     }
 }

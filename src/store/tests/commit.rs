@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::support::{
-    BOTH, Opened, approval, at, cancel_requested, credential, decode, entry, environment, identity, note, open_at,
-    opened, opened_with, path_in, progress, reopen,
-};
+use super::rows::{approval, cancel_requested, credential, entry, identity, note, progress};
+use super::support::{BOTH, Opened, at, decode, environment, open_at, opened, opened_with, path_in, reopen};
 use crate::domain::identity::{CredentialState, IdentityState};
 use crate::domain::ids::IdentityId;
 use crate::store::{

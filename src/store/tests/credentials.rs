@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 use keyfall_sdk::{KeyId, PrincipalRef};
 
-use super::support::{BOTH, On, at, credential, secret};
+use super::rows::{credential, secret};
+use super::support::{BOTH, On, at};
 use crate::domain::identity::CredentialState;
 use crate::domain::proof::{Grade, Proof, ProofProgress, ProofTerms, Round, Standing, judge};
 use crate::store::Fact;

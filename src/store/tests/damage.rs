@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::support::{at, decode, note, open_at, opened, path_in, progress, reopen};
+use super::rows::{note, progress};
+use super::support::{at, decode, open_at, opened, path_in, reopen};
 use crate::store::{Commit, Fact, IdentityFilter, Page, StoreError, StoreOptions};
 
 fn change(path: &Path, sql: &str) {

@@ -3,7 +3,8 @@
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::support::{BOTH, Opened, approval, at, credential, due, entry, opening, progress, run_row};
+use super::rows::{approval, credential, due, entry, opening, progress, run_row};
+use super::support::{BOTH, Opened, at};
 use crate::domain::digest::Digest;
 use crate::domain::due::DueReason;
 use crate::domain::identity::IdentityState;

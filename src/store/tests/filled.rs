@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 
-use super::support::{Opened, approval, at, credential, due, entry, note, opening, run_row, secret};
+use super::rows::{approval, credential, due, entry, note, opening, run_row, secret};
+use super::support::{Opened, at};
 use crate::domain::digest::Digest;
 use crate::domain::ids::{ApprovalId, FindingId, PersonId, PlanId, ReceiptId, ResourceId, RunId, TokenId};
 use crate::domain::resource::{OwnerSpec, Resource, Spec};

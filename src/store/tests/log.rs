@@ -1,6 +1,7 @@
 //! The log and the tree over it.
 
-use super::support::{BOTH, note};
+use super::rows::note;
+use super::support::BOTH;
 use crate::evidence::merkle::{
     Frontier, consistency_needs, consistency_proof, inclusion_needs, inclusion_proof, leaf_hash, verify_inclusion,
 };

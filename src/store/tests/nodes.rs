@@ -2,7 +2,8 @@
 
 use jiff::SignedDuration;
 
-use super::support::{BOTH, Opened, at, entry, opening, run_row};
+use super::rows::{entry, opening, run_row};
+use super::support::{BOTH, Opened, at};
 use crate::domain::ids::RunId;
 use crate::store::{Commit, Fact, Heard, NodeSays, Share, ShareAsk};
 

@@ -1,6 +1,7 @@
 //! Lists: each row once, in order, whatever changes between two pages.
 
-use super::support::{BOTH, Opened, at, identity, progress};
+use super::rows::{identity, progress};
+use super::support::{BOTH, Opened, at};
 use crate::domain::identity::IdentityState;
 use crate::domain::ids::{FindingId, IdentityId};
 use crate::store::{Fact, FindingFilter, FindingRow, IdentityFilter, Page, RunFilter};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::support::{BOTH, at, cancel_requested, due, entry, progress};
+use super::rows::{cancel_requested, due, entry, progress};
+use super::support::{BOTH, at};
 use crate::domain::due::DueReason;
 use crate::domain::identity::IdentityState;
 use crate::domain::ids::RunId;

@@ -1,6 +1,7 @@
 //! Sealed secrets: one table, and nothing left of what was destroyed (P8).
 
-use super::support::{Opened, at, credential, opened, secret};
+use super::rows::{credential, secret};
+use super::support::{Opened, at, opened};
 use crate::domain::digest::Digest;
 use crate::store::{Commit, Committed, Fact, Guard, SCRUB_OWED, SecretRow, StoreError};
 
