@@ -115,5 +115,5 @@ pub(super) fn rearm(commit: &mut Commit, due: u32, setting: &str, now: Timestamp
     });
     let until = now.saturating_add(ALLOWED_FOR).unwrap_or(Timestamp::MAX);
     let due = due.saturating_add(due / 10).saturating_add(10);
-    commit.facts.extend(rearmed(Allowance { due, until }));
+    commit.facts.extend(rearmed(Allowance { due, since: now, until }));
 }

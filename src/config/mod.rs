@@ -77,6 +77,10 @@ pub struct EngineConfig {
     pub breaker_at_least: u32,
     /// Above that: more than this share of the active identities, in percent.
     pub breaker_percent: u8,
+    /// Fewer runs than this that failed within a day are never suspicious; 0: however many.
+    pub breaker_failed: u32,
+    /// From there on: more than this share of the runs that were opened within that day, in percent.
+    pub breaker_failed_percent: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -126,6 +130,8 @@ impl Default for EngineConfig {
             clock_tolerance: SignedDuration::from_mins(5),
             breaker_at_least: 500,
             breaker_percent: 20,
+            breaker_failed: 10,
+            breaker_failed_percent: 20,
         }
     }
 }
@@ -199,6 +205,10 @@ impl Config {
         need(
             self.engine.breaker_percent <= 100,
             "engine.breaker_percent: must be 0 to 100",
+        );
+        need(
+            (1..=100).contains(&self.engine.breaker_failed_percent),
+            "engine.breaker_failed_percent: must be 1 to 100",
         );
         for (name, command) in &self.reload_commands {
             let absolute = command.first().is_some_and(|program| Path::new(program).is_absolute());

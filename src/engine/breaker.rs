@@ -1,5 +1,6 @@
-//! The breaker on a suspicious due set. A clock that jumped, a zero date or a restored database makes everything due at once; nothing that
-//! is scheduled opens then until a person has looked and armed it again. It is a stored setting: a restart does not close it.
+//! The breaker. A clock that jumped, a zero date or a restored database makes everything due at once, and a system that changed lets one run
+//! after the other fail; nothing that is scheduled opens then until a person has looked and armed it again. It is a stored setting: a restart
+//! does not close it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -19,20 +20,25 @@ pub struct Tripped {
     pub at: Timestamp,
 }
 
-/// How many may be due until when without the breaker opening again.
+/// How many may be due until when without the breaker opening again, and since when failures count anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allowance {
     pub due: u32,
+    pub since: Timestamp,
     pub until: Timestamp,
 }
 
-/// From how many on a due set is suspicious.
+/// From how many on a due set, or what failed within a day, is suspicious.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerSettings {
     /// A due set of this size or less is never suspicious.
     pub at_least: u32,
     /// Above that: more than this share of the active identities.
     pub percent: u8,
+    /// Fewer failed runs than this are never suspicious; 0: however many.
+    pub failed: u32,
+    /// From there on: more than this share of the runs.
+    pub failed_percent: u8,
 }
 
 impl Default for BreakerSettings {
@@ -40,6 +46,8 @@ impl Default for BreakerSettings {
         Self {
             at_least: 500,
             percent: 20,
+            failed: 10,
+            failed_percent: 20,
         }
     }
 }
@@ -61,6 +69,13 @@ impl BreakerSettings {
         let share = u32::try_from(share).unwrap_or(u32::MAX);
         let allowed = allowance.filter(|one| now < one.until).map_or(0, |one| one.due);
         self.at_least.max(share).max(allowed)
+    }
+
+    /// Among how many runs so many failures are no more than the share that is not suspicious. Pure.
+    #[must_use]
+    pub fn runs_that_explain(&self, failed: u32) -> u32 {
+        let share = u32::from(self.failed_percent).max(1);
+        failed.saturating_mul(100).div_ceil(share)
     }
 }
 

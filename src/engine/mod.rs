@@ -56,6 +56,7 @@ mod taking_over;
 pub(crate) mod tests;
 mod ticker;
 mod took;
+mod tripping;
 mod watch;
 
 use std::sync::atomic::{AtomicBool, Ordering};

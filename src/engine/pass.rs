@@ -7,18 +7,18 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::breaker::{Allowance, BREAKER, BREAKER_ALLOWANCE, Tripped};
+use super::breaker::{BREAKER, Tripped};
 use super::clocks::{AgainstLog, against_log, newest_record};
-use super::findings::{self, Severity, Wrong};
 use super::freeze::{FREEZE, Freeze};
 use super::schedule::{self, Memory};
 use super::sweep::Sweep;
 use super::watch::freeze_for_clock;
-use super::{Shared, catch_up, housekeeping, record};
-use crate::store::{Commit, StoreError};
+use super::{Shared, catch_up, housekeeping, tripping};
+use crate::store::StoreError;
 
 /// Looked at least this often, whatever bell is silent.
 const SWEEP: Duration = Duration::from_secs(5);
+const FAILURES_EVERY: Duration = Duration::from_secs(10);
 const SECRETS_EVERY: Duration = Duration::from_secs(30);
 const EXPIRY_EVERY: Duration = Duration::from_secs(900);
 /// While nothing may be opened, due identities are only looked at for the findings about them.
@@ -44,6 +44,7 @@ pub struct PassReport {
 /// When what is done more rarely was done last.
 #[derive(Default)]
 struct Rounds {
+    failures: Option<Instant>,
     secrets: Option<Instant>,
     expiry: Option<Instant>,
     standstill: Option<Instant>,
@@ -135,9 +136,8 @@ impl Passes {
         report.frozen = shared.store.setting(FREEZE).await?.as_deref().map(Freeze::of_setting);
         report.breaker = match shared.store.setting(BREAKER).await? {
             Some(value) => Some(Tripped::of_setting(&value)),
-            None => ask_breaker(&shared, self.silence, report.at).await?,
+            None => self.ask_breaker(report.at).await?,
         };
-        self.silence = None;
         let standstill = standstill(report);
         if standstill.is_none() && std::mem::replace(&mut self.stood_still, false) {
             catch_up::spread(&shared).await?;
@@ -157,6 +157,15 @@ impl Passes {
         }
         Ok(())
     }
+
+    async fn ask_breaker(&mut self, at: Timestamp) -> Result<Option<Tripped>, StoreError> {
+        let tripped = tripping::ask_due(&self.shared, self.silence, at).await?;
+        self.silence = None;
+        if tripped.is_none() && is_time(&mut self.rounds.failures, FAILURES_EVERY) {
+            return tripping::ask_failures(&self.shared, at).await;
+        }
+        Ok(tripped)
+    }
 }
 
 fn standstill(report: &PassReport) -> Option<String> {
@@ -170,70 +179,4 @@ fn standstill(report: &PassReport) -> Option<String> {
             .as_ref()
             .map(|tripped| format!("the breaker is open ({})", tripped.why))
     })
-}
-
-/// Opens the breaker when more is due than can be right. After a long silence the clock may be ahead, and a due set that would be small
-/// otherwise is looked at by a person first.
-async fn ask_breaker(
-    shared: &Shared,
-    silence: Option<SignedDuration>,
-    at: Timestamp,
-) -> Result<Option<Tripped>, StoreError> {
-    let settings = match silence {
-        Some(_) => shared.settings.breaker.after_silence(),
-        None => shared.settings.breaker,
-    };
-    let small = settings.at_least;
-    if shared.store.count_due(at, small.saturating_add(1)).await? <= small {
-        return Ok(None);
-    }
-    let overview = shared.store.overview(at).await?;
-    let active = overview
-        .identities
-        .iter()
-        .find(|(state, _)| state == "active")
-        .map_or(0, |(_, count)| *count);
-    let allowance = shared
-        .store
-        .setting(BREAKER_ALLOWANCE)
-        .await?
-        .as_deref()
-        .and_then(Allowance::of_setting);
-    let limit = settings.limit(active, allowance, at);
-    let due = shared.store.count_due(at, limit.saturating_add(1)).await?;
-    if due <= limit {
-        return Ok(None);
-    }
-    let at = record::to_micros(at);
-    let mut why = format!("more than {limit} of {active} active identities are due at once");
-    if let Some(silence) = silence {
-        why.push_str(&format!(
-            ", and nothing was recorded here for {silence:#}: the server was off, or its clock is ahead"
-        ));
-    }
-    let tripped = Tripped { why, due, at };
-    tracing::error!(
-        due,
-        limit,
-        active,
-        "the due set is suspicious; nothing scheduled opens until a person arms the breaker again"
-    );
-    let wrong = Wrong {
-        kind: findings::BREAKER_OPEN,
-        subject: "schedule".to_owned(),
-        severity: Severity::Critical,
-        owner: KEYFALL,
-        text: format!(
-            "{}. Look at `keyfall review` and at the clock; then arm the breaker again for as many as are meant to be due",
-            tripped.why
-        ),
-    };
-    let details = serde_json::json!({ "why": tripped.why, "due": due });
-    let commit = Commit {
-        guards: vec![super::breaker::not_open()],
-        facts: vec![tripped.fact(), findings::raised(&shared.env, at, wrong)],
-        log: vec![housekeeping::act_entry(shared, at, "breaker_opened", details)],
-    };
-    shared.store.commit(commit).await?;
-    Ok(Some(tripped))
 }

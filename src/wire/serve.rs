@@ -234,6 +234,8 @@ fn engine_settings(config: &Config, url: &str) -> EngineSettings {
         breaker: BreakerSettings {
             at_least: engine.breaker_at_least,
             percent: engine.breaker_percent,
+            failed: engine.breaker_failed,
+            failed_percent: engine.breaker_failed_percent,
         },
         ..EngineSettings::new(config.node.clone())
     }

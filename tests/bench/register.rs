@@ -303,6 +303,7 @@ impl Register {
                 breaker: BreakerSettings {
                     at_least: u32::MAX,
                     percent: 100,
+                    ..BreakerSettings::default()
                 },
                 ..EngineSettings::new("bench")
             },

@@ -1,14 +1,18 @@
 //! What opens by itself, what only becomes a finding, and what makes the breaker open.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use keyfall_sdk::ErrorKind;
 use serde_json::json;
 
 use super::looks::until;
 use super::rows::secret_row;
+use super::script::Ask;
 use super::world::{World, settings};
 use crate::domain::ids::SecretId;
+use crate::domain::workflow::Step;
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};
 use crate::evidence::record::AuditRecord;
@@ -21,6 +25,7 @@ fn nervous() -> EngineSettings {
         breaker: BreakerSettings {
             at_least: 3,
             percent: 10,
+            ..BreakerSettings::default()
         },
         ..settings()
     }
@@ -42,13 +47,7 @@ async fn the_breaker_opens_on_a_suspicious_due_set_and_stays_open_over_a_restart
     }
     assert!(world.store.setting(BREAKER).await.unwrap().is_some());
 
-    let until_when = world.env.now() + HOUR;
-    world
-        .put(rearmed(Allowance {
-            due: 5,
-            until: until_when,
-        }))
-        .await;
+    arm_again(&world, 5).await;
     let engine = world.start_with(Arc::clone(&world.store), nervous()).await;
     until("all are rotated", || async {
         let filter = RunFilter {
@@ -61,6 +60,78 @@ async fn the_breaker_opens_on_a_suspicious_due_set_and_stays_open_over_a_restart
     .await;
     world.until_open("breaker_open", "schedule", false).await;
     engine.shutdown().await;
+}
+
+async fn arm_again(world: &World, due: u32) {
+    let since = world.env.now();
+    let until = since + HOUR;
+    world.put(rearmed(Allowance { due, since, until })).await;
+}
+
+async fn count(world: &World, status: &str) -> usize {
+    let filter = RunFilter {
+        status: Some(status.to_owned()),
+        ..RunFilter::default()
+    };
+    world.store.runs(&filter, Page::first(100)).await.unwrap().len()
+}
+
+/// Nervous about failures.
+fn failing() -> EngineSettings {
+    EngineSettings {
+        breaker: BreakerSettings {
+            failed: 3,
+            failed_percent: 50,
+            ..BreakerSettings::default()
+        },
+        ..settings()
+    }
+}
+
+/// One process: it lives until so many runs stand like this.
+async fn live_until(world: &World, status: &str, number: usize) {
+    let engine = world.start_with(Arc::clone(&world.store), failing()).await;
+    until(&format!("{number} are {status}"), || async {
+        (count(world, status).await == number).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
+}
+
+async fn fail_at_issue(world: &World, names: Range<u32>) {
+    for number in names {
+        world.steps.ask(Step::IssueNew, Ask::Fail(ErrorKind::Denied));
+        world.due(&format!("bad-{number}"), HOUR).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_opens_on_runs_that_fail_and_forgets_nothing_over_a_restart() {
+    let world = World::new().await;
+    for number in 0..4 {
+        world.due(&format!("good-{number}"), HOUR).await;
+    }
+    live_until(&world, "completed", 4).await;
+    // Three of seven are too few, whatever their number.
+    fail_at_issue(&world, 0..3).await;
+    live_until(&world, "unwound", 3).await;
+    world.due("good-4", HOUR).await;
+    live_until(&world, "completed", 5).await;
+
+    fail_at_issue(&world, 3..8).await;
+    live_until(&world, "unwound", 8).await;
+    world.due("held", HOUR).await;
+    for _ in 0..2 {
+        let engine = world.start_with(Arc::clone(&world.store), failing()).await;
+        let tripped = until("the breaker is open", || async { engine.status().last_pass.breaker }).await;
+        engine.shutdown().await;
+        assert!(tripped.why.starts_with("8 runs of those since"), "{}", tripped.why);
+        assert_eq!(count(&world, "completed").await, 5);
+    }
+
+    arm_again(&world, 1).await;
+    live_until(&world, "completed", 6).await;
+    assert!(world.store.setting(BREAKER).await.unwrap().is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
