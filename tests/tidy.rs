@@ -9,6 +9,8 @@ mod catalogue;
 mod checks;
 #[path = "tidy/imports.rs"]
 mod imports;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/promises.rs"]
 mod promises;
 #[path = "tidy/rules.rs"]
@@ -79,6 +81,14 @@ fn only_the_clock_reads_the_clock() {
     hold(
         "time is a parameter; it is read in src/clock.rs alone (whoever does I/O may bound it by a monotonic Instant)",
         each_source(rules::leaves_the_clock_alone),
+    );
+}
+
+#[test]
+fn every_file_is_compiled() {
+    hold(
+        "name it in its folder's module, or delete it",
+        modules::are_all_compiled(&Tree::read().sources()),
     );
 }
 

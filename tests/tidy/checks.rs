@@ -3,6 +3,7 @@
 
 use crate::catalogue;
 use crate::imports::{Rule, broken, named_paths, providers_apart};
+use crate::modules;
 use crate::promises;
 use crate::rules;
 use crate::source::Source;
@@ -298,6 +299,23 @@ fn a_promise_without_its_test_or_its_place_in_the_map_is_caught() {
         &promises::have_tests(&map, &renamed),
         &["src/README.md", "src/README.md"],
     );
+}
+
+#[test]
+fn a_file_that_nobody_compiles_is_caught() {
+    let check = |text: &str| {
+        let sources = [
+            source("src/main.rs", text),
+            source("src/a.rs", "//! A.\n"),
+            source("src/b/mod.rs", "//! B.\npub mod c;\n"),
+            source("src/b/c.rs", "//! C.\n"),
+        ];
+        modules::are_all_compiled(&sources)
+    };
+    catches(&check("mod a;\npub(crate) mod b;\n"), &[]);
+    catches(&check("#[path = \"a.rs\"]\nmod z;\nmod b;\n"), &[]);
+    catches(&check("mod a;\n"), &["src/b/mod.rs:1"]);
+    catches(&check("// mod a;\nmod data;\nmod b;\n"), &["src/a.rs:1"]);
 }
 
 #[test]
