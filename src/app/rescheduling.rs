@@ -11,7 +11,7 @@ use crate::domain::identity::{Credential, Identity};
 use crate::domain::ids::CredentialId;
 use crate::domain::landscape::Landscape;
 use crate::domain::plan::ChangeTarget;
-use crate::domain::planner::{ConnectorFacts, proof_terms};
+use crate::domain::planner::{ConnectorFacts, overlap, proof_terms};
 use crate::domain::resource::{Kind, Spec, SystemManifest};
 use crate::store::{Fact, IdentityFilter, Page};
 
@@ -123,6 +123,6 @@ fn terms<'a>(landscape: &'a Landscape, identity: &Identity, systems: &Systems) -
     let policy = landscape.policy_of(identity)?.policy;
     let (manifest, facts) = systems.get(&identity.spec.system)?;
     let proof = proof_terms(manifest, Some(policy), facts);
-    let terms = DueTerms::new(&policy.rotation, policy.overlap, &proof);
+    let terms = DueTerms::new(&policy.rotation, overlap(&identity.spec, Some(policy)), &proof);
     Some(terms.spread_over(policy.spread_window()))
 }

@@ -23,7 +23,7 @@ use deliveries::{consumers, deliveries};
 use terms::timing;
 
 pub use deliveries::{delivery_fields, merged};
-pub use terms::proof_terms;
+pub use terms::{overlap, proof_terms};
 
 /// What is registered, as far as one run needs it.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +159,7 @@ pub fn plan_run(registered: &Registered<'_>, request: RunRequest, drawn: Drawn) 
         accounts: accounts(registered),
         deliveries: deliveries(registered)?,
         consumers: consumers(registered),
-        timing: timing(policy, drawn.now),
+        timing: timing(&identity.spec, policy, drawn.now),
         proof: proof_terms(registered.system, policy, registered.connector),
         exception: request.exception,
     })

@@ -3,15 +3,15 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::proof::ProofTerms;
-use super::super::resource::{DecommissionRule, PolicySpec, ProofRule, SystemManifest, UptakeRule};
+use super::super::resource::{DecommissionRule, IdentitySpec, PolicySpec, ProofRule, SystemManifest, UptakeRule};
 use super::super::workflow::Timing;
 use super::ConnectorFacts;
 
-pub(super) fn timing(policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
+pub(super) fn timing(identity: &IdentitySpec, policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
     let uptake = policy.map_or_else(UptakeRule::default, |policy| policy.uptake.clone());
     let proof = policy.map_or_else(ProofRule::default, |policy| policy.proof.clone());
     Timing {
-        overlap: policy.map_or(SignedDuration::ZERO, |policy| policy.overlap),
+        overlap: overlap(identity, policy),
         uptake_interval: uptake.interval,
         uptake_timeout: uptake.timeout,
         listen: policy
@@ -21,6 +21,14 @@ pub(super) fn timing(policy: Option<&PolicySpec>, now: Timestamp) -> Timing {
         objective: policy.map_or(SignedDuration::from_mins(15), |policy| policy.objective),
         opened_at: now,
     }
+}
+
+/// How long both credentials of a rotation stay usable: as long as the policy says, and as the slowest consumer's cache holds the old one.
+#[must_use]
+pub fn overlap(identity: &IdentitySpec, policy: Option<&PolicySpec>) -> SignedDuration {
+    let caches = identity.consumers.iter().filter_map(|consumer| consumer.caches_for);
+    let policy = policy.map(|policy| policy.overlap);
+    caches.chain(policy).max().unwrap_or(SignedDuration::ZERO)
 }
 
 /// What a proof of death on this system takes. The documented window is only ever widened: by the system's manifest, by the policy, by what

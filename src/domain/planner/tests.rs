@@ -50,6 +50,27 @@ fn credential(number: u128, account: &str, immutable_id: Option<&str>) -> Creden
     }
 }
 
+/// Row 16.
+#[test]
+fn the_overlap_is_as_long_as_the_slowest_cache_and_the_policy() {
+    let mut identity = identity(CredentialId::from_uuid(Uuid::from_u128(1)));
+    let policy = json!({ "owner": "team", "rotation": {}, "overlap": "10m" });
+    let policy: PolicySpec = serde_json::from_value(policy).unwrap();
+    let minutes = SignedDuration::from_mins;
+    assert_eq!(overlap(&identity.spec, None), minutes(0));
+    assert_eq!(overlap(&identity.spec, Some(&policy)), minutes(10));
+    for (caches_for, length) in [("5m", 10), ("1h", 60)] {
+        let worker = json!({ "name": "worker", "seenBy": "acknowledgement", "cachesFor": caches_for });
+        identity.spec.consumers.push(serde_json::from_value(worker).unwrap());
+        assert_eq!(overlap(&identity.spec, Some(&policy)), minutes(length));
+        let credentials = [credential(1, "app", None)];
+        let lives = Lives::new();
+        let plan = planned(&identity, &credentials, &lives, RunKind::Rotate, None).unwrap();
+        let without = overlap(&identity.spec, None);
+        assert_eq!(plan.timing.overlap, without, "a plan goes by it");
+    }
+}
+
 fn rotation(credentials: &[Credential], exception: Option<&str>) -> RunPlan {
     let identity = identity(credentials[0].id);
     planned(&identity, credentials, &Lives::new(), RunKind::Rotate, exception).unwrap()

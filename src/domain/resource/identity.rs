@@ -1,6 +1,6 @@
 //! An identity as its manifest describes it, with where its secret goes and who uses it.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::Strategy;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +60,13 @@ pub struct DeliverySpec {
 pub struct ConsumerSpec {
     pub name: String,
     pub seen_by: SeenBy,
+    /// It may go on using a credential that it holds in a cache for so long after another one was delivered: the old one lives at least as long.
+    #[serde(
+        default,
+        with = "crate::domain::length::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub caches_for: Option<SignedDuration>,
 }
 
 /// How a consumer is seen to have switched to the new credential.
