@@ -3,12 +3,15 @@
 
 use keyfall_sdk::{ErrorKind, ProbePurpose, Verdict};
 
+use super::super::guard::GuardedConnector;
+use super::super::report::StepEnd;
 use super::attempt::{Attempt, Ended, fail};
-use super::probes::{self, Candidate};
+use super::probes::{self, Candidate, Tried};
+use crate::domain::due::DueReason;
 use crate::domain::workflow::{OldCredential, RunKind, StepOutput};
 
 /// Attempts after which a vantage that gives no clear answer is left as it is.
-const PATIENCE: u32 = 3;
+pub(super) const PATIENCE: u32 = 3;
 
 pub(super) async fn baseline(at: &mut Attempt<'_>) -> Ended<StepOutput> {
     let connector = at.system().await?;
@@ -25,6 +28,7 @@ pub(super) async fn baseline(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         let tried = probes::try_within_budget(at, &connector, &candidate, &vantages, ProbePurpose::Baseline).await;
         judge(at, old, &tried.verdicts)?;
         if !tried.left.is_empty() {
+            wait_for_room(at, &connector, &old.principal.name, &tried).await?;
             at.note(format!(
                 "{} was not tried at {}: another refused login might lock the account",
                 old.id,
@@ -33,6 +37,33 @@ pub(super) async fn baseline(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         }
     }
     Ok(StepOutput::Nothing)
+}
+
+/// A system that counts refused logins has counted enough of them for the time being. What is not tried now could never be proven dead, so
+/// there is waited, but where somebody wants the credential ended now, proven or not.
+/// Where it was refused already, waiting would change nothing.
+pub(super) async fn wait_for_room(
+    at: &Attempt<'_>,
+    connector: &GuardedConnector,
+    principal: &str,
+    tried: &Tried,
+) -> Ended<()> {
+    if tried.left.is_empty() || tried.verdicts.iter().any(|(_, verdict)| !verdict.is_accepted()) {
+        return Ok(());
+    }
+    let plan = at.plan();
+    let room = probes::room(at, connector, principal).await;
+    let hurries =
+        matches!(plan.kind, RunKind::EmergencyRotate | RunKind::Revoke) || plan.reason == DueReason::Compromised;
+    if hurries || room.is_shut() {
+        return Ok(());
+    }
+    Err(StepEnd::Wait {
+        until: room.later_than(at.now()),
+        why: format!(
+            "{principal} has seen enough refused logins for the time being, and is tried before anything of it is ended"
+        ),
+    })
 }
 
 async fn secret_of(at: &mut Attempt<'_>, old: &OldCredential) -> Ended<Option<keyfall_sdk::SecretValue>> {

@@ -7,6 +7,7 @@ use keyfall_sdk::{ErrorKind, IssueObservation, Issued, ProbePurpose};
 use super::super::guard::GuardedConnector;
 use super::super::report::StepEnd;
 use super::attempt::{Attempt, Ended, fail};
+use super::baseline::{PATIENCE, wait_for_room};
 use super::issue::issue_call;
 use super::probes::{self, Candidate};
 use super::{delete, revoke};
@@ -28,7 +29,7 @@ pub(super) async fn revoke_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
 }
 
 /// No death without a life: a credential that was not accepted everywhere yet is tried once more while it lives. What is accepted is made
-/// durable before the revocation; what is not, will not be by asking again.
+/// durable before the revocation; what is refused, will not be accepted by asking again; what gave no clear answer may be.
 async fn last_look(
     at: &mut Attempt<'_>,
     connector: &GuardedConnector,
@@ -55,7 +56,10 @@ async fn last_look(
             why: "the new credential was seen alive; this is recorded before it is taken back".to_owned(),
         });
     }
-    Ok(())
+    if at.number < PATIENCE && tried.verdicts.iter().any(|(_, verdict)| probes::may_pass(verdict)) {
+        return Err(fail(ErrorKind::Transient, probes::obstacles(&tried.verdicts)));
+    }
+    wait_for_room(at, connector, &candidate.principal.name, &tried).await
 }
 
 /// Nothing is revoked in the attempt that finds it: the finding is made durable first, with the life that a proof of death will need.

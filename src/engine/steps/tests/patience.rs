@@ -1,12 +1,13 @@
-//! What must be there before the old credential goes: the delivered bytes, every consumer, the end of the overlap.
+//! What must be there before a credential goes: the delivered bytes, every consumer, the end of the overlap, and that it was seen alive.
 
 use jiff::SignedDuration;
-use keyfall_connectors::demo::{self, Uptake};
+use keyfall_connectors::demo::{self, Faults, Uptake};
 use keyfall_sdk::Strategy;
 use serde_json::json;
 
 use super::{Bench, Live, Turn};
-use crate::domain::workflow::{ConsumerPlan, Outcome, RunKind, RunPlan, Step};
+use crate::domain::due::DueReason;
+use crate::domain::workflow::{ConsumerPlan, Death, Outcome, RunKind, RunPlan, Step};
 
 async fn dual() -> (Bench, Live, RunPlan) {
     let bench = Bench::new(Strategy::DualSlot, json!({})).await;
@@ -63,4 +64,78 @@ async fn the_old_credential_lives_until_the_overlap_is_over() {
     let overlap = revoked_at.unwrap().duration_since(driven.run.promoted_at().unwrap());
     assert!(overlap >= SignedDuration::from_hours(2), "{overlap}");
     assert!(!bench.accepted(&old));
+}
+
+/// A proof spends more refused logins than the account may see in one window.
+fn lockout() -> serde_json::Value {
+    json!({ "faults": { "lockout": { "failures": 8, "windowMs": 600_000 } } })
+}
+
+/// Row 18. An account that has seen enough refused logins is not tried, and what was not tried is not ended: its death could not be proven.
+#[tokio::test]
+async fn what_may_not_be_tried_now_is_waited_for_and_proven() {
+    let bench = Bench::new(Strategy::DualSlot, lockout()).await;
+    let mut live = bench.provision("app").await;
+    let mut waited = false;
+    for _ in 0..3 {
+        let plan = bench.plan(
+            RunKind::Rotate,
+            std::slice::from_ref(&live),
+            Some(live.principal.clone()),
+        );
+        let driven = bench.drive(plan).await;
+        assert_eq!(driven.outcome(), Some(&Outcome::Completed), "{}", driven.text());
+        waited |= driven.text().contains("is tried before anything of it is ended");
+        live = driven.new_live();
+    }
+    assert!(waited);
+}
+
+#[tokio::test]
+async fn a_leaked_credential_is_ended_also_where_it_may_not_be_tried() {
+    let bench = Bench::new(Strategy::DualSlot, lockout()).await;
+    let mut live = bench.provision("app").await;
+    let mut untried = 0;
+    for _ in 0..3 {
+        let mut plan = bench.plan(
+            RunKind::Rotate,
+            std::slice::from_ref(&live),
+            Some(live.principal.clone()),
+        );
+        plan.reason = DueReason::Compromised;
+        let driven = bench.drive(plan).await;
+        assert!(
+            !driven.text().contains("is tried before anything of it is ended"),
+            "{}",
+            driven.text()
+        );
+        untried += usize::from(matches!(driven.outcome(), Some(Outcome::Unprovable { .. })));
+        assert!(!bench.accepted(&live));
+        live = driven.new_live();
+    }
+    assert!(untried > 0);
+}
+
+/// No clear answer at the last look before a credential is taken back is no answer: it is asked for again while the credential lives.
+#[tokio::test]
+async fn what_is_taken_back_is_looked_at_again_where_the_last_look_said_nothing() {
+    let (bench, _, plan) = dual().await;
+    let silent: Faults = serde_json::from_value(
+        json!({ "rules": [{ "operation": "probe", "vantage": "replica", "then": "transient" }] }),
+    )
+    .unwrap();
+    let driven = bench
+        .drive_with(plan, |run, step| match step {
+            Step::ProveNew => bench.provider.set_faults(silent.clone()),
+            Step::RevokeNew if run.attempts() == 1 => bench.provider.set_faults(Faults::default()),
+            _ => {}
+        })
+        .await;
+    assert!(
+        matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
+        "{}",
+        driven.text()
+    );
+    let deaths: Vec<_> = driven.run.deaths().values().collect();
+    assert!(matches!(deaths[..], [Death::Proven { .. }]), "{deaths:?}");
 }
