@@ -12,7 +12,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -214,7 +213,7 @@ impl Keyfall {
 
     fn ended(&self) -> ExitStatus {
         let mut child = self.server.lock().unwrap().take().unwrap();
-        wait_for("the server ends", Duration::from_secs(30), || child.try_wait().unwrap())
+        wait_for("the server ends", LIMIT, || child.try_wait().unwrap())
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::manifests::Names;
 use self::script::Script;
 use self::seed::Death;
-use crate::harness::{Consumer, Database, Keyfall, Seen, Servers, Service, wait_for};
+use crate::harness::{Consumer, Database, Keyfall, LIMIT, Seen, Servers, Service, wait_for};
 
 /// How long the schedule goes on, whatever else has ended.
 const REPLAY: Duration = Duration::from_secs(15);
@@ -118,7 +118,7 @@ fn replay(kind: Kind, prefix: &str, deaths: Range<u64>) -> Projection {
         script.register();
         script.decommission();
         script.rotate_leaked(1);
-        wait_for("the schedule's time is over", REPLAY * 2, || {
+        wait_for("the schedule's time is over", REPLAY + LIMIT, || {
             (began.elapsed() > REPLAY).then_some(())
         });
         let mut leaks = 1;
@@ -159,7 +159,7 @@ fn reap(kf: &Keyfall, deaths: Range<u64>, ended: &AtomicBool) -> Vec<u128> {
     for seed in deaths.clone() {
         let life = Death::of(seed).life;
         let born = Instant::now();
-        wait_for("the end of a life", life + Duration::from_secs(5), || {
+        wait_for("the end of a life", life + LIMIT, || {
             (born.elapsed() >= life || ended.load(Ordering::Relaxed)).then_some(())
         });
         kf.kill();

@@ -78,8 +78,9 @@ fn three_nodes_share_the_work_and_no_fault_shows() {
     register::come_to_rest(&cluster);
     let seen = consumers.map(|(name, consumer)| (name, consumer.stop()));
     logins_are_sound(&seen);
-    downstream_is_sound(&cluster, &names);
-    logs_are_sound(&database.events());
+    let runs = database.events();
+    downstream_is_sound(&cluster, &names, &runs);
+    logs_are_sound(&runs);
     nodes_are_told(&cluster);
     println!(
         "COVERED: nodes rotations {}\nCOVERED: nodes kills {}\nCOVERED: nodes stops {}\nCOVERED: nodes cuts {}\nCOVERED: nodes failovers {}",
@@ -105,25 +106,22 @@ fn logins_are_sound(seen: &[(&str, Seen)]) {
 }
 
 /// What lives downstream is what the register calls active, nothing more and nothing less.
-fn downstream_is_sound(cluster: &Cluster, names: &Names) {
+fn downstream_is_sound(cluster: &Cluster, names: &Names, runs: &BTreeMap<String, Vec<Event>>) {
     let identities = register::identities();
     let described: Vec<Value> = identities
         .iter()
         .map(|name| cluster.ask("alice", &["describe", "identity", name]).unwrap())
         .collect();
     let live = truth::live(names, &cluster.path("state").join(SHOP));
-    let mut ledger = truth::ledger(&described);
-    // Gone, as the truth says, and called not dead: a proof that was cut off too often is given up, and says so.
-    ledger.retain(|entry| entry.state != "unprovable");
-    unproven(&described);
-    let wrong = truth::differences(&live, &ledger);
+    tell_unproven(&described, runs);
+    let wrong = truth::differences(&live, &truth::ledger(&described));
     assert!(wrong.is_empty(), "the servers and the register differ: {wrong:#?}");
     for identity in &described {
         assert_eq!(identity["state"], "active", "{identity:#}");
         assert!(!identity["due_at"].is_null(), "{identity:#}");
     }
     let review = cluster.ask("alice", &["review"]).unwrap();
-    for list in ["still_alive", "needs_operator", "overdue"] {
+    for list in ["still_alive", "unprovable", "needs_operator", "overdue"] {
         assert_eq!(review[list], Value::Array(Vec::new()), "{list}: {review:#}");
     }
     let doctor = cluster.ask("alice", &["doctor"]).unwrap();
@@ -134,17 +132,23 @@ fn downstream_is_sound(cluster: &Cluster, names: &Names) {
     alice.ok(&["audit", "verify", "--key", &cluster.public_key(), "--anchor", &anchor]);
 }
 
-/// What is gone and not proven dead, with the reason that the register gives.
-fn unproven(described: &[Value]) {
+/// What is gone and not proven dead: why, and the runs that ended it, from first to last.
+fn tell_unproven(described: &[Value], runs: &BTreeMap<String, Vec<Event>>) {
     let credentials = described
         .iter()
         .filter_map(|one| one["credentials"].as_array())
         .flatten();
-    let unproven: Vec<_> = credentials.filter(|one| one["state"] == "unprovable").collect();
-    for credential in &unproven {
+    for credential in credentials.filter(|one| one["state"] == "unprovable") {
         println!("not proven dead: {}: {}", credential["account"], credential["note"]);
+        let id = credential["id"].as_str().unwrap();
+        for (run, events) in runs {
+            let told = events.iter().map(|event| serde_json::to_string(event).unwrap());
+            let told: Vec<String> = told.collect();
+            if told.iter().any(|event| event.contains(id)) {
+                println!("  {run}:\n    {}", told.join("\n    "));
+            }
+        }
     }
-    println!("COVERED: nodes deaths not proven {}", unproven.len());
 }
 
 /// No event of a holder behind one of its successor, and no credential that was taken away twice.
