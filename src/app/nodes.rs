@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{App, AppError, Caller, HeldRunView, NodeView, Verb, allow};
 use crate::engine::clocks::TOLERANCE;
+use crate::engine::node_of;
 use crate::store::{NodeRow, RunRow};
 
 /// Held runs that are shown; what is more is counted with its node only as far as it is shown.
@@ -23,8 +24,10 @@ impl App {
         let now = self.store.now().await?;
         let mut held: BTreeMap<String, Vec<HeldRunView>> = BTreeMap::new();
         for row in self.store.runs_in_hands(MOST_RUNS).await? {
-            if let (Some(node), Some(until)) = (row.node.clone(), row.lease_until) {
-                held.entry(node).or_default().push(run_view(row, until));
+            if let (Some(holder), Some(until)) = (row.node.clone(), row.lease_until) {
+                held.entry(node_of(&holder).to_owned())
+                    .or_default()
+                    .push(run_view(row, until));
             }
         }
         let nodes = self.store.nodes().await?;

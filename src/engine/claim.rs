@@ -105,7 +105,7 @@ impl Claimer {
         let until = Instant::now() + unsigned(shared.settings.lease);
         let claimed = shared
             .store
-            .claim_runs(&shared.settings.node, shared.settings.lease, limit)
+            .claim_runs(&shared.holder, shared.settings.lease, limit)
             .await?;
         self.is_more = claimed.len() == room;
         let got_nothing = claimed.is_empty();

@@ -27,7 +27,7 @@ use super::limits::Slot;
 use super::outbox::{Extra, Flushed, Outbox, Then};
 use super::record::{Stop, Subject, Written, to_micros};
 use super::report::{StepEnd, StepReport};
-use super::taking_over::in_flight_until;
+use super::taking_over::in_flight;
 use super::took::{Question, crashed};
 use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
 use crate::domain::resource::SystemLimits;
@@ -80,7 +80,7 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         }
     };
     let outbox = Outbox::new(Arc::clone(&lease), &run);
-    let in_flight_until = in_flight_until(&run, &claimed.events);
+    let in_flight = in_flight(&run, &claimed.events);
     let mut driver = Driver {
         shared,
         lease,
@@ -90,7 +90,7 @@ pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Leas
         schedule: Schedule::default(),
         woken_at: claimed.row.wake_at,
     };
-    let went = match driver.take_over(in_flight_until).await {
+    let went = match driver.take_over(in_flight).await {
         Err(stop) if stop.is_contradiction() => {
             tracing::error!(run.id = %id, error = &stop as &dyn std::error::Error, "what came of a step cannot be stored; a person is asked");
             driver.contradicted(&stop).await

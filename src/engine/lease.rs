@@ -168,7 +168,7 @@ pub(super) async fn renew(shared: &Shared, leases: &[Arc<Lease>]) {
     let wanted = leases.iter().map(|lease| lease.wanted.load(Ordering::Acquire)).max();
     let length = unsigned(shared.settings.lease).max(Duration::from_millis(wanted.unwrap_or(0)).saturating_mul(2));
     let asked = SignedDuration::try_from(length).unwrap_or(SignedDuration::MAX);
-    match shared.store.renew_leases(&shared.settings.node, &runs, asked).await {
+    match shared.store.renew_leases(&shared.holder, &runs, asked).await {
         Ok(lost) => {
             for lease in leases {
                 if lost.contains(&lease.run) {

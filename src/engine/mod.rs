@@ -73,7 +73,7 @@ use crate::store::Store;
 use breaker::BreakerSettings;
 pub use facts::facts_by_hand;
 pub use housekeeping::LAST_BACKUP;
-pub use nodes::StartError;
+pub use nodes::{Processes, StartError, node_of};
 pub use opening::opening;
 pub use pass::PassReport;
 pub use register::{REGISTER_VERSION, landscape};
@@ -105,6 +105,8 @@ pub struct EngineSettings {
     pub address: String,
     /// No bell is hung up. Passes are made all the same, more rarely.
     pub without_bell: bool,
+    /// Tells whether the last process of this node's name has ended, where several share a store and this can be known.
+    pub processes: Option<Arc<dyn Processes>>,
 }
 
 impl EngineSettings {
@@ -123,6 +125,7 @@ impl EngineSettings {
             heartbeat: Duration::from_secs(5),
             address: String::new(),
             without_bell: false,
+            processes: None,
         }
     }
 }
@@ -136,6 +139,9 @@ struct Shared {
     settings: EngineSettings,
     /// Drawn at this start.
     instance: String,
+    /// Under this the node holds its leases.
+    holder: String,
+    inherited: taking_over::Inherited,
     register: register::Register,
     limits: limits::Limits,
     leases: lease::Leases,
@@ -188,8 +194,11 @@ impl Engine {
     /// When the store cannot be read, or another living server has this node's name. A bell that does not ring is no error: the passes look
     /// by themselves.
     pub async fn start(self) -> Result<EngineHandle, StartError> {
+        let (instance, holder) = nodes::instance(&self.settings, &self.env);
         let shared = Arc::new(Shared {
-            instance: self.env.draw_uuid().to_string(),
+            instance,
+            holder,
+            inherited: taking_over::Inherited::default(),
             store: self.store,
             steps: self.steps,
             prepare: self.prepare,

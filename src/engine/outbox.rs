@@ -142,7 +142,7 @@ impl Outbox {
         let mut guards = Vec::with_capacity(2 + extra.guards.len());
         guards.push(Guard::RunHeld {
             run: self.lease.run,
-            node: shared.settings.node.clone(),
+            node: shared.holder.clone(),
             epoch: self.lease.epoch,
         });
         guards.push(Guard::RunAt {

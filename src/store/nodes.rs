@@ -48,6 +48,8 @@ pub struct NodeSays {
     pub gone: bool,
     /// One that was silent for longer is dead.
     pub believed_for: SignedDuration,
+    /// The instance whose process is known to have ended, however lately it was heard.
+    pub ended: Option<String>,
 }
 
 /// Whether a node's name is its own.

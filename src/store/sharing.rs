@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Result;
 use super::driver::{Lock, Tx, Verb, only_number};
-use super::nodes::{Heard, NodeSays, Share, ShareAsk};
+use super::nodes::{Heard, NodeRow, NodeSays, Share, ShareAsk};
 use super::sql::node;
 
 /// A node says that it lives.
@@ -21,7 +21,9 @@ impl Verb for Say {
         let known = tx.query(&node::by_name(&says.name)?).await?.into_iter().next();
         let known = known.map(node::read).transpose()?;
         let another = known.filter(|known| known.instance != says.instance);
-        if let Some(by) = another.filter(|by| !says.starts || by.is_alive(now, says.believed_for)) {
+        let has_ended = |by: &NodeRow| says.ended.as_ref() == Some(&by.instance);
+        let is_taken = |by: &NodeRow| !says.starts || (by.is_alive(now, says.believed_for) && !has_ended(by));
+        if let Some(by) = another.filter(is_taken) {
             return Ok(Heard::Taken { by });
         }
         let bound = if says.starts {

@@ -6,6 +6,7 @@ mod elsewhere;
 mod init;
 mod keys;
 mod migrate;
+mod process;
 mod reread;
 mod restore;
 mod serve;

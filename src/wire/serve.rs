@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use super::anchor::{Anchor, replace};
 use super::elsewhere::Elsewhere;
 use super::keys::{self, Keys};
+use super::process::LocalProcesses;
 use super::reread::reread;
 use super::settings;
 use super::vitals::{EngineBell, ServerVitals};
@@ -231,6 +232,10 @@ fn engine_settings(config: &Config, url: &str) -> EngineSettings {
             false => LONGEST_BEAT.min(Duration::try_from(engine.lease / 12).unwrap_or(LONGEST_BEAT)),
         },
         address: url.to_owned(),
+        processes: match is_alone(config) {
+            true => None,
+            false => Some(Arc::new(LocalProcesses::new())),
+        },
         breaker: BreakerSettings {
             at_least: engine.breaker_at_least,
             percent: engine.breaker_percent,

@@ -8,6 +8,7 @@ mod crash;
 mod due;
 pub(crate) mod dying;
 pub(crate) mod looks;
+mod nodes;
 mod rows;
 mod runs;
 mod schedule;

@@ -21,6 +21,7 @@ fn says(instance: &str, starts: bool) -> NodeSays {
         starts,
         gone: false,
         believed_for: BELIEVED,
+        ended: None,
     }
 }
 
@@ -81,6 +82,23 @@ fn ask(node: &str, slots: u32, calls: u32) -> ShareAsk {
         calls,
         calls_per_second: 10,
         leave_alone_for: None,
+    }
+}
+
+/// Row 2.
+#[tokio::test]
+async fn the_name_of_one_that_is_known_to_have_ended_is_free_at_once() {
+    for on in BOTH {
+        let test = on.opened().await;
+        assert_eq!(say(&test, 0, says("one", true)).await, None);
+        let heir = |of: &str| NodeSays {
+            ended: Some(of.to_owned()),
+            ..says("two", true)
+        };
+        let refused = say(&test, 1, heir("another")).await;
+        assert_eq!(refused.as_deref(), Some("one"), "that was not who has the name");
+        assert_eq!(say(&test, 1, heir("one")).await, None);
+        assert_eq!(say(&test, 2, says("one", false)).await.as_deref(), Some("two"));
     }
 }
 
