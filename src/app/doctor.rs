@@ -39,6 +39,7 @@ impl App {
             self.check_store().await,
             self.check_kek().await,
             self.check_clock().await,
+            self.check_steps().await,
         ];
         lines.extend(self.check_database().await);
         lines.extend(self.check_switches().await);
@@ -196,7 +197,7 @@ fn clock_line(system: &str, asked: Timestamp, clocks: &[ClockReading], answered:
     Some(line(&check, false, &text))
 }
 
-fn line(check: &str, ok: bool, text: &str) -> DoctorLine {
+pub(super) fn line(check: &str, ok: bool, text: &str) -> DoctorLine {
     DoctorLine {
         check: check.to_owned(),
         ok,

@@ -46,7 +46,7 @@ mod wording;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{ConnectorKind, ServerGrants};
 
 pub use access::{Caller, Refusal, Role, Verb, allow};
@@ -91,6 +91,8 @@ pub struct AppSettings {
     pub origin: String,
     pub backup_directory: PathBuf,
     pub grants: ServerGrants,
+    /// How far a server's clock may be from the store's.
+    pub clock_tolerance: SignedDuration,
 }
 
 /// Everything that a use case works with.

@@ -201,6 +201,7 @@ async fn start(
             origin: config.origin.clone(),
             backup_directory: config.backup_directory.clone(),
             grants: config.grants(),
+            clock_tolerance: config.engine.clock_tolerance,
         },
     });
     let vitals = ServerVitals {

@@ -22,6 +22,7 @@ use crate::app::{
 use crate::clock::Environment;
 use crate::domain::ids::{PlanId, RunId};
 use crate::domain::workflow::{Run, RunStatus};
+use crate::engine::clocks::TOLERANCE;
 use crate::engine::freeze::FREEZE;
 use crate::engine::prepare::{KnownSignatures, Preparation};
 use crate::engine::secrets::StoredSecrets;
@@ -302,6 +303,7 @@ fn desk(site: &Site, env: &Environment) -> App {
             origin: ORIGIN.to_owned(),
             backup_directory: std::path::PathBuf::new(),
             grants,
+            clock_tolerance: TOLERANCE,
         },
     })
 }
