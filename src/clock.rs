@@ -149,8 +149,11 @@ impl ShiftedClock {
         *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
     }
 
-    /// Moves the clock from where it stands.
+    /// Moves the clock from where it stands, also one that is held.
     pub fn shift(&self, by: jiff::SignedDuration) {
+        if let Some(held) = &mut *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            *held = held.saturating_add(by).unwrap_or(Timestamp::MAX);
+        }
         let micros = i64::try_from(by.as_micros()).unwrap_or(0);
         self.micros.fetch_add(micros, std::sync::atomic::Ordering::SeqCst);
     }

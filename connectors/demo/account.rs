@@ -23,6 +23,9 @@ pub struct Account {
     pub grants: Vec<String>,
     pub privileged: bool,
     pub keys: Vec<Key>,
+    /// Keys that were ever taken away from it, each once; those that it does not remember any more with them.
+    #[serde(default)]
+    pub removed_keys: u64,
     pub sessions: Vec<Session>,
     /// Instants of refused logins inside the lockout window.
     pub failures: Vec<u64>,
@@ -121,6 +124,7 @@ impl Account {
         };
         key.removed_at = Some(now);
         key.honoured_until = honoured_until;
+        self.removed_keys += 1;
         self.forget_old_keys(now);
         true
     }
@@ -129,6 +133,7 @@ impl Account {
         for key in self.keys.iter_mut().filter(|key| key.is_live()) {
             key.removed_at = Some(now);
             key.honoured_until = honoured_until;
+            self.removed_keys += 1;
         }
         self.forget_old_keys(now);
     }

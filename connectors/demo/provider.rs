@@ -312,6 +312,7 @@ impl Provider {
             grants: Vec::new(),
             privileged: false,
             keys: Vec::new(),
+            removed_keys: 0,
             sessions: Vec::new(),
             failures: Vec::new(),
         }

@@ -48,7 +48,7 @@ impl Names {
         let admin = json!({ "username": servers.text("KEYFALL_PG_ADMIN_USER"), "secretRef": "pg-admin" });
         let spec = json!({
             "connector": "postgres", "environment": "test", "owner": "team", "tls": "off", "vantages": vantages,
-            "admin": admin, "controlAccount": self.account("control"),
+            "admin": admin, "controlAccount": self.account("control"), "limits": limits(),
         });
         manifest("System", "pg", spec)
     }
@@ -65,7 +65,7 @@ impl Names {
         let admin = json!({ "username": servers.text("KEYFALL_REDIS_ADMIN_USER"), "secretRef": "redis-admin" });
         let spec = json!({
             "connector": "redis", "environment": "test", "owner": "team", "tls": "off", "vantages": vantages,
-            "admin": admin, "controlAccount": self.account("control"),
+            "admin": admin, "controlAccount": self.account("control"), "limits": limits(),
         });
         manifest("System", "redis", spec)
     }
@@ -77,7 +77,7 @@ impl Names {
         let late = json!({ "operation": "issue", "then": { "lateReply": 600 } });
         let spec = json!({
             "connector": "demo", "environment": "test", "owner": "team", "controlAccount": self.account("control"),
-            "vantages": [vantage("primary", "control"), vantage("replica", "probe")],
+            "vantages": [vantage("primary", "control"), vantage("replica", "probe")], "limits": limits(),
             "options": {
                 "provider": "shop", "issueClass": "check_first", "stateFolder": { "root": "state", "folder": SHOP },
                 "faults": { "slots": 4, "rules": [late] },
@@ -126,6 +126,11 @@ impl Names {
 
 pub(crate) fn manifest(kind: &str, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "keyfall.dev/v1", "kind": kind, "metadata": { "name": name }, "spec": spec })
+}
+
+/// None of these systems locks an account, and each account is rotated several times a minute.
+fn limits() -> Value {
+    json!({ "concurrency": 64, "callsPerSecond": 2000, "refusedLoginsPerMinute": 1000 })
 }
 
 fn owner() -> Value {

@@ -126,7 +126,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// What Keyfall says of one credential.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) state: String,
     /// `system/account`.

@@ -11,7 +11,8 @@ use tempfile::TempDir;
 
 use super::database::Database;
 use super::proxy::Proxy;
-use crate::harness::{LIMIT, Person, keyfall, ran, wait_for};
+use super::register::PATIENCE;
+use crate::harness::{Person, keyfall, ran, wait_for};
 use crate::kills::script::ask;
 
 pub(super) const NODES: usize = 3;
@@ -104,7 +105,7 @@ impl Cluster {
 
     pub(super) fn wait_for_all(&self) {
         for node in &self.nodes {
-            wait_for(&format!("{} answers", node.name), LIMIT, || {
+            wait_for(&format!("{} answers", node.name), PATIENCE, || {
                 node.restart_if_it_ended();
                 node.url()
             });

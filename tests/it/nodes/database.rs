@@ -9,7 +9,8 @@ use keyfall::domain::workflow::Event;
 use keyfall::evidence::audit::event_of;
 use tokio_postgres::{NoTls, Row};
 
-use crate::harness::{LIMIT, Servers, wait_for};
+use super::register::PATIENCE;
+use crate::harness::{Servers, wait_for};
 
 const PASSWORD: &str = "keyfall-nodes-share-this";
 
@@ -33,7 +34,7 @@ impl Database {
         ] {
             database.admin("postgres", &text, &[]);
         }
-        wait_for("the standby is synchronous", LIMIT, || {
+        wait_for("the standby is synchronous", PATIENCE, || {
             let rows = database.admin("postgres", "select sync_state from pg_stat_replication", &[]);
             rows.iter().any(|row| row.get::<_, &str>(0) == "sync").then_some(())
         });
@@ -49,10 +50,13 @@ impl Database {
         self.servers.text(name).parse().unwrap()
     }
 
+    pub(super) fn url(port: u16) -> String {
+        format!("postgres://keyfall:{PASSWORD}@127.0.0.1:{port}/keyfall?sslmode=disable")
+    }
+
     /// The address of the store through this port, in a file of its own.
     pub(super) fn address(file: &Path, port: u16) {
-        let address = format!("postgres://keyfall:{PASSWORD}@127.0.0.1:{port}/keyfall?sslmode=disable\n");
-        std::fs::write(file, address).unwrap();
+        std::fs::write(file, format!("{}\n", Self::url(port))).unwrap();
         let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
         std::fs::set_permissions(file, owner_only).unwrap();
     }
@@ -67,19 +71,34 @@ impl Database {
     /// Rotations that were completed.
     pub(super) fn rotations(&self) -> usize {
         let text = "select count(*) from runs where kind = 'rotate' and status = 'completed'";
-        let count: i64 = self.admin("keyfall", text, &[])[0].get(0);
+        let count: i64 = self.ask(text, &[])[0].get(0);
         usize::try_from(count).unwrap()
     }
 
-    /// Every run's events, in the order in which they stand in its log.
-    pub(super) fn events(&self) -> BTreeMap<String, Vec<Event>> {
-        let text = "select run, bytes from log where run is not null order by run, seq";
+    pub(super) fn active(&self) -> usize {
+        let text = "select count(*) from identities where state = 'active'";
+        usize::try_from(self.ask(text, &[])[0].get::<_, i64>(0)).unwrap()
+    }
+
+    pub(super) fn runs(&self) -> Vec<String> {
+        let rows = self.ask("select id from runs order by id", &[]);
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// These runs' events, in the order in which they stand in its log.
+    pub(super) fn events(&self, of: &[String]) -> BTreeMap<String, Vec<Event>> {
+        let text = "select run, bytes from log where run = any($1) order by run, seq";
         let mut runs: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-        for row in self.admin("keyfall", text, &[]) {
+        for row in self.ask(text, &[&of]) {
             let event = event_of(row.get::<_, &[u8]>(1)).unwrap().expect("an event of a run");
             runs.entry(row.get(0)).or_default().push(event);
         }
         runs
+    }
+
+    /// The store's own tables.
+    pub(super) fn ask(&self, text: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Vec<Row> {
+        self.admin("keyfall", text, values)
     }
 
     fn admin(&self, database: &str, text: &str, values: &[&(dyn tokio_postgres::types::ToSql + Sync)]) -> Vec<Row> {

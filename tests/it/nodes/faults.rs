@@ -7,7 +7,8 @@ use rustix::process::Signal;
 use super::cluster::{Cluster, LEASE_SECONDS, NODES};
 use super::database::Database;
 use super::proxy::Cut;
-use crate::harness::{LIMIT, wait_for};
+use super::register::PATIENCE;
+use crate::harness::wait_for;
 
 /// Longer than any run holds on to its lease: whoever comes back finds its runs taken.
 const TWICE_THE_LEASE: Duration = Duration::from_secs(2 * LEASE_SECONDS + 1);
@@ -39,7 +40,9 @@ impl Draw {
 /// Lets time pass, with a bound.
 pub(super) fn pass(time: Duration) {
     let began = Instant::now();
-    wait_for("time passes", time + LIMIT, || (began.elapsed() >= time).then_some(()));
+    wait_for("time passes", time + PATIENCE, || {
+        (began.elapsed() >= time).then_some(())
+    });
 }
 
 /// One fault on one node, from its beginning to its end. Every kind comes in turn, on a node that is drawn.
@@ -78,12 +81,12 @@ pub(super) fn fail_over(cluster: &Cluster, database: &Database, happened: &mut H
     }
     happened.failovers += 1;
     cluster.wait_for_all();
-    wait_for("the nodes stand still on the other database", LIMIT, || {
+    wait_for("the nodes stand still on the other database", PATIENCE, || {
         cluster.wait_for_all();
         let status = cluster.ask("alice", &["status"])?;
         status["frozen"].as_str().map(drop)
     });
-    wait_for("two people let it go on", LIMIT, || {
+    wait_for("two people let it go on", PATIENCE, || {
         let status = cluster.ask("alice", &["status"])?;
         if status["frozen"].is_null() {
             return Some(());
@@ -94,7 +97,7 @@ pub(super) fn fail_over(cluster: &Cluster, database: &Database, happened: &mut H
         None
     });
     let mut retried = 0;
-    wait_for("what was under way is looked at again", LIMIT, || {
+    wait_for("what was under way is looked at again", PATIENCE, || {
         let stuck = cluster.ask("alice", &["runs", "--status", "needs_operator"])?;
         let stuck = stuck.as_array()?;
         for run in stuck {

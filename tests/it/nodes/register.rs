@@ -6,21 +6,37 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::cluster::Cluster;
+use super::database::Database;
 use crate::harness::{Servers, wait_for};
 use crate::kills::manifests::{Names, fast, manifest, policy};
 
 /// Only what hangs takes longer.
-const PATIENCE: Duration = Duration::from_secs(600);
-/// Keys of the demo provider.
-const TILLS: usize = 12;
+pub(super) const PATIENCE: Duration = Duration::from_secs(600);
+/// Keys of the demo provider for the share of every change's checks, and for as much as the machine can do.
+const FEW: usize = 12;
+const MANY: usize = 160;
 const EVERY: &str = "4s";
 
-fn tills() -> Vec<String> {
-    (0..TILLS).map(|number| format!("till-{number:02}")).collect()
+/// How much is registered.
+#[derive(Clone, Copy)]
+pub(super) struct Size {
+    tills: usize,
+}
+
+impl Size {
+    pub(super) fn for_rotations(rotations: usize) -> Self {
+        Self {
+            tills: if rotations < 1000 { FEW } else { MANY },
+        }
+    }
+
+    fn tills(self) -> Vec<String> {
+        (0..self.tills).map(|number| format!("till-{number:03}")).collect()
+    }
 }
 
 /// Everything that must be active when all is over.
-pub(super) fn identities() -> Vec<String> {
+pub(super) fn identities(size: Size) -> Vec<String> {
     let fixed = [
         "batch",
         "cache",
@@ -31,10 +47,10 @@ pub(super) fn identities() -> Vec<String> {
         "orders",
         "till",
     ];
-    fixed.iter().map(ToString::to_string).chain(tills()).collect()
+    fixed.iter().map(ToString::to_string).chain(size.tills()).collect()
 }
 
-pub(super) fn register(cluster: &Cluster, names: &Names) {
+pub(super) fn register(cluster: &Cluster, database: &Database, names: &Names, size: Size) {
     let servers = Servers::get();
     for (name, file) in [
         ("pg-admin", "KEYFALL_PG_ADMIN_PASSWORD_FILE"),
@@ -42,15 +58,11 @@ pub(super) fn register(cluster: &Cluster, names: &Names) {
     ] {
         cluster.person("alice")[0].secret(name, &servers.file(file));
     }
-    let mut all = vec![names.manifests(servers, EVERY), all_tills(EVERY).to_string()];
-    all.extend(tills().iter().map(|name| till(names, name).to_string()));
+    let mut all = vec![names.manifests(servers, EVERY), all_tills(size, EVERY).to_string()];
+    all.extend(size.tills().iter().map(|name| till(names, name).to_string()));
     apply(cluster, &all.join("\n---\n"));
     wait_for("everything is active", PATIENCE, || {
-        let active = cluster.ask("alice", &["get", "identities", "--state", "active"])?;
-        let shown = identities()
-            .into_iter()
-            .filter(|name| !name.starts_with("keyfall-control"));
-        (active.as_array()?.len() >= shown.count()).then_some(())
+        (database.active() >= identities(size).len()).then_some(())
     });
 }
 
@@ -62,14 +74,14 @@ fn till(names: &Names, name: &str) -> Value {
     manifest("Identity", name, spec)
 }
 
-fn all_tills(every: &str) -> Value {
-    policy("tills", json!({ "identities": tills() }), every)
+fn all_tills(size: Size, every: &str) -> Value {
+    policy("tills", json!({ "identities": size.tills() }), every)
 }
 
 /// Ends scheduled rotations, and waits until nothing is under way.
-pub(super) fn come_to_rest(cluster: &Cluster) {
+pub(super) fn come_to_rest(cluster: &Cluster, size: Size) {
     cluster.wait_for_all();
-    apply(cluster, &format!("{}\n---\n{}", fast("30d"), all_tills("30d")));
+    apply(cluster, &format!("{}\n---\n{}", fast("30d"), all_tills(size, "30d")));
     wait_for("nothing is under way", PATIENCE, || {
         cluster.wait_for_all();
         let stuck = cluster.ask("alice", &["runs", "--status", "needs_operator"])?;
