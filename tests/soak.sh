@@ -10,7 +10,8 @@ SOAK_TRACKS=(seeds cells disk kills-sqlite kills-postgres nodes clocks mass quie
 declare -A SOAK_WHOLE=([seeds]=100000 ['kills sqlite']=1000 ['kills postgres']=200 ['nodes rotations']=10000)
 
 # soak_track TRACK: its test program, the filter of its tests, the variable that says which part is to be run, the parts.
-# A number of parts: share I of N. `+N`: a range of N, which goes on without end. `=V`: one part, with the variable set to V.
+# A number of parts: share I of N. `+N`: a range of N, which goes on without end. `*V`: the variable set to V, again and again, what happens drawn
+# anew. `=V`: one part, with the variable set to V.
 soak_track() {
 	case $1 in
 	seeds) printf '%s\n' 'keyfall-*' faults::sim::tests::seeds KEYFALL_SIM_SEEDS +1000 ;;
@@ -18,7 +19,7 @@ soak_track() {
 	disk) printf '%s\n' 'keyfall-*' faults::disk KEYFALL_DISK_SLICE 12 ;;
 	kills-sqlite) printf '%s\n' 'it-*' kills::sqlite KEYFALL_KILL_SEEDS +50 ;;
 	kills-postgres) printf '%s\n' 'it-*' kills::postgres KEYFALL_KILL_SEEDS +20 ;;
-	nodes) printf '%s\n' 'it-*' nodes:: KEYFALL_NODES_ROTATIONS =10000 ;;
+	nodes) printf '%s\n' 'it-*' nodes:: KEYFALL_NODES_ROTATIONS '*1000' ;;
 	clocks | mass | quiet) printf '%s\n' 'keyfall-*' "faults::$1" KEYFALL_SOAK =1 ;;
 	esac
 }
@@ -28,6 +29,7 @@ soak_part() {
 	case $1 in
 	+*) printf '%d..%d\n' $(($2 * ${1#+})) $((($2 + 1) * ${1#+})) ;;
 	=*) printf '%s\n' "${1#=}" ;;
+	\**) printf '%s\n' "${1#\*}" ;;
 	*) printf '%d/%d\n' "$2" "$1" ;;
 	esac
 }
@@ -40,26 +42,31 @@ soak_next() {
 		END {
 			for (unit = 0; unit < units; unit++) if (result[unit] == "failed" && last[unit] != run) { print unit; exit }
 			if (parts ~ /^=/) parts = 1
-			if (parts ~ /^\+/) { for (unit = 0; unit in runs; unit++); print unit; exit }
+			if (parts ~ /^[+*]/) { for (unit = 0; unit in runs; unit++); print unit; exit }
 			best = 0
 			for (unit = 1; unit < parts; unit++) if (runs[unit] + 0 < runs[best] + 0) best = unit
 			print best
 		}' "$SOAK_STATE/units"
 }
 
-# soak_seconds TRACK: what its last unit took; 1 for a track that was never run, so that it is tried.
+# soak_seconds TRACK: what its last unit took; for a track that was never run some minutes, or all the time that there is.
 soak_seconds() {
-	awk -F '\t' -v track="$1" '$3 == track { took = $6 } END { print (took > 0 ? took : 1) }' "$SOAK_STATE/units"
+	awk -F '\t' -v track="$1" -v unknown="$SOAK_UNKNOWN" '$3 == track { took = $6 } END { print (took > 0 ? took : unknown) }' "$SOAK_STATE/units"
 }
 
-# soak_choose SECONDS_LEFT: of the tracks whose next unit fits, the one that has had the least time in this run; nothing where none does.
+# soak_spent TRACK: the seconds that all its units took, in all runs.
+soak_spent() {
+	awk -F '\t' -v track="$1" '$3 == track { sum += $6 } END { print sum + 0 }' "$SOAK_STATE/units"
+}
+
+# soak_choose SECONDS_LEFT: of the tracks whose next unit fits, the one that has had the least time in all runs; nothing where none does.
 soak_choose() {
 	local track best='' best_spent=0
 	for track in "${SOAK_TRACKS[@]}"; do
 		[ -z "${SOAK_ABSENT[$track]:-}" ] || continue
 		[ "$(soak_seconds "$track")" -le "$1" ] || continue
-		if [ -z "$best" ] || [ "${SOAK_SPENT[$track]:-0}" -lt "$best_spent" ]; then
-			best=$track best_spent=${SOAK_SPENT[$track]:-0}
+		if [ -z "$best" ] || [ "${SOAK_SPENT[$track]}" -lt "$best_spent" ]; then
+			best=$track best_spent=${SOAK_SPENT[$track]}
 		fi
 	done
 	printf '%s\n' "$best"
@@ -83,7 +90,7 @@ soak_one() {
 	run_programs "$log" . "$program" "$filter" || code=$?
 	unset "$variable"
 	seconds=$((SECONDS - began))
-	SOAK_SPENT[$track]=$((${SOAK_SPENT[$track]:-0} + seconds + 1))
+	SOAK_SPENT[$track]=$((SOAK_SPENT[$track] + seconds + 1))
 	if [ "$code" -eq 0 ] && [ "$(count "$log" passed)" -eq 0 ]; then
 		SOAK_ABSENT[$track]=1
 		printf '%-14s no test is called %s\n' "$track" "$filter"
@@ -129,7 +136,7 @@ soak_covered() {
 
 # soak MINUTES: ends when no unit fits into the time that is left. Fails when a unit failed.
 soak() {
-	local until=$((SECONDS + $1 * 60)) track
+	local until track
 	declare -gA SOAK_SPENT=() SOAK_ABSENT=() SOAK_RAN=()
 	SOAK_FAILED=0 SOAK_RUN=$(date -u +%Y-%m-%dT%H:%M:%SZ)
 	SOAK_COMMIT=$(git -C "$ROOT" rev-parse --short HEAD 2>/dev/null || printf unknown)
@@ -137,11 +144,17 @@ soak() {
 	GROUP_LIMIT_SECONDS=${KEYFALL_TEST_LIMIT:-3600}
 	mkdir -p "$SOAK_STATE"
 	touch "$SOAK_STATE/units"
+	SOAK_UNKNOWN=$(($1 * 60 < 240 ? $1 * 60 : 240))
+	for track in "${SOAK_TRACKS[@]}"; do
+		SOAK_SPENT[$track]=$(soak_spent "$track")
+	done
 	need_servers
 	build
 	[ -n "$EXECUTABLES" ] || return 1
 	exec 8>>"$SOAK_STATE/lock"
 	flock -n 8 || fail "another soak writes to $SOAK_STATE; wait for it"
+	# From here on: what has to be built first is not what was asked for.
+	until=$((SECONDS + $1 * 60))
 	while track=$(soak_choose $((until - SECONDS))) && [ -n "$track" ]; do
 		soak_one "$track"
 	done

@@ -6,7 +6,7 @@
 
 use serde_json::json;
 
-use super::freeze::{FREEZE, Freeze};
+use super::freeze::{FREEZE, Freeze, still};
 use super::record::to_micros;
 use super::{findings, manual};
 use crate::clock::Environment;
@@ -47,6 +47,20 @@ pub struct Cause {
 /// # Errors
 /// When the store does not answer, or does not fold.
 pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> Result<(), StandstillError> {
+    stand_still_while(store, env, cause, Vec::new()).await
+}
+
+/// The same as long as these hold. Several servers may find the same cause, and the slowest of them must not bring back what two people have
+/// lifted meanwhile.
+///
+/// # Errors
+/// As [`stand_still`]; `Moved` also when one of them did not hold, or somebody froze or lifted a freeze meanwhile.
+pub async fn stand_still_while(
+    store: &dyn Store,
+    env: &Environment,
+    cause: Cause,
+    mut guards: Vec<Guard>,
+) -> Result<(), StandstillError> {
     let at = to_micros(env.now());
     let Cause {
         reason,
@@ -61,6 +75,7 @@ pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> 
         at,
     };
     let freeze = freeze.upon(standing.as_deref());
+    guards.push(still(standing));
     let reason = freeze.reason.clone();
     let details = json!({ "reason": reason, "about": details });
     let act = Act {
@@ -69,7 +84,7 @@ pub async fn stand_still(store: &dyn Store, env: &Environment, cause: Cause) -> 
         ..Act::of_engine(ActId::from_uuid(env.draw_uuid()), at, action, details)
     };
     let mut commit = Commit {
-        guards: Vec::new(),
+        guards,
         facts: vec![freeze.fact(), setting(Some(reason.clone()))],
         log: vec![LogEntry::of_act(act)],
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use keyfall::clock::Environment;
 use keyfall::config::Config;
-use keyfall::engine::standstill::{Cause, StandstillError, stand_still};
+use keyfall::engine::standstill::{Cause, StandstillError, stand_still_while};
 use keyfall::sealing::Keyring;
 use keyfall::store::{Commit, Creation, DATABASE, Fact, Guard, Purpose, Store, StoreError};
 use serde_json::json;
@@ -104,7 +104,7 @@ impl Elsewhere {
                 trigger,
                 details: json!({ "database": found.is, "before": found.was }),
             };
-            match stand_still(store, &self.env, cause).await {
+            match stand_still_while(store, &self.env, cause, vec![is_still(found)]).await {
                 Ok(()) => {
                     self.anchor.check(store, &self.env).await?;
                     return taken(store, found).await;
@@ -137,13 +137,18 @@ impl Elsewhere {
     }
 }
 
+/// No node has told the store yet that this is its database.
+fn is_still(found: &Found) -> Guard {
+    Guard::SettingIs {
+        key: DATABASE,
+        value: Some(found.was.clone()),
+    }
+}
+
 /// From here on the store is this one, and every node may open it.
 async fn taken(store: &dyn Store, found: &Found) -> anyhow::Result<()> {
     let commit = Commit {
-        guards: vec![Guard::SettingIs {
-            key: DATABASE,
-            value: Some(found.was.clone()),
-        }],
+        guards: vec![is_still(found)],
         facts: vec![Fact::Setting {
             key: DATABASE,
             value: Some(found.is.clone()),

@@ -15,11 +15,11 @@ use crate::domain::due::DueReason;
 use crate::domain::identity::CredentialState;
 use crate::domain::ids::{CredentialId, PersonId, RunId, SecretId};
 use crate::domain::workflow::{EventBody, Run, RunKind, Step};
-use crate::engine::freeze::{Freeze, lifted};
-use crate::engine::standstill::{Cause, ended, stand_still};
+use crate::engine::freeze::{FREEZE, Freeze, lifted};
+use crate::engine::standstill::{Cause, StandstillError, ended, stand_still, stand_still_while};
 use crate::engine::{EngineHandle, opening};
 use crate::evidence::record::AuditRecord;
-use crate::store::{Committed, StoredRun};
+use crate::store::{Committed, Fact, Guard, StoredRun};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
@@ -335,4 +335,29 @@ async fn who_signed_a_policy_cannot_ask_for_its_rotations_alone() {
             "{last}"
         );
     }
+}
+
+/// Several servers find the same cause, and the slowest of them finds it lifted.
+#[tokio::test]
+async fn a_standstill_is_not_brought_back_behind_who_lifted_it() {
+    let world = World::new().await;
+    let cause = || Cause {
+        reason: "the database is another one".to_owned(),
+        action: "frozen",
+        trigger: "watch",
+        details: json!({}),
+    };
+    let was = || Guard::SettingIs {
+        key: "database",
+        value: Some("was".to_owned()),
+    };
+    let late = stand_still_while(&*world.store, &world.env, cause(), vec![was()]).await;
+    assert!(matches!(late, Err(StandstillError::Moved)), "{late:?}");
+    assert_eq!(world.store.setting(FREEZE).await.unwrap(), None);
+    let value = Some("was".to_owned());
+    world.put(vec![Fact::Setting { key: "database", value }]).await;
+    stand_still_while(&*world.store, &world.env, cause(), vec![was()])
+        .await
+        .unwrap();
+    assert!(world.store.setting(FREEZE).await.unwrap().is_some());
 }
