@@ -21,6 +21,16 @@ pub(crate) trait Rule: Send + Sync {
     /// A store that is not alive answers nothing but that it is closed.
     fn is_alive(&self) -> bool;
 
+    /// Kept while a question is under way.
+    fn question(&self) -> Option<Arc<()>> {
+        None
+    }
+
+    /// Answers when the process is awake: one that sleeps asks nothing.
+    fn awake(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     fn commit<'a>(&'a self, inner: &'a Arc<dyn Store>, commit: Commit) -> BoxFuture<'a, Result<Committed>>;
 
     /// Called when the whole histories of identities are read, which no run may need.
@@ -37,7 +47,8 @@ impl<R: Rule> Between<R> {
         Arc::new(Self { inner, rule })
     }
 
-    fn alive(&self) -> Result<&Arc<dyn Store>> {
+    async fn alive(&self) -> Result<&Arc<dyn Store>> {
+        self.rule.awake().await;
         if self.rule.is_alive() {
             Ok(&self.inner)
         } else {
@@ -50,24 +61,30 @@ impl<R: Rule> Between<R> {
 macro_rules! asked {
     ($(fn $name:ident<$life:lifetime>($($arg:ident: $type:ty),*) -> $out:ty;)*) => {$(
         fn $name<$life>(&$life self, $($arg: $type),*) -> BoxFuture<$life, Result<$out>> {
-            Box::pin(async move { self.alive()?.$name($($arg),*).await })
+            Box::pin(async move {
+                let _question = self.rule.question();
+                self.alive().await?.$name($($arg),*).await
+            })
         }
     )*};
 }
 
 impl<R: Rule> Store for Between<R> {
     fn commit(&self, commit: Commit) -> BoxFuture<'_, Result<Committed>> {
-        Box::pin(async move { self.rule.commit(self.alive()?, commit).await })
+        Box::pin(async move {
+            let _question = self.rule.question();
+            self.rule.commit(self.alive().await?, commit).await
+        })
     }
 
     fn credentials_of(&self, identity: IdentityId) -> BoxFuture<'_, Result<Vec<Credential>>> {
         self.rule.history_is_read();
-        Box::pin(async move { self.alive()?.credentials_of(identity).await })
+        Box::pin(async move { self.alive().await?.credentials_of(identity).await })
     }
 
     fn credentials_of_many<'a>(&'a self, identities: &'a [IdentityId]) -> BoxFuture<'a, Result<Vec<Credential>>> {
         self.rule.history_is_read();
-        Box::pin(async move { self.alive()?.credentials_of_many(identities).await })
+        Box::pin(async move { self.alive().await?.credentials_of_many(identities).await })
     }
 
     asked! {

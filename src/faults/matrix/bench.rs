@@ -12,14 +12,16 @@ use keyfall_sdk::{BoxFuture, Connector, SecretShape, SecretValue};
 use serde_json::json;
 use tempfile::TempDir;
 
+use super::cells::Cell;
 use super::connector::MeddledKind;
 use super::database::{Database, Opened};
 use super::flavour::{Flavour, truth};
 use super::hand::{Hand, Life};
 use super::steps::{Habits, MeddledSteps};
 use super::store::MeddledCommits;
+use super::time::Time;
 use super::truth::Service;
-use crate::clock::{Environment, ShiftedClock};
+use crate::clock::Environment;
 use crate::domain::actor::Approval;
 use crate::domain::digest::Digest;
 use crate::domain::ids::{ResourceId, SecretId};
@@ -38,6 +40,11 @@ use crate::faults::oracle::Truth;
 use crate::sealing::{Kek, Keyring, SecretGenerator};
 use crate::store::{Commit, Committed, Fact, SecretRow, Store};
 
+/// How long an answer is waited for. A server that is slow for a moment is not what the matrix asks about.
+const CALL_TIME: Duration = Duration::from_secs(20);
+/// Longer than any attempt under it.
+pub(crate) const LEASE: Duration = Duration::from_secs(300);
+
 pub(crate) const SYSTEM: &str = "sys";
 pub(crate) const DESTINATION: &str = "dst";
 pub(crate) const POLICY: &str = "matrix";
@@ -46,7 +53,7 @@ pub(crate) struct Bench {
     pub(crate) flavour: Flavour,
     pub(crate) database: Database,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) clock: Arc<ShiftedClock>,
+    pub(crate) time: Time,
     pub(crate) env: Environment,
     pub(crate) keys: Arc<Keyring>,
     pub(crate) manifest: SystemManifest,
@@ -62,15 +69,12 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
-    pub(crate) async fn new(flavour: Flavour, database: Database) -> Self {
+    pub(crate) async fn new(flavour: Flavour, database: Database, time: &Time) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         std::fs::create_dir(&out).unwrap();
-        let clock = Arc::new(ShiftedClock::default());
-        let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
-        // Opening is not a future that may change threads.
-        let opening = || tokio::runtime::Handle::current().block_on(database.open(folder.path(), &env));
-        let opened = tokio::task::block_in_place(opening);
+        let env = Environment::new(Arc::new(time.clone()), Arc::new(ring::rand::SystemRandom::new()));
+        let opened = database.open(folder.path(), &env).await;
         let provider = format!("matrix-{}", env.draw_uuid().simple());
         let manifest: SystemManifest = serde_json::from_value(flavour.system(&provider)).unwrap();
         let grants = Flavour::grants(&out);
@@ -94,7 +98,7 @@ impl Bench {
             database,
             store: Arc::clone(&opened.store),
             _opened: opened,
-            clock,
+            time: time.clone(),
             env,
             keys: Arc::new(Keyring::new(Kek::from_bytes(&[7; 32]).unwrap(), Vec::new())),
             manifest,
@@ -107,6 +111,10 @@ impl Bench {
         };
         bench.register().await;
         bench
+    }
+
+    pub(crate) fn fits(&self, cell: &Cell) -> bool {
+        (self.flavour, self.database) == (cell.scenario.flavour, cell.database)
     }
 
     /// A name that nothing else in any store or on any server has.
@@ -217,10 +225,9 @@ impl Bench {
         let systems = Systems::new(kinds.collect(), Flavour::grants(&self.out), catalog, secrets.clone());
         let systems = Arc::new(systems.believing_the_catalog_for(Duration::from_secs(1)));
         let prepare = self.preparation(&store, &systems);
-        let call_time = self.flavour.call_time();
         let settings = StepSettings {
-            call_time,
-            issue_grace: SignedDuration::try_from(call_time + call_time / 3).unwrap(),
+            call_time: CALL_TIME,
+            issue_grace: SignedDuration::try_from(CALL_TIME + CALL_TIME / 3).unwrap(),
         };
         let steps = Steps::new(
             systems,
@@ -243,7 +250,7 @@ impl Bench {
             env: self.env.clone(),
             settings: EngineSettings {
                 take_over_at_start: self.database.is_of_one_process(),
-                lease: SignedDuration::from_secs(30),
+                lease: SignedDuration::try_from(LEASE).unwrap(),
                 // The cells move the clock over every wait.
                 clock_tolerance: SignedDuration::from_hours(100_000),
                 recheck: SignedDuration::from_millis(5),

@@ -8,6 +8,7 @@ use super::fault::{Call, Cut, Fault, Mode, Site};
 use super::flavour::Flavour;
 use super::play::{Piece, Played, play};
 use super::steps::{Failing, Habits};
+use super::time::Time;
 use crate::domain::workflow::{RunKind, Step};
 
 /// A run on one connector, to its end or back from one step.
@@ -50,6 +51,10 @@ impl Cell {
             self.scenario.name(),
             self.fault.name()
         )
+    }
+
+    pub(crate) fn shares_a_bench_with(&self, other: &Self) -> bool {
+        (self.scenario.flavour, self.database) == (other.scenario.flavour, other.database)
     }
 
     pub(crate) fn piece(&self) -> Piece {
@@ -135,8 +140,8 @@ impl Cell {
 }
 
 /// The scenarios of one flavour, each with what it was seen to do: every step with its calls.
-pub(crate) async fn scenarios(flavour: Flavour) -> Vec<(Scenario, Vec<Site>)> {
-    let bench = Bench::new(flavour, Database::Sqlite).await;
+pub(crate) async fn scenarios(flavour: Flavour, time: &Time) -> Vec<(Scenario, Vec<Site>)> {
+    let bench = Bench::new(flavour, Database::Sqlite, time).await;
     let mut all = Vec::new();
     for kind in RunKind::ALL.into_iter().filter(|kind| flavour.has(*kind)) {
         let forward = Scenario {
@@ -146,19 +151,20 @@ pub(crate) async fn scenarios(flavour: Flavour) -> Vec<(Scenario, Vec<Site>)> {
         };
         let played = undisturbed(&bench, forward).await;
         assert_eq!(played.status, "completed", "{}: {}", forward.name(), played.log);
-        let steps = played.path.clone();
-        all.push((forward, played.sites));
-        if let Some((back, sites)) = way_back(&bench, forward, &steps).await {
-            let undos = sites.into_iter().filter(|site| !steps.contains(&site.step));
+        if let Some((back, sites)) = way_back(&bench, forward, &played).await {
+            let undos = sites.into_iter().filter(|site| !played.path.contains(&site.step));
             all.push((back, undos.collect()));
         }
+        all.push((forward, played.sites));
     }
     all
 }
 
 /// Back from the last step from which there is a way back: everything that there is to be taken back is.
-async fn way_back(bench: &Bench, forward: Scenario, steps: &[Step]) -> Option<(Scenario, Vec<Site>)> {
-    for step in steps.iter().rev() {
+async fn way_back(bench: &Bench, forward: Scenario, gone: &Played) -> Option<(Scenario, Vec<Site>)> {
+    let steps = &gone.path;
+    let pivot = steps.iter().position(|step| Some(*step) == gone.pivot);
+    for step in steps.iter().take(pivot.map_or(usize::MAX, |pivot| pivot + 1)).rev() {
         let back = Scenario {
             back_from: Some(*step),
             ..forward

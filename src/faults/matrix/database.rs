@@ -17,16 +17,7 @@ pub(crate) enum Database {
 /// A store, and what goes with it when it is done with.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
-    on_server: Option<OnServer>,
-}
-
-impl Drop for Opened {
-    /// Dropping a database waits for the server, and must not hold up the tasks that the server waits for.
-    fn drop(&mut self) {
-        if let Some(database) = self.on_server.take() {
-            tokio::task::block_in_place(|| drop(database));
-        }
-    }
+    _on_server: Option<OnServer>,
 }
 
 impl Database {
@@ -52,7 +43,7 @@ impl Database {
                 let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await;
                 Opened {
                     store: store.unwrap(),
-                    on_server: None,
+                    _on_server: None,
                 }
             }
             Self::Postgres => {
@@ -62,7 +53,7 @@ impl Database {
                 let store = open_postgres(options, env.clone()).await;
                 Opened {
                     store: store.unwrap(),
-                    on_server: Some(database),
+                    _on_server: Some(database),
                 }
             }
         }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use keyfall_connectors::demo;
 use keyfall_sdk::{AdminCredential, IssueClass, SecretValue, ServerGrants, Strategy};
@@ -71,15 +70,6 @@ impl Flavour {
             Self::Demo(strategy, _) => strategy,
             Self::Postgres => Strategy::AlternatingAccounts,
             Self::Redis => Strategy::DualSlot,
-        }
-    }
-
-    /// How long an answer is waited for. A real server may be slow for a moment, and that is not what the matrix asks about.
-    pub(crate) fn call_time(self) -> Duration {
-        if self.is_demo() {
-            Duration::from_millis(600)
-        } else {
-            Duration::from_millis(1500)
         }
     }
 

@@ -10,17 +10,43 @@ use keyfall_sdk::{BoxFuture, CallContext, ConnectorError, ErrorKind, Result};
 use tokio::sync::{Notify, watch};
 
 use super::fault::{Call, Cut, Fault, Mode, Site};
+use super::time::Time;
 use crate::domain::workflow::Step;
 
 /// One process: once it is dead, neither store nor provider hears of it again.
-#[derive(Default)]
 pub(crate) struct Life {
+    /// The name under which it holds runs.
+    node: String,
     dead: AtomicBool,
+    /// It sleeps as long as the hand holds it.
+    held: AtomicBool,
+    /// One more for each question to the store that is under way.
+    pub(crate) questions: Arc<()>,
 }
 
 impl Life {
+    pub(crate) fn new(node: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            dead: AtomicBool::new(false),
+            held: AtomicBool::new(false),
+            questions: Arc::default(),
+        }
+    }
+
     pub(crate) fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    /// It waits for nothing from the store.
+    pub(crate) fn asks_nothing(&self) -> bool {
+        Arc::strong_count(&self.questions) == 1
+    }
+
+    pub(crate) async fn awake(&self, hand: &Hand) {
+        if self.held.load(Ordering::SeqCst) {
+            hand.let_go().await;
+        }
     }
 
     pub(crate) fn end(&self) {
@@ -36,6 +62,8 @@ pub(crate) struct About {
     pub(crate) what: String,
     /// The credential, for a revocation.
     pub(crate) key: Option<String>,
+    /// The node that sends it; none for what was sent before and arrives late.
+    pub(crate) sender: Option<String>,
 }
 
 /// Asked around each change that reaches the provider.
@@ -43,6 +71,9 @@ pub(crate) trait Watch: Send + Sync {
     fn before<'a>(&'a self, site: Site, about: &'a About) -> BoxFuture<'a, ()>;
     fn after<'a>(&'a self, site: Site, about: &'a About) -> BoxFuture<'a, ()>;
 }
+
+/// How far behind its deadline a late answer comes.
+const LATE: Duration = Duration::from_millis(20);
 
 type Thunk = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
@@ -52,6 +83,7 @@ pub(crate) struct Hand {
     sites: Mutex<BTreeMap<Site, u32>>,
     late: Mutex<Vec<Thunk>>,
     watch: Arc<dyn Watch>,
+    pub(crate) time: Time,
     /// Rung by everything that may have brought a run on.
     pub(crate) bell: Notify,
     /// While a commit is held: true. Set to false, it goes on.
@@ -62,13 +94,14 @@ pub(crate) struct Hand {
 pub(crate) type Send_<T> = Arc<dyn Fn() -> BoxFuture<'static, Result<T>> + Send + Sync>;
 
 impl Hand {
-    pub(crate) fn new(fault: Option<Fault>, watch: Arc<dyn Watch>) -> Arc<Self> {
+    pub(crate) fn new(fault: Option<Fault>, watch: Arc<dyn Watch>, time: Time) -> Arc<Self> {
         Arc::new(Self {
             fault: Mutex::new(fault),
             struck: AtomicBool::new(false),
             sites: Mutex::default(),
             late: Mutex::default(),
             watch,
+            time,
             bell: Notify::new(),
             held: watch::Sender::new(false),
         })
@@ -102,12 +135,13 @@ impl Hand {
         self: &Arc<Self>,
         life: &Life,
         (call, ctx): (Call, &CallContext),
-        about: About,
+        mut about: About,
         send: Send_<T>,
     ) -> Result<T> {
         if life.is_dead() {
             return Err(dead());
         }
+        about.sender = Some(life.node.clone());
         let Some(step) = step_of(&ctx.step) else {
             return send().await;
         };
@@ -119,7 +153,7 @@ impl Hand {
             return answer;
         };
         if fault.cut == Cut::BeforeSend {
-            self.before(life, fault, &about, site, &send).await
+            self.before(life, (fault, ctx.time_left), &about, site, &send).await
         } else {
             self.after(life, (fault, ctx.time_left), &about, site, &send).await
         }
@@ -128,7 +162,7 @@ impl Hand {
     async fn before<T: Send + 'static>(
         self: &Arc<Self>,
         life: &Life,
-        fault: Fault,
+        (fault, time_left): (Fault, Duration),
         about: &About,
         site: Site,
         send: &Send_<T>,
@@ -139,7 +173,7 @@ impl Hand {
                 kind,
                 "the matrix fails this call, and nothing was done",
             )),
-            Mode::Timeout => std::future::pending().await,
+            Mode::Timeout => self.never(time_left).await,
             Mode::Duplicate => {
                 let _ = self.send(site, about, send).await;
                 self.send(site, about, send).await
@@ -147,7 +181,7 @@ impl Hand {
             Mode::LostReply => Err(ConnectorError::ambiguous("the matrix lost this request")),
             Mode::LateReply => {
                 self.keep(site, about, send);
-                std::future::pending().await
+                self.never(time_left).await
             }
         }
     }
@@ -164,14 +198,15 @@ impl Hand {
         match fault.mode {
             Mode::Kill => Err(self.kill(life)),
             Mode::Error(kind) => Err(ConnectorError::new(kind, "the matrix answers what cannot be read")),
-            Mode::Timeout => std::future::pending().await,
+            Mode::Timeout => self.never(time_left).await,
             Mode::Duplicate => {
                 self.keep(site, about, send);
                 answer
             }
             Mode::LostReply => Err(ConnectorError::ambiguous("the matrix lost this reply")),
             Mode::LateReply => {
-                late(time_left + time_left / 4).await;
+                self.let_time_out(time_left);
+                late(time_left + LATE).await;
                 answer
             }
         }
@@ -192,7 +227,8 @@ impl Hand {
 
     /// A call that is under way, and arrives behind the next one.
     fn keep<T: Send + 'static>(self: &Arc<Self>, site: Site, about: &About, send: &Send_<T>) {
-        let (hand, about, send) = (Arc::clone(self), about.clone(), Arc::clone(send));
+        let (hand, mut about, send) = (Arc::clone(self), about.clone(), Arc::clone(send));
+        about.sender = None;
         let late: Thunk = Box::new(move || {
             Box::pin(async move {
                 let _ = hand.send(site, &about, &send).await;
@@ -208,22 +244,39 @@ impl Hand {
         }
     }
 
+    /// Whoever waits for an answer gives it up, and there is none.
+    async fn never<T>(&self, time_left: Duration) -> T {
+        self.let_time_out(time_left);
+        std::future::pending().await
+    }
+
+    fn let_time_out(&self, time_left: Duration) {
+        let time = self.time.clone();
+        tokio::spawn(async move { time.pass(time_left + Duration::from_millis(1)).await });
+    }
+
     pub(crate) fn kill(&self, life: &Life) -> ConnectorError {
         life.end();
         self.bell.notify_one();
         dead()
     }
 
-    /// Does not come back until the harness says so.
-    pub(crate) async fn hold(&self) {
+    /// The process sleeps, and does not come back until the harness says so.
+    pub(crate) async fn hold(&self, life: &Life) {
+        life.held.store(true, Ordering::SeqCst);
         self.held.send_replace(true);
         self.bell.notify_one();
+        self.let_go().await;
+        life.held.store(false, Ordering::SeqCst);
+    }
+
+    async fn let_go(&self) {
         let _ = self.held.subscribe().wait_for(|held| !held).await;
     }
 }
 
 /// Lets this much time go by: an answer that comes so late is the fault itself.
-pub(crate) async fn late(by: Duration) {
+async fn late(by: Duration) {
     let _ = tokio::time::timeout(by, std::future::pending::<()>()).await;
 }
 

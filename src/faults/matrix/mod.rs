@@ -17,5 +17,6 @@ mod store;
 #[cfg(test)]
 mod template;
 mod tests;
+mod time;
 mod truth;
 mod watch;

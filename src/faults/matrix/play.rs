@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio::time::Instant;
 
-use super::bench::Bench;
-use super::fault::{Fault, Mode, Site};
+use super::bench::{Bench, LEASE};
+use super::fault::{Fault, Site};
 use super::hand::{Hand, Life};
 use super::scene::Scene;
 use super::steps::Habits;
@@ -18,12 +17,14 @@ use crate::domain::workflow::{Event, EventBody, Run, RunKind, Step};
 use crate::engine::EngineHandle;
 use crate::evidence::audit::encode_event;
 use crate::faults::oracle::{Case, run_at_rest};
-use crate::store::{Commit, Fact, Guard, LogEntry, StoredRun};
+use crate::store::{Commit, Fact, Guard, LogEntry, Page, RunFilter, RunRow, StoredRun};
 
-/// Longer than any cell takes on a machine that is busy with other things.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Looks without anything that is new, after which a run is stuck.
+const PATIENCE: u32 = 10_000;
 /// How often the state is looked at when nothing says that it changed.
-const LOOK: Duration = Duration::from_millis(20);
+const LOOK: Duration = Duration::from_millis(4);
+/// Looks at a run that its node has not in hand and does not ask for, after which the node has left it.
+const IS_LEFT: u32 = 2;
 
 /// What is played.
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +43,8 @@ pub(crate) struct Played {
     /// Every call that was made, by step, and every step.
     pub(crate) sites: Vec<Site>,
     pub(crate) path: Vec<Step>,
+    /// Behind it there is no way back.
+    pub(crate) pivot: Option<Step>,
     /// A person sent it on.
     pub(crate) was_asked: bool,
     pub(crate) has_struck: bool,
@@ -70,11 +73,8 @@ pub(crate) async fn play(bench: &Bench, piece: Piece) -> Played {
         bench.secrets(),
         scene.plan.clone(),
         Box::new(take_up),
-        piece
-            .fault
-            .is_some_and(|fault| !fault.cut.is_at_call() && fault.mode == Mode::Timeout),
     );
-    let hand = Hand::new(piece.fault, Arc::clone(&watcher) as _);
+    let hand = Hand::new(piece.fault, Arc::clone(&watcher) as _, bench.time.clone());
     scene.open(bench).await;
     let mut player = Player {
         bench,
@@ -82,7 +82,7 @@ pub(crate) async fn play(bench: &Bench, piece: Piece) -> Played {
         hand,
         habits: piece.habits,
         lives: 0,
-        deadline: Instant::now() + PATIENCE,
+        patience: PATIENCE,
     };
     let (mut stored, mut was_asked) = (player.come_to_rest().await, false);
     if stored.row.status == "needs_operator" && piece.is_answered {
@@ -103,6 +103,7 @@ pub(crate) async fn play(bench: &Bench, piece: Piece) -> Played {
     Played {
         status: stored.row.status.clone(),
         path: path(&stored),
+        pivot: pivot(&stored),
         sites: player.hand.sites(),
         was_asked,
         has_struck: player.hand.has_struck(),
@@ -117,13 +118,20 @@ struct Player<'a> {
     hand: Arc<Hand>,
     habits: Habits,
     lives: u32,
-    deadline: Instant,
+    patience: u32,
 }
 
 struct Process {
     node: String,
     life: Arc<Life>,
     engine: EngineHandle,
+}
+
+impl Process {
+    /// Or may be about to: the store has not answered it yet.
+    fn has_a_run(&self) -> bool {
+        self.engine.status().runs_in_hands > 0 || !self.life.asks_nothing()
+    }
 }
 
 impl Drop for Process {
@@ -147,13 +155,17 @@ impl Player<'_> {
             }
             if *self.hand.held.borrow() && zombies.is_empty() {
                 // Its lease is over while it sleeps; another node takes the run.
+                self.bench.store.release_leases(&process.node).await.unwrap();
+                self.bench.time.pass(LEASE + LOOK).await;
                 let next = self.start_after(&process.node).await;
                 zombies.push(std::mem::replace(&mut process, next));
                 continue;
             }
-            let stored = self.stored().await;
-            let row = &stored.row;
-            if row.node.as_ref() == Some(&process.node) && !zombies.is_empty() && wrote(&stored, row.epoch) {
+            let row = &self.row().await;
+            if row.node.as_ref() == Some(&process.node)
+                && !zombies.is_empty()
+                && wrote(&self.stored().await, row.epoch)
+            {
                 // It wakes up while the other node is at work.
                 self.hand.held.send_replace(false);
             }
@@ -165,33 +177,34 @@ impl Player<'_> {
                 process.engine.shutdown().await;
                 return self.stored().await;
             }
-            let is_left = row.node.is_some() && process.engine.status().runs_in_hands == 0;
+            // Who slept may have claimed it anew.
+            let mut awake = zombies.iter().chain([&process]);
+            let has_it = |one: &Process| row.node.as_ref() == Some(&one.node) && one.has_a_run();
+            let is_left = row.node.is_some() && !awake.any(has_it);
             idle = if is_left { idle + 1 } else { 0 };
-            if idle > 1 {
+            if idle > IS_LEFT {
                 // It was left in the middle: whoever takes it waits until its lease is over, and that is now.
                 let node = row.node.clone().unwrap_or_default();
                 self.bench.store.release_leases(&node).await.unwrap();
                 process.engine.ring();
                 idle = 0;
             }
-            self.skip_waits(&stored, &process.engine);
-            assert!(
-                Instant::now() < self.deadline,
-                "the run does not come to rest: {}",
-                told(&stored)
-            );
+            self.skip_waits(row, &process.engine);
+            self.patience -= 1;
+            if self.patience == 0 {
+                panic!("the run does not come to rest: {}", told(&self.stored().await));
+            }
         }
     }
 
     /// A stored wait costs no time where the clock is ours.
-    fn skip_waits(&self, stored: &StoredRun, engine: &EngineHandle) {
-        let row = &stored.row;
+    fn skip_waits(&self, row: &RunRow, engine: &EngineHandle) {
         let Some(wake_at) = row.wake_at.filter(|_| row.node.is_none() && row.status == "open") else {
             return;
         };
         let left = wake_at.duration_since(self.bench.env.now());
         if left > SignedDuration::from_millis(5) {
-            self.bench.clock.shift(left);
+            self.bench.time.skip(left);
         }
         engine.ring();
     }
@@ -208,7 +221,7 @@ impl Player<'_> {
     }
 
     async fn started(&self, node: String) -> Process {
-        let life = Arc::new(Life::default());
+        let life = Arc::new(Life::new(&node));
         let engine = self.bench.start(&node, &self.hand, &life, self.habits).await;
         Process { node, life, engine }
     }
@@ -219,6 +232,16 @@ impl Player<'_> {
         self.lives += 1;
         let next = format!("node-{}", self.bench.name());
         self.started(next).await
+    }
+
+    /// Without its events, which are many.
+    async fn row(&self) -> RunRow {
+        let filter = RunFilter {
+            identity: Some(self.scene.identity),
+            ..RunFilter::default()
+        };
+        let rows = self.bench.store.runs(&filter, Page::first(10)).await.unwrap();
+        rows.into_iter().find(|row| row.id == self.scene.plan.run).unwrap()
     }
 
     async fn stored(&self) -> StoredRun {
@@ -266,6 +289,15 @@ impl Player<'_> {
 /// Whoever has the run under this epoch has written to it.
 fn wrote(stored: &StoredRun, epoch: u64) -> bool {
     stored.events.last().is_some_and(|event| event.epoch == epoch)
+}
+
+/// The step at whose beginning the run went past its point of no return.
+fn pivot(stored: &StoredRun) -> Option<Step> {
+    let mut run = Run::replay(stored.events.get(..1)?).unwrap();
+    stored.events.iter().skip(1).find_map(|event| {
+        run.apply(event).unwrap();
+        run.is_past_pivot().then(|| event.body.step()).flatten()
+    })
 }
 
 /// The steps in the order in which they ended.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use keyfall_sdk::BoxFuture;
 
 use super::fault::{Cut, Mode};
-use super::hand::{Hand, Life, late};
+use super::hand::{Hand, Life};
 use crate::domain::workflow::{EventBody, Step};
 use crate::evidence::audit::event_of;
 use crate::faults::between::Rule;
@@ -48,8 +48,8 @@ impl MeddledCommits {
                     });
                 }
                 Mode::LostReply => return Err(doubtful()),
-                Mode::Timeout => self.hand.hold().await,
-                Mode::LateReply => late(Duration::from_millis(150)).await,
+                Mode::Timeout => self.hand.hold(&self.life).await,
+                Mode::LateReply => self.hand.time.pass(Duration::from_millis(150)).await,
                 Mode::Duplicate => {}
             }
             if let Some(again) = again {
@@ -75,7 +75,7 @@ impl MeddledCommits {
                 Err(doubtful())
             }
             Mode::Timeout => {
-                self.hand.hold().await;
+                self.hand.hold(&self.life).await;
                 inner.commit(commit).await
             }
             // Done by the steps (`steps.rs`): the answer is taken twice.
@@ -87,6 +87,14 @@ impl MeddledCommits {
 impl Rule for MeddledCommits {
     fn is_alive(&self) -> bool {
         !self.life.is_dead()
+    }
+
+    fn question(&self) -> Option<Arc<()>> {
+        Some(Arc::clone(&self.life.questions))
+    }
+
+    fn awake(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.life.awake(&self.hand))
     }
 
     fn commit<'a>(&'a self, inner: &'a Arc<dyn Store>, commit: Commit) -> BoxFuture<'a, Result<Committed>> {

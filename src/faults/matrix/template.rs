@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
 use keyfall_sdk::IssueClass;
 
 use super::bench::Bench;
@@ -11,6 +10,7 @@ use super::database::Database;
 use super::flavour::Flavour;
 use super::play::{Piece, Played, play};
 use super::steps::{Failing, Habits, Repeats};
+use super::time::{at_a_time_of_its_own, joined};
 use crate::domain::workflow::{RunKind, Step};
 
 /// Answers the steps that some test of the four stood on.
@@ -68,18 +68,19 @@ fn name(bench: &Bench, kind: RunKind, habits: Habits) -> String {
 }
 
 /// All workflows of one connector.
-async fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
+fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
     let kinds = RunKind::ALL.into_iter().filter(|kind| flavour.has(*kind));
     let workflows = kinds.map(|kind| {
-        tokio::spawn(async move {
-            let bench = Bench::new(flavour, database).await;
-            four_tests(&bench, kind).await
+        at_a_time_of_its_own(async move |time| {
+            let bench = Bench::new(flavour, database, &time).await;
+            let stood = four_tests(&bench, kind).await;
+            assert_eq!(bench.store.check().await.unwrap(), Vec::<String>::new(), "{}", kind.name());
+            bench.store.close().await.unwrap();
+            stood
         })
     });
-    let stood = join_all(workflows).await.into_iter();
-    stood
-        .flat_map(|workflow| workflow.expect("a workflow stands the four tests"))
-        .collect()
+    let workflows: Vec<_> = workflows.collect();
+    workflows.into_iter().flat_map(joined).collect()
 }
 
 /// A real server is as slow under either store, and has been tried under the first.
@@ -94,10 +95,10 @@ fn databases(flavour: Flavour) -> &'static [Database] {
 /// One line for each connector with each of its strategies buys all of it.
 macro_rules! four_tests {
     ($($name:ident: $flavour:expr;)+) => {$(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $name() {
+        #[test]
+        fn $name() {
             for database in databases($flavour) {
-                of($flavour, *database).await;
+                of($flavour, *database);
             }
         }
     )+};
@@ -114,10 +115,10 @@ four_tests! {
 }
 
 /// A step that no workflow here takes would be disturbed by nothing.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_step_is_stood_on() {
-    let mut stood = of(Flavour::ALL[0], Database::Sqlite).await;
-    stood.extend(of(Flavour::ALL[1], Database::Sqlite).await);
+#[test]
+fn every_step_is_stood_on() {
+    let mut stood = of(Flavour::ALL[0], Database::Sqlite);
+    stood.extend(of(Flavour::ALL[1], Database::Sqlite));
     let missing: Vec<Step> = Step::ALL.into_iter().filter(|step| !stood.contains(step)).collect();
     assert_eq!(missing, [], "no workflow of the template takes these steps");
 }

@@ -6,17 +6,18 @@ use super::cells::{Cell, faults, scenarios};
 use super::database::Database;
 use super::flavour::Flavour;
 use super::runner;
+use super::time::{at_a_time_of_its_own, joined};
 
 /// All of them, or all of one flavour where only one of its cells is wanted.
-async fn all(wanted: &Wanted) -> Vec<(usize, Cell)> {
+fn all(wanted: &Wanted) -> Vec<(usize, Cell)> {
     let mut cells = Vec::new();
     let mut flavours = Vec::new();
     let named = |flavour: &Flavour| wanted.is_of(flavour.name());
     for flavour in Flavour::ALL.into_iter().filter(named) {
-        flavours.push(tokio::spawn(scenarios(flavour)));
+        flavours.push(at_a_time_of_its_own(async move |time| scenarios(flavour, &time).await));
     }
     for scenarios in flavours {
-        for (scenario, sites) in scenarios.await.unwrap() {
+        for (scenario, sites) in joined(scenarios) {
             for database in Database::ALL {
                 let cell = |fault| Cell {
                     database,
@@ -68,10 +69,10 @@ impl Wanted {
 }
 
 /// Rows 3, 5, 8, 11, 22, 24.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_crash_matrix() {
+#[test]
+fn the_crash_matrix() {
     let wanted = Wanted::of_environment();
-    let all = all(&wanted).await;
+    let all = all(&wanted);
     let whole = all.len();
     let is_one = matches!(wanted, Wanted::Named(_));
     assert!(is_one || whole >= 2_500, "{whole} cells are too few to be all");
@@ -81,7 +82,7 @@ async fn the_crash_matrix() {
         .collect();
     assert!(!cells.is_empty(), "there is no such cell");
     let number = cells.len();
-    let failed = runner::run(cells).await;
+    let failed = runner::run(cells);
     println!("COVERED: cells {number} of {whole}");
     assert!(
         failed.is_empty(),

@@ -149,8 +149,9 @@ async fn roles(client: &tokio_postgres::Client, prefix: &str) -> BTreeMap<String
 /// Until the standby has replayed everything: how late it is on a busy machine is not what the cells are about.
 async fn replayed(client: &tokio_postgres::Client) {
     let text = "select coalesce(bool_and(replay_lsn >= pg_current_wal_flush_lsn()), true) from pg_stat_replication";
+    let text = client.prepare(text).await.unwrap();
     for _ in 0..10_000 {
-        if client.query_one(text, &[]).await.unwrap().get(0) {
+        if client.query_one(&text, &[]).await.unwrap().get(0) {
             return;
         }
     }

@@ -1,5 +1,6 @@
 //! What is asked around every change that reaches a provider: that its intent was committed before (I4), that it is about what was recorded
-//! (P5), that no two are under way at once (I5), and behind it that the consumer is let in with what it reads (I1, I10).
+//! (P5), that whoever sends it has the run (P10), that no two are
+//! under way at once (I5), and behind it that the consumer is let in with what it reads (I1, I10).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,8 +24,6 @@ pub(crate) struct Watcher {
     /// Told the version when a delivery has come.
     pub(crate) take_up: Box<dyn Fn(&str) + Send + Sync>,
     under_way: Mutex<Vec<Step>>,
-    /// A sleeping node is robbed of its lease, which time alone would have let it see: what it was about to send it may send.
-    may_overlap: bool,
     /// The approved gap of a system that holds one value, between its issue and the delivery.
     gap: AtomicBool,
     /// A decommission has begun to disable the account.
@@ -39,7 +38,6 @@ impl Watcher {
         secrets: StoredSecrets,
         plan: RunPlan,
         take_up: Box<dyn Fn(&str) + Send + Sync>,
-        may_overlap: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -48,7 +46,6 @@ impl Watcher {
             plan,
             take_up,
             under_way: Mutex::default(),
-            may_overlap,
             gap: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             wrong: Mutex::default(),
@@ -77,6 +74,11 @@ impl Watcher {
         };
         let is_start = |body: &EventBody| matches!(body, EventBody::Started { step: of, .. } if *of == step);
         stored.events.iter().any(|event| is_start(&event.body))
+    }
+
+    async fn is_held_by(&self, node: &str) -> bool {
+        let stored = self.store.run(self.plan.run).await.unwrap();
+        stored.is_some_and(|stored| stored.row.node.as_deref() == Some(node))
     }
 
     /// The account and the key are of the plan, or what the run itself issued.
@@ -144,12 +146,17 @@ impl Watch for Watcher {
                     "P5: `{call}` of {step} is about {about:?}, which nobody recorded"
                 ));
             }
+            if let Some(sender) = &about.sender
+                && !self.is_held_by(sender).await
+            {
+                self.found(format!("P10: `{call}` of {step} was sent by {sender}, which has lost the run"));
+            }
             // An attempt that nobody waits for any more may still be under way when it is repeated: the same change, made again.
             let mut under_way = self.under_way.lock().unwrap();
             let is_overlap = under_way.iter().any(|other| *other != site.step);
             under_way.push(site.step);
             drop(under_way);
-            if is_overlap && !self.may_overlap {
+            if is_overlap {
                 self.found(format!(
                     "I5: `{call}` of {step} was sent while another change was under way"
                 ));

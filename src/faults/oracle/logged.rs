@@ -16,7 +16,7 @@ const PAGE: u32 = 1000;
 pub(super) async fn faults(case: &Case<'_>, id: RunId, before: &Slate) -> Vec<String> {
     let stored = case.store.run(id).await.unwrap().unwrap();
     let run = Run::replay(&stored.events).unwrap();
-    let log = log_of(case, id).await;
+    let log = log_of(case, id, before.logged).await;
     let mut wrong = writers(&stored);
     wrong.extend(audited(&stored, &log));
     wrong.extend(secrets_in(case, &stored, &log).await);
@@ -28,11 +28,8 @@ pub(super) async fn faults(case: &Case<'_>, id: RunId, before: &Slate) -> Vec<St
     wrong
 }
 
-async fn log_of(case: &Case<'_>, id: RunId) -> Vec<LogPage> {
+async fn log_of(case: &Case<'_>, id: RunId, mut from: u64) -> Vec<LogPage> {
     let mut all = Vec::new();
-    // The newest entries are the last ones, and a harness keeps one store for many runs.
-    let size = case.store.log_state().await.unwrap().size;
-    let mut from = size.saturating_sub(u64::from(PAGE));
     loop {
         let page = case.store.log(from, PAGE).await.unwrap();
         let Some(last) = page.last() else { return all };

@@ -51,6 +51,8 @@ pub(crate) struct Slate {
     pub(crate) identity: Option<Identity>,
     /// What was spent of the budget of `scope`, by schedules and by emergencies.
     pub(crate) spent: u32,
+    /// Entries of the log.
+    pub(crate) logged: u64,
 }
 
 impl Slate {
@@ -61,6 +63,7 @@ impl Slate {
             accounts: truth.accounts().await,
             delivered: truth.delivered(),
             identity: store.identity(identity).await.unwrap(),
+            logged: store.log_state().await.unwrap().size,
         }
     }
 }
@@ -73,16 +76,10 @@ pub(crate) struct Case<'a> {
     pub(crate) identity: IdentityId,
 }
 
-/// Everything that is wrong with an identity that no run is working on. Empty when all is well.
-pub(crate) async fn at_rest(case: &Case<'_>) -> Vec<String> {
-    let mut wrong = ledger::differences(case).await;
-    wrong.extend(case.store.check().await.unwrap());
-    wrong
-}
-
-/// Everything that is wrong with how a run ended or came to rest. `before`: how all stood when it was opened.
+/// Everything that is wrong with how a run ended or came to rest. `before`: how all stood when it was opened. Whether the store is whole is asked
+/// of the store itself, once for many runs.
 pub(crate) async fn run_at_rest(case: &Case<'_>, run: RunId, before: &Slate) -> Vec<String> {
-    let mut wrong = at_rest(case).await;
+    let mut wrong = ledger::differences(case).await;
     wrong.extend(ended::goals(case, run, before).await);
     wrong.extend(logged::faults(case, run, before).await);
     wrong
