@@ -66,12 +66,6 @@ impl Cell {
         }
     }
 
-    /// How a provider fails is nothing that a database could see: those cells are played on the first. What is stored when, and who has the run
-    /// when a process dies, is tried on each.
-    pub(crate) fn differs_by_database(&self) -> bool {
-        self.database == Database::Sqlite || !self.fault.cut.is_at_call() || self.fault.mode == Mode::Kill
-    }
-
     /// What is wrong with how it ended: by the oracle, and because the engine must get over what passes by itself.
     pub(crate) fn wrong(&self, played: &Played) -> Vec<String> {
         let mut wrong = played.wrong.clone();

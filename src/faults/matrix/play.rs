@@ -162,9 +162,7 @@ impl Player<'_> {
                 continue;
             }
             let row = &self.row().await;
-            if row.node.as_ref() == Some(&process.node)
-                && !zombies.is_empty()
-                && wrote(&self.stored().await, row.epoch)
+            if row.node.as_ref() == Some(&process.node) && !zombies.is_empty() && wrote(&self.stored().await, row.epoch)
             {
                 // It wakes up while the other node is at work.
                 self.hand.held.send_replace(false);

@@ -74,7 +74,12 @@ fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
         at_a_time_of_its_own(async move |time| {
             let bench = Bench::new(flavour, database, &time).await;
             let stood = four_tests(&bench, kind).await;
-            assert_eq!(bench.store.check().await.unwrap(), Vec::<String>::new(), "{}", kind.name());
+            assert_eq!(
+                bench.store.check().await.unwrap(),
+                Vec::<String>::new(),
+                "{}",
+                kind.name()
+            );
             bench.store.close().await.unwrap();
             stood
         })
@@ -83,22 +88,13 @@ fn of(flavour: Flavour, database: Database) -> BTreeSet<Step> {
     workflows.into_iter().flat_map(joined).collect()
 }
 
-/// A real server is as slow under either store, and has been tried under the first.
-fn databases(flavour: Flavour) -> &'static [Database] {
-    if flavour.is_demo() {
-        &Database::ALL
-    } else {
-        &[Database::Sqlite]
-    }
-}
-
 /// One line for each connector with each of its strategies buys all of it.
 macro_rules! four_tests {
     ($($name:ident: $flavour:expr;)+) => {$(
         #[test]
         fn $name() {
-            for database in databases($flavour) {
-                of($flavour, *database);
+            for database in Database::ALL {
+                of($flavour, database);
             }
         }
     )+};

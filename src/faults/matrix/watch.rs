@@ -149,7 +149,9 @@ impl Watch for Watcher {
             if let Some(sender) = &about.sender
                 && !self.is_held_by(sender).await
             {
-                self.found(format!("P10: `{call}` of {step} was sent by {sender}, which has lost the run"));
+                self.found(format!(
+                    "P10: `{call}` of {step} was sent by {sender}, which has lost the run"
+                ));
             }
             // An attempt that nobody waits for any more may still be under way when it is repeated: the same change, made again.
             let mut under_way = self.under_way.lock().unwrap();
