@@ -83,11 +83,9 @@ async fn find_issued(at: &mut Attempt<'_>, new: &NewCredential) -> Ended<StepOut
             })
         }
         IssueObservation::NotApplied => {
-            // A call that nobody waits for any more may still arrive.
-            let believed_at = at
-                .began_at()
-                .saturating_add(at.steps.settings.issue_grace)
-                .unwrap_or(jiff::Timestamp::MAX);
+            // A call that nobody waits for any more may still arrive, and a list may be as late as the settling window says.
+            let wait = at.steps.settings.issue_grace.max(at.plan().proof.settling);
+            let believed_at = at.began_at().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX);
             if at.now() >= believed_at {
                 return Ok(StepOutput::NeverIssued);
             }

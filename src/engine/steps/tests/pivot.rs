@@ -70,6 +70,22 @@ async fn a_new_credential_that_was_never_let_in_stops_a_rotation_while_it_can_st
 }
 
 #[tokio::test]
+async fn a_new_credential_that_somebody_took_away_since_keeps_the_old_one() {
+    for is_changed in [false, true] {
+        let (bench, old, mut driven) = begun(Step::RevokeOld).await;
+        let new = driven.new_live();
+        if is_changed {
+            bench.change_password(&new.principal, &new.key_id).await;
+        } else {
+            bench.suspend(&new.principal).await;
+        }
+        bench.finish(&mut driven).await;
+        rests_before_the_pivot(&driven);
+        assert!(bench.accepted(&old), "{}", driven.text());
+    }
+}
+
+#[tokio::test]
 async fn behind_the_point_of_no_return_nobody_is_told_to_cancel() {
     let (bench, _, mut driven) = begun(Step::EndSessions).await;
     bench.change_manifest(|manifest| manifest.vantages[0].host = "elsewhere".to_owned());

@@ -62,6 +62,46 @@ async fn a_late_list_does_not_make_a_second_credential() {
     }
 }
 
+/// Row 11.
+#[tokio::test]
+async fn on_the_way_back_a_late_list_is_not_taken_for_absence() {
+    for settling in [0, 90] {
+        let (bench, old) = dual(json!({ "faults": { "slots": 4 } })).await;
+        let late = if settling > 0 { 60_000 } else { 5_000 };
+        bench.provider.change_faults(|faults| faults.list_lag_ms = late);
+        bench.advance(SignedDuration::from_secs(120));
+        let mut plan = rotation(&bench, &old);
+        plan.proof.settling = SignedDuration::from_secs(settling);
+        let mut driven = bench.drive_until(plan, Step::IssueNew).await;
+        next(&bench, Operation::Issue, Fault::LostReply);
+        let mut is_sent = false;
+        let provider = &bench.provider;
+        bench
+            .go(&mut driven, &mut |run, step| {
+                if run.issued().is_some() {
+                    provider.change_faults(|faults| faults.list_lag_ms = 0);
+                }
+                match (step, std::mem::replace(&mut is_sent, true)) {
+                    (Step::IssueNew, true) => super::Turn::Unwind,
+                    _ => super::Turn::Go,
+                }
+            })
+            .await;
+        assert!(
+            matches!(driven.outcome(), Some(Outcome::Unwound { .. })),
+            "{}",
+            driven.text()
+        );
+        assert_eq!(
+            keys(&bench),
+            1,
+            "what the unanswered call made is left: {}",
+            driven.text()
+        );
+        assert!(bench.accepted(&old));
+    }
+}
+
 /// Row 7.
 #[tokio::test]
 async fn a_lost_reply_of_a_system_that_cannot_be_asked_is_handed_over_and_not_repeated() {
