@@ -202,6 +202,11 @@ pub(super) fn before_effect(fault: Option<Fault>) -> Result<Option<AfterEffect>>
             "the demo provider refuses our own access; take the fault `denied` out of options.faults",
         )
         .with_code("denied")),
+        Fault::NotFound => Err(ConnectorError::new(
+            ErrorKind::NotFound,
+            "the demo provider says that there is no such thing",
+        )
+        .with_code("not_found")),
         Fault::LostReply => Ok(Some(AfterEffect::Answer(ConnectorError::ambiguous(
             "the demo provider took the call and its reply was lost; observe before repeating",
         )))),

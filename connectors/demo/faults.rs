@@ -149,6 +149,8 @@ pub enum Fault {
     RateLimited(u64),
     /// Refuses our own access before any effect.
     Denied,
+    /// Says before any effect that there is no such thing, whatever there is.
+    NotFound,
     /// Has its effect, and the reply is lost.
     LostReply,
     /// Has its effect, and answers what nobody can read.

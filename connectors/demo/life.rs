@@ -237,6 +237,10 @@ async fn failed_probe(fault: Fault) -> Option<Verdict> {
         ),
         Fault::RateLimited(_) => inconclusive(InconclusiveWhy::RateLimited, "the demo provider asks for a pause"),
         Fault::Denied => inconclusive(InconclusiveWhy::Policy, "the demo provider refuses this place"),
+        Fault::NotFound => inconclusive(
+            InconclusiveWhy::Protocol,
+            "the demo provider says that there is no such thing",
+        ),
         Fault::LostReply => inconclusive(InconclusiveWhy::Timeout, "the answer of the demo provider was lost"),
         Fault::Garbage => inconclusive(
             InconclusiveWhy::Protocol,

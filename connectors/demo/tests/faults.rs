@@ -39,6 +39,7 @@ async fn errors_before_the_effect_change_nothing() {
         (Fault::Transient, ErrorKind::Transient),
         (Fault::RateLimited(250), ErrorKind::RateLimited { after_ms: 250 }),
         (Fault::Denied, ErrorKind::Denied),
+        (Fault::NotFound, ErrorKind::NotFound),
     ] {
         provider("before").change_faults(|faults| faults.rules = vec![FaultRule::always(Operation::Issue, fault)]);
         let call = issue_call("app", "never-there");

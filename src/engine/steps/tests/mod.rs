@@ -1,6 +1,7 @@
 //! Real steps against the demo provider, whose truth is the oracle. The driver here is the domain's own `decide` and fold with the clock in
 //! the test's hand: a stored wait costs no time.
 
+mod answers;
 mod by_hand;
 mod deaths;
 mod driven;
