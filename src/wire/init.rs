@@ -1,5 +1,5 @@
-//! `keyfall init`: a directory with everything that a server needs. What is there already is never touched; what was begun and failed is
-//! taken away again.
+//! `keyfall init`: a directory with everything that a server needs. What is there already is never touched. What failed before the store knows of
+//! it is taken away again; what was cut off is gone on with by the same command (`unfinished.rs`).
 
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,40 +10,32 @@ use anyhow::{Context as _, bail};
 use keyfall::app::{IssuedToken, first_people};
 use keyfall::cli::{InitArgs, Output};
 use keyfall::clock::Environment;
-use keyfall::config::{Config, FILE_NAME};
+use keyfall::config::{Config, FILE_NAME, StoreAddress};
 use keyfall::domain::ids::ActId;
 use keyfall::evidence::audit::Act;
 use keyfall::evidence::keys::{SigningKey, VerifierKey};
 use keyfall::owner_only::{self, PRIVATE};
 use keyfall::sealing::{Kek, Keyring};
-use keyfall::store::{Commit, Creation, Fact, LogEntry, Purpose};
+use keyfall::store::{Commit, Committed, Creation, Fact, Guard, LogEntry, Purpose, Store};
 use ring::rand::SystemRandom;
 use serde_json::json;
 
 use super::anchor::Anchor;
+use super::unfinished::Unfinished;
 use super::{keys, open_store};
 
 pub(crate) async fn init(args: &InitArgs, output: Output) -> anyhow::Result<()> {
     let people = people(args)?;
     let dir = std::path::absolute(&args.dir)?;
+    let asked = asked(args, &people);
     let existed = dir.exists();
-    if existed
-        && fs::read_dir(&dir)
-            .with_context(|| format!("{} cannot be read", dir.display()))?
-            .next()
-            .is_some()
-    {
-        bail!("{} is not empty: name a new directory, or an empty one", dir.display());
-    }
-    let made = make(args, &dir, &people).await;
-    if made.is_err() {
-        // Half a server is none, and a second try must find the directory as the first one did. The first error is the one that matters.
-        let _ = fs::remove_dir_all(&dir);
-        if existed {
-            let _ = fs::create_dir(&dir);
+    let verifier = match Unfinished::find(&dir, &asked)? {
+        Some(unfinished) => go_on(args, &dir, &people, unfinished).await?,
+        None => {
+            let unfinished = begin(&dir, existed, &asked)?;
+            make(args, &dir, &people, unfinished, Creation::Always, existed).await?
         }
-    }
-    let verifier = made?;
+    };
     let view = json!({
         "directory": dir,
         "settings": dir.join(FILE_NAME),
@@ -52,6 +44,64 @@ pub(crate) async fn init(args: &InitArgs, output: Output) -> anyhow::Result<()> 
     });
     output.say(&view, next_steps(&dir, &people, &verifier).trim_end())?;
     Ok(())
+}
+
+/// What is asked for: only the same goes on where it was cut off.
+fn asked(args: &InitArgs, people: &[String]) -> String {
+    let solo = if args.solo { " --solo" } else { "" };
+    format!(
+        "keyfall init --name {} --people {}{solo} --listen {} --store {}",
+        args.name,
+        people.join(","),
+        args.listen,
+        address(args)
+    )
+}
+
+fn address(args: &InitArgs) -> StoreAddress {
+    args.store.clone().unwrap_or(Config::default().store)
+}
+
+fn begin(dir: &Path, existed: bool, asked: &str) -> anyhow::Result<Unfinished> {
+    let is_empty = !existed
+        || fs::read_dir(dir)
+            .with_context(|| format!("{} cannot be read", dir.display()))?
+            .next()
+            .is_none();
+    if !is_empty {
+        bail!("{} is not empty: name a new directory, or an empty one", dir.display());
+    }
+    folder(dir)?;
+    Unfinished::begin(dir, asked)
+}
+
+fn folder(path: &Path) -> anyhow::Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("{} cannot be made", path.display()))
+}
+
+/// An init that was cut off: behind its first record it is brought to its end, and before that it begins anew. The store says which, by the key
+/// that it was made under.
+async fn go_on(args: &InitArgs, dir: &Path, people: &[String], unfinished: Unfinished) -> anyhow::Result<VerifierKey> {
+    let address = address(args).from_here(dir);
+    let is_there = address.file().is_none_or(Path::exists);
+    if let Ok(kek) = Kek::load(&dir.join("kek"))
+        && is_there
+    {
+        let env = Environment::of_this_machine();
+        let store = open_store(&address, "init", Creation::IfMissing, Purpose::Work, &env).await?;
+        let made_under = store.setting(keys::KEK_CHECK).await?;
+        if made_under.as_ref() == Some(&keys::check_value(&Keyring::new(kek, Vec::new()))) {
+            let signing = SigningKey::load(&dir.join("signing.key"), None)?;
+            return finish(args, dir, &*store, signing, unfinished).await;
+        }
+        store.close().await.context("the store could not be closed")?;
+        if made_under.is_some() {
+            bail!("{address} is another server's store by now: name an empty one, and another directory");
+        }
+    }
+    unfinished.clear()?;
+    make(args, dir, people, unfinished, Creation::IfMissing, true).await
 }
 
 fn people(args: &InitArgs) -> anyhow::Result<Vec<String>> {
@@ -81,27 +131,59 @@ fn people(args: &InitArgs) -> anyhow::Result<Vec<String>> {
 }
 
 /// Answers the server's verifier key.
-async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<VerifierKey> {
+async fn make(
+    args: &InitArgs,
+    dir: &Path,
+    people: &[String],
+    unfinished: Unfinished,
+    creation: Creation,
+    existed: bool,
+) -> anyhow::Result<VerifierKey> {
     let env = Environment::of_this_machine();
-    let random = &*env.random;
-    for folder in [dir.to_owned(), dir.join("people"), dir.join("backups")] {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder)
-            .with_context(|| format!("{} cannot be made", folder.display()))?;
+    let opened = async {
+        let (signing, commit) = write_files(args, dir, people, &env)?;
+        let address = address(args).from_here(dir);
+        let store = open_store(&address, "init", creation, Purpose::Work, &env).await?;
+        anyhow::Ok((signing, commit, store))
+    };
+    let (signing, commit, store) = match opened.await {
+        Ok(opened) => opened,
+        Err(error) => {
+            // Half a server is none, and a second try must find the directory as the first one did. The first error is the one that matters.
+            let _ = fs::remove_dir_all(dir);
+            if existed {
+                let _ = fs::create_dir(dir);
+            }
+            return Err(error);
+        }
+    };
+    // From here on the store may know this server: its keys stay where they are.
+    let again = "run the same `keyfall init` again: it goes on where it stopped";
+    let committed = store.commit(commit).await;
+    if committed.with_context(|| format!("the first record could not be stored; {again}"))? != Committed::Stored {
+        bail!("somebody else has made a store there meanwhile: name an empty one, and another directory");
     }
-    let ring = Keyring::new(Kek::create(&dir.join("kek"), random)?, Vec::new());
+    finish(args, dir, &*store, signing, unfinished).await.context(again)
+}
+
+/// Everything that lies in the directory, and the first commit.
+fn write_files(
+    args: &InitArgs,
+    dir: &Path,
+    people: &[String],
+    env: &Environment,
+) -> anyhow::Result<(SigningKey, Commit)> {
+    for name in ["people", "backups"] {
+        folder(&dir.join(name))?;
+    }
+    let ring = Keyring::new(Kek::create(&dir.join("kek"), &*env.random)?, Vec::new());
     let signing = SigningKey::create(&dir.join("signing.key"), &args.name, &SystemRandom::new())?;
     let verifier = signing.verifier().clone();
-    write(
-        &dir.join("keyfall.pub"),
-        &[verifier.to_string().as_bytes(), b"\n"],
-        0o644,
-    )?;
+    let public = [verifier.to_string().as_bytes(), b"\n"].concat();
+    write(&dir.join("keyfall.pub"), &[&public], 0o644)?;
     write(&dir.join(FILE_NAME), &[config_text(args).as_bytes()], 0o644)?;
     let keys = make_keys(dir, people)?;
-    let (mut facts, tokens) = first_people(&env, &keys)?;
+    let (mut facts, tokens) = first_people(env, &keys)?;
     facts.extend(keys::mark(&ring));
     if args.solo {
         let value = Some("since init".to_owned());
@@ -110,24 +192,37 @@ async fn make(args: &InitArgs, dir: &Path, people: &[String]) -> anyhow::Result<
     for (name, issued) in people.iter().zip(&tokens) {
         write_person(dir, name, issued, args)?;
     }
-    let address = args.store.clone().unwrap_or(Config::default().store).from_here(dir);
-    let store = open_store(&address, "init", Creation::Always, Purpose::Work, &env).await?;
     let commit = Commit {
-        guards: Vec::new(),
+        guards: vec![Guard::SettingIs {
+            key: keys::KEK_CHECK,
+            value: None,
+        }],
         facts,
-        log: vec![entry(&env, args, &verifier, &keys)],
+        log: vec![entry(env, args, &verifier, &keys)],
     };
-    store
-        .commit(commit)
-        .await
-        .context("the first record could not be stored")?;
+    Ok((signing, commit))
+}
+
+/// Behind the first record.
+async fn finish(
+    args: &InitArgs,
+    dir: &Path,
+    store: &dyn Store,
+    signing: SigningKey,
+    unfinished: Unfinished,
+) -> anyhow::Result<VerifierKey> {
+    let verifier = signing.verifier().clone();
     let config = Config {
         anchor_file: dir.join(Config::default().anchor_file),
         origin: args.name.clone(),
         ..Config::default()
     };
-    Anchor::new(&config, Arc::new(signing)).write(&*store).await?;
+    // One that is there knows what became of the store since.
+    if !config.anchor_file.exists() {
+        Anchor::new(&config, Arc::new(signing)).write(store).await?;
+    }
     store.close().await.context("the store could not be closed")?;
+    unfinished.done()?;
     Ok(verifier)
 }
 
@@ -200,7 +295,7 @@ fn config_text(args: &InitArgs) -> String {
          # apps = \"/run/secrets/apps\"\n",
         listen = args.listen,
         name = args.name,
-        store = toml::Value::from(args.store.clone().unwrap_or(Config::default().store).to_string()),
+        store = toml::Value::from(address(args).to_string()),
     )
 }
 

@@ -39,6 +39,11 @@ pub(super) fn load(config: &Config) -> anyhow::Result<Keys> {
     })
 }
 
+/// As the setting [`KEK_CHECK`] says it.
+pub(super) fn check_value(ring: &Keyring) -> String {
+    Digest(ring.check_value()).to_string()
+}
+
 /// What is stored of the key, so that another one is known for what it is.
 pub(super) fn mark(ring: &Keyring) -> [Fact; 2] {
     [
@@ -48,7 +53,7 @@ pub(super) fn mark(ring: &Keyring) -> [Fact; 2] {
         },
         Fact::Setting {
             key: KEK_CHECK,
-            value: Some(Digest(ring.check_value()).to_string()),
+            value: Some(check_value(ring)),
         },
     ]
 }

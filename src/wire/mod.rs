@@ -10,6 +10,7 @@ mod process;
 mod reread;
 mod restore;
 mod serve;
+mod unfinished;
 mod vitals;
 
 use std::io::Read as _;
