@@ -29,7 +29,7 @@ use super::record::{Stop, Subject, Written, to_micros};
 use super::report::{StepEnd, StepReport};
 use super::taking_over::in_flight;
 use super::took::{Question, crashed};
-use super::{Shared, budget, findings, foreign, housekeeping, manual, measure};
+use super::{Shared, budget, findings, foreign, manual, measure, telling};
 use crate::domain::resource::SystemLimits;
 use crate::domain::workflow::{
     Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
@@ -272,8 +272,11 @@ impl Driver {
     /// There is no room for the intent. The results that would have ridden with it are stored without it, and the run waits.
     async fn without_room(&mut self) -> Result<Intended, Stop> {
         self.rebase().await?;
-        let until = self.now().saturating_add(self.shared.settings.recheck);
-        let left = self.leave(Some(until.unwrap_or(Timestamp::MAX))).await?;
+        let now = self.now();
+        let until = now
+            .saturating_add(self.shared.settings.recheck)
+            .unwrap_or(Timestamp::MAX);
+        let left = self.leave(Some(self.shared.asking.at(until, now))).await?;
         Ok(left.map_or(Intended::Again, Intended::Left))
     }
 
@@ -342,6 +345,7 @@ impl Driver {
     async fn hold_back(&mut self, step: Step, barrier: &Barrier) -> Result<Intended, Stop> {
         let now = self.now();
         let until = barrier.ask_again(now, self.shared.settings.recheck);
+        let until = self.shared.asking.at(until, now);
         tracing::info!(run.id = %self.run.id(), run.step = step.name(), barrier = barrier.name(), "a step is held back");
         measure::held(barrier.name());
         if let Barrier::Budget { scope, limit, .. } = barrier {
@@ -361,7 +365,7 @@ impl Driver {
                 "{scope} has seen its {limit} destructive actions in this window; what else is wanted waits for room"
             ),
         };
-        Ok(housekeeping::raise_once(&self.shared, wrong, now).await?)
+        Ok(telling::raise_once(&self.shared, wrong, now).await?)
     }
 
     async fn close(&mut self, outcome: Outcome) -> Result<Option<Left>, Stop> {

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Shared;
 use super::findings::{self, ENDS_MEANWHILE, Severity, about_identity};
-use super::housekeeping::{commit_findings, open_among};
+use super::telling::{commit_findings, open_among};
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;

@@ -1,12 +1,12 @@
 //! What is done now and then beside the runs: dead secrets are destroyed on record when their deadline has passed (P8), and identities that
 //! expire, or have expired, become findings while there is time to act. Control identities, whose expiry nobody else could move, are renewed.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::findings::{self, Severity, Wrong, about_identity};
+use super::telling::{commit_findings, open_among};
 use super::{Shared, measure, record};
 use crate::domain::control::CONTROL_LIFE;
 use crate::domain::identity::Identity;
@@ -71,7 +71,7 @@ pub(super) fn act_entry(shared: &Shared, at: Timestamp, action: &str, details: s
     exceptional_entry(shared, at, action, details, None)
 }
 
-fn exceptional_entry(
+pub(super) fn exceptional_entry(
     shared: &Shared,
     at: Timestamp,
     action: &str,
@@ -171,95 +171,4 @@ fn expiry<'a>(identity: &'a Identity, kind: &'static str) -> Wrong<'a> {
         (Severity::Low, text)
     };
     about_identity(identity, kind, severity, text)
-}
-
-/// The names of those identities about whom a finding of this kind is open.
-pub(super) async fn open_among(
-    shared: &Shared,
-    kind: &str,
-    identities: &[Identity],
-) -> Result<HashSet<String>, StoreError> {
-    let names: Vec<&str> = identities.iter().map(|identity| identity.name.as_str()).collect();
-    shared.store.open_among(kind, &names).await
-}
-
-pub(super) async fn is_open(shared: &Shared, kind: &str, subject: &str) -> Result<bool, StoreError> {
-    Ok(!shared.store.open_among(kind, &[subject]).await?.is_empty())
-}
-
-/// Stores one finding with its record, unless it is open already: what is asked again and again fills no log.
-pub(super) async fn raise_once(shared: &Shared, wrong: Wrong<'_>, at: Timestamp) -> Result<(), StoreError> {
-    if is_open(shared, wrong.kind, &wrong.subject).await? {
-        return Ok(());
-    }
-    let fact = findings::raised(&shared.env, at, wrong);
-    commit_findings(shared, vec![fact], at).await.map(drop)
-}
-
-/// Stores findings, raised and resolved, with records that name them. Answers how many were raised.
-pub(super) async fn commit_findings(shared: &Shared, facts: Vec<Fact>, at: Timestamp) -> Result<u32, StoreError> {
-    commit_because(shared, facts, at, None).await
-}
-
-/// The same, for findings that are exceptions from the way things are meant to go.
-pub(super) async fn commit_exceptions(
-    shared: &Shared,
-    facts: Vec<Fact>,
-    at: Timestamp,
-    cause: ExceptionCause,
-) -> Result<u32, StoreError> {
-    commit_because(shared, facts, at, Some(cause)).await
-}
-
-async fn commit_because(
-    shared: &Shared,
-    facts: Vec<Fact>,
-    at: Timestamp,
-    cause: Option<ExceptionCause>,
-) -> Result<u32, StoreError> {
-    let mut raised = Vec::new();
-    let mut texts: Vec<&str> = Vec::new();
-    let mut resolved = Vec::new();
-    for fact in &facts {
-        match fact {
-            Fact::Finding(row) => {
-                raised.push(serde_json::json!({ "kind": row.kind, "subject": row.subject }));
-                texts.push(row.text.as_str());
-            }
-            Fact::FindingResolved { kind, subject, .. } => {
-                resolved.push(serde_json::json!({ "kind": kind, "subject": subject }));
-            }
-            _ => {}
-        }
-    }
-    let count = u32::try_from(raised.len()).unwrap_or(u32::MAX);
-    let mut log = Vec::new();
-    if !raised.is_empty() {
-        let details = serde_json::json!({ "findings": raised });
-        let exception = cause.map(|cause| (cause, shortened(&texts)));
-        log.push(exceptional_entry(shared, at, "findings_raised", details, exception));
-    }
-    if !resolved.is_empty() {
-        let details = serde_json::json!({ "findings": resolved });
-        log.push(act_entry(shared, at, "findings_resolved", details));
-    }
-    if log.is_empty() {
-        return Ok(0);
-    }
-    let commit = Commit {
-        guards: Vec::new(),
-        facts,
-        log,
-    };
-    shared.store.commit(commit).await?;
-    Ok(count)
-}
-
-/// The first finding in words; the record's details name all of them.
-fn shortened(texts: &[&str]) -> String {
-    match texts {
-        [] => String::new(),
-        [one] => (*one).to_owned(),
-        [first, others @ ..] => format!("{first}; and {} more", others.len()),
-    }
 }

@@ -88,6 +88,12 @@ impl Hold {
         })))
     }
 
+    /// The run that is in hand, and the claim under which it is.
+    pub(super) fn claim(&self) -> Option<(RunId, u64)> {
+        let held = self.0.as_ref()?;
+        Some((held.lease.run, held.lease.epoch))
+    }
+
     /// A call that may take so long may be sent: it is answered, or given up, while the run is still ours. Asked right before it is sent.
     pub(super) fn outlives(&self, call: Duration) -> bool {
         let Some(held) = &self.0 else { return true };

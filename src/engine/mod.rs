@@ -12,6 +12,7 @@
 //!
 //! The engine knows no connector by name, no SQL, no HTTP and no CLI.
 
+mod asking;
 pub mod breaker;
 mod budget;
 mod calls;
@@ -52,6 +53,7 @@ mod succession;
 mod sweep;
 pub mod systems;
 mod taking_over;
+mod telling;
 #[cfg(test)]
 pub(crate) mod tests;
 mod ticker;
@@ -144,6 +146,7 @@ struct Shared {
     inherited: taking_over::Inherited,
     register: register::Register,
     limits: limits::Limits,
+    asking: asking::Asking,
     leases: lease::Leases,
     watch: watch::Watch,
     /// Runs are waiting for a slot of this node.
@@ -206,6 +209,7 @@ impl Engine {
             settings: self.settings,
             register: register::Register::default(),
             limits: limits::Limits::default(),
+            asking: asking::Asking::default(),
             leases: lease::Leases::default(),
             watch: watch::Watch::default(),
             crowded: AtomicBool::new(false),

@@ -17,7 +17,7 @@ use super::{Shared, catch_up, housekeeping, tripping};
 use crate::store::StoreError;
 
 /// Looked at least this often, whatever bell is silent.
-const SWEEP: Duration = Duration::from_secs(5);
+pub(super) const SWEEP: Duration = Duration::from_secs(5);
 const FAILURES_EVERY: Duration = Duration::from_secs(10);
 const SECRETS_EVERY: Duration = Duration::from_secs(30);
 const EXPIRY_EVERY: Duration = Duration::from_secs(900);

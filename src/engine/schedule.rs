@@ -1,6 +1,7 @@
 //! Turns due identities into open runs. Everything is read anew; what may not be opened becomes a finding, once, and hides nobody behind it.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,8 +11,9 @@ use tokio::time::Instant;
 
 use super::findings::{self, Severity, about_identity};
 use super::opening::opening;
-use super::pass::PassReport;
-use super::{Shared, housekeeping, measure, record};
+use super::pass::{PassReport, SWEEP};
+use super::telling::commit_news;
+use super::{Shared, measure, record};
 use crate::domain::actor::{Actor, Approval};
 use crate::domain::due::DueReason;
 use crate::domain::identity::{Credential, Identity};
@@ -26,6 +28,8 @@ use crate::store::{Commit, Committed, DueIdentity, Fact, StoreError};
 const BATCH: u32 = 500;
 /// How long an identity that may not be opened is left alone before it is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// So many of them are looked at again in one pass. Where there are more, each of them is looked at more rarely.
+const AGAIN_IN_A_PASS: usize = 2_000;
 
 /// Why a due identity was not opened.
 struct Held {
@@ -37,7 +41,10 @@ struct Held {
 /// What is remembered between passes, so that a finding is not written each second. Losing it costs a few repeated questions.
 #[derive(Default)]
 pub(super) struct Memory {
-    held: HashMap<IdentityId, (Instant, &'static str)>,
+    /// Until when each is left alone, and what was said of it.
+    held: HashMap<IdentityId, (Instant, u64)>,
+    /// What they were held against. Another one may hold none of them.
+    register: Option<Arc<Landscape>>,
 }
 
 /// What one pass knows of a system, read once.
@@ -52,6 +59,8 @@ pub(super) struct Scheduling<'a> {
     systems: HashMap<String, SystemFacts>,
     /// By the plan that was approved: all standing approvals of one plan are the same.
     approvals: HashMap<PlanId, Result<(), String>>,
+    /// How many of those that are held this pass may look at again.
+    again: usize,
     /// Frozen, or the breaker is open: due identities are counted, none is opened.
     is_standing_still: bool,
 }
@@ -64,7 +73,13 @@ pub(super) async fn open_due(
     report: &mut PassReport,
 ) -> Result<(), StoreError> {
     let register = shared.register.current(&*shared.store).await?;
+    let is_same = memory
+        .register
+        .as_ref()
+        .is_some_and(|before| Arc::ptr_eq(before, &register));
+    memory.register = Some(Arc::clone(&register));
     let mut scheduling = Scheduling {
+        again: if is_same { AGAIN_IN_A_PASS } else { usize::MAX },
         shared,
         memory,
         register,
@@ -92,10 +107,9 @@ pub(super) async fn open_due(
 impl Scheduling<'_> {
     async fn page(&mut self, page: &[DueIdentity], now: Timestamp, report: &mut PassReport) -> Result<(), StoreError> {
         let moment = Instant::now();
-        let is_left_alone = |due: &DueIdentity| self.memory.held.get(&due.id).is_some_and(|(until, _)| moment < *until);
         let due: HashMap<IdentityId, &DueIdentity> = page
             .iter()
-            .filter(|due| !is_left_alone(due))
+            .filter(|due| self.is_looked_at(due.id, moment))
             .map(|due| (due.id, due))
             .collect();
         let count = u32::try_from(page.len()).unwrap_or(u32::MAX);
@@ -129,9 +143,24 @@ impl Scheduling<'_> {
         }
         let is_conflict = |fact: &Fact| matches!(fact, Fact::Finding(row) if row.kind == findings::POLICY_CONFLICT);
         let (conflicts, facts): (Vec<_>, Vec<_>) = facts.into_iter().partition(is_conflict);
-        housekeeping::commit_findings(self.shared, facts, now).await?;
-        housekeeping::commit_exceptions(self.shared, conflicts, now, ExceptionCause::PolicyConflict).await?;
+        commit_news(self.shared, facts, now, None).await?;
+        commit_news(self.shared, conflicts, now, Some(ExceptionCause::PolicyConflict)).await?;
         self.open(commits, report).await
+    }
+
+    /// One that is held is left alone for a while, unless the register is another one than it was held against.
+    fn is_looked_at(&mut self, id: IdentityId, moment: Instant) -> bool {
+        let Some((until, _)) = self.memory.held.get(&id) else {
+            return true;
+        };
+        if self.again == usize::MAX {
+            return true;
+        }
+        if moment < *until || self.again == 0 {
+            return false;
+        }
+        self.again = self.again.saturating_sub(1);
+        true
     }
 
     /// Side by side: the store stores them together, and one that is refused (its identity has a run by now) takes no other with it.
@@ -153,9 +182,11 @@ impl Scheduling<'_> {
 
     fn hold(&mut self, identity: &Identity, held: Held, now: Timestamp, report: &mut PassReport) -> Option<Fact> {
         report.held = report.held.saturating_add(1);
-        let until = Instant::now() + LOOK_AGAIN;
-        let before = self.memory.held.insert(identity.id, (until, held.kind));
-        if before.is_some_and(|(_, kind)| kind == held.kind) {
+        let turns = u32::try_from(self.memory.held.len() / AGAIN_IN_A_PASS).unwrap_or(u32::MAX);
+        let until = Instant::now() + LOOK_AGAIN.max(SWEEP.saturating_mul(turns));
+        let said = BuildHasherDefault::<DefaultHasher>::default().hash_one((held.kind, &held.text));
+        let before = self.memory.held.insert(identity.id, (until, said));
+        if before.is_some_and(|(_, before)| before == said) {
             return None;
         }
         let wrong = about_identity(identity, held.kind, held.severity, held.text);

@@ -15,8 +15,7 @@ use crate::domain::workflow::{Event, EventBody, Run, RunStatus, StuckBecause};
 use crate::evidence::audit::{Act, encode_event};
 use crate::store::{Commit, Committed, Fact, Guard, LogEntry, Page, RunFilter, Store, StoreError, StoredRun};
 
-/// The setting. Its value is the reason.
-pub const STANDSTILL: &str = "standstill";
+pub use crate::store::STANDSTILL;
 const PAGE: u32 = 500;
 
 /// Why a store could not be brought to a standstill.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 
 use super::findings::{self, Severity, about_identity};
-use super::housekeeping::{commit_exceptions, open_among};
+use super::telling::{commit_exceptions, open_among};
 use super::{Shared, record};
 use crate::domain::due::{DueReason, place_in, sooner};
 use crate::domain::identity::{Identity, IdentityState};

@@ -47,6 +47,25 @@ enum Check {
     TextIs(Bound, Option<String>),
     /// Under the budget's lock.
     Below(Bound, u32),
+    /// Under the finding's lock: what the open one says.
+    Says(Bound, Wanted),
+}
+
+/// What an open finding must be.
+enum Wanted {
+    Absent,
+    Other(String),
+    There,
+}
+
+impl Wanted {
+    fn is(&self, said: Option<String>) -> bool {
+        match self {
+            Self::Absent => said.is_none(),
+            Self::Other(text) => said.as_ref() != Some(text),
+            Self::There => said.is_some(),
+        }
+    }
 }
 
 impl Prepared {
@@ -87,6 +106,10 @@ fn locks(commit: &Commit) -> Vec<Lock> {
         Guard::SettingIs { key, .. } => Some(Lock::of_setting(key, false)),
         // Alone: who is allowed to spend by it spends, and two who look at once would both find room.
         Guard::SpentBelow { scope, .. } => Some(Lock::of_budget(scope, true)),
+        // Alone as well: of two who find that nothing was said yet, one says it.
+        Guard::FindingIsNews { kind, subject, .. } | Guard::FindingIsOpen { kind, subject } => {
+            Some(Lock::of_finding(kind, subject))
+        }
         _ => None,
     });
     let changed = commit.facts.iter().filter_map(|fact| match fact {
@@ -137,6 +160,11 @@ fn check(guard: &Guard) -> Result<Check> {
         Guard::SecretWrapped { id, wrapped_key } => Check::SomeRow(secret::wrapped(*id, wrapped_key)?),
         Guard::SecretDue { id, now } => Check::SomeRow(secret::due(*id, *now)?),
         Guard::SettingIs { key, value } => Check::TextIs(ledger::setting(key)?, value.clone()),
+        Guard::FindingIsNews { kind, subject, saying } => {
+            let wanted = saying.clone().map_or(Wanted::Absent, Wanted::Other);
+            Check::Says(finding::says(kind, subject)?, wanted)
+        }
+        Guard::FindingIsOpen { kind, subject } => Check::Says(finding::says(kind, subject)?, Wanted::There),
         Guard::SpentBelow { scope, since, limit } => Check::Below(ledger::spent(scope, *since)?, *limit),
     })
 }
@@ -256,7 +284,7 @@ impl Prepared {
             }
             Check::SomeRow(read) | Check::NumberIs(read, _) => [Some(Read::Locked(read)), None],
             Check::NoRun { identity, open } => [Some(Read::Locked(identity)), Some(Read::Plain(open))],
-            Check::TextIs(read, _) | Check::Below(read, _) => [Some(Read::Plain(read)), None],
+            Check::TextIs(read, _) | Check::Below(read, _) | Check::Says(read, _) => [Some(Read::Plain(read)), None],
         });
         let mut touched = HashSet::new();
         let states = self.ops.iter().filter_map(move |op| {
@@ -309,6 +337,10 @@ async fn holds<T: Tx>(tx: &mut T, check: &Check, leases: &mut Leases) -> Result<
         Check::TextIs(bound, wanted) => {
             let row = tx.query(bound).await?.into_iter().next();
             row.map(only_text).transpose()? == *wanted
+        }
+        Check::Says(bound, wanted) => {
+            let row = tx.query(bound).await?.into_iter().next();
+            wanted.is(row.map(only_text).transpose()?)
         }
         Check::Below(bound, limit) => {
             let row = tx.query(bound).await?.into_iter().next();

@@ -63,6 +63,7 @@ impl<D: Driver> SqlStore<D> {
         let found = self.one(log::FRONTIER.with([]), log::read_frontier).await?;
         found.ok_or_else(|| StoreError::Damaged {
             what: "the log has no frontier".to_owned(),
+            advice: D::DAMAGED,
         })
     }
 

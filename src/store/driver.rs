@@ -96,6 +96,14 @@ pub(crate) fn absent(what: &'static str, id: &str) -> StoreError {
     }
 }
 
+/// What to do about damage of a store that is a file.
+pub(crate) const DAMAGED_FILE: &str =
+    "Restore a backup with `keyfall restore BACKUP`, or inspect a copy; this server stops here";
+/// What to do about damage of a store that is a database of a server's.
+pub(crate) const DAMAGED_DATABASE: &str = "Stop every keyfall on this database and have the database's log and disks looked at; then fail over to a \
+    standby that is intact, or restore it with the database's own tools (continuous archiving, pg_restore). Keyfall stands still on what was \
+    restored until two people have looked at what was done since";
+
 /// A lock on something that may have no row yet. Whoever only looks shares it; whoever changes it holds it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lock {
@@ -133,6 +141,10 @@ impl Lock {
         Self::of(b'b', scope, alone)
     }
 
+    pub(crate) fn of_finding(kind: &str, subject: &str) -> Self {
+        Self::of(b'f', &format!("{kind}/{subject}"), true)
+    }
+
     /// Each once and in one order for all, so that no two transactions wait for one another; held alone where somebody asks for that.
     pub(crate) fn in_order(locks: &mut Vec<Self>) {
         locks.sort_unstable_by_key(|lock| (lock.key, !lock.alone));
@@ -165,6 +177,9 @@ pub(crate) enum Reach {
 }
 
 pub(crate) trait Driver: Send + Sync + 'static {
+    /// What to do about damage.
+    const DAMAGED: &'static str = DAMAGED_FILE;
+
     /// Answers when what the verb wrote is durable, or when nothing of it is stored.
     fn write<V: Verb>(&self, verb: V) -> impl Future<Output = Result<V::Output>> + Send;
 

@@ -75,6 +75,17 @@ pub enum Guard {
         id: SecretId,
         now: Timestamp,
     },
+    /// No finding of this kind about the subject is open; with `saying`, none that says just this.
+    FindingIsNews {
+        kind: String,
+        subject: String,
+        saying: Option<String>,
+    },
+    /// Such a finding is open.
+    FindingIsOpen {
+        kind: String,
+        subject: String,
+    },
     /// The scope has spent less than `limit` since `since`.
     SpentBelow {
         scope: String,

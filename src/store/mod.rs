@@ -67,6 +67,9 @@ pub const STORE_ID: &str = "store_id";
 /// timeline and number of a database on PostgreSQL. It is a copy's own.
 pub const DATABASE: &str = "database";
 
+/// The setting that stands while nothing is done with the store but looking: it may know less than it did, and two people lift it.
+pub const STANDSTILL: &str = "standstill";
+
 /// The setting that stands while the store's files may hold sealed bytes of a secret that was destroyed or sealed anew: the secret's id.
 pub const SCRUB_OWED: &str = "scrub_owed";
 
@@ -90,11 +93,9 @@ pub enum StoreError {
         was: String,
         is: String,
     },
-    /// The file does not hold what it must hold. Nothing is repaired silently.
-    #[error(
-        "the store is damaged: {what}. Restore a backup with `keyfall restore BACKUP`, or inspect a copy; this server stops here"
-    )]
-    Damaged { what: String },
+    /// The database does not hold what it must hold. Nothing is repaired silently.
+    #[error("the store is damaged: {what}. {advice}")]
+    Damaged { what: String, advice: &'static str },
     /// No room, or the disk failed. Nothing of this commit is stored.
     #[error("the store cannot write: {why}")]
     Unwritable { why: String },

@@ -49,11 +49,7 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let elsewhere = Elsewhere::new(&config, &keys, &anchor, &env);
     let store = elsewhere.open().await?;
     keys::check(&keys.ring, &*store, &config).await?;
-    let tls = config.tls().map(|(certificate, key)| TlsFiles {
-        certificate: certificate.to_owned(),
-        key: key.to_owned(),
-    });
-    let listening = Listening::bind(config.listen, tls.as_ref())?;
+    let listening = listen(&config)?;
     anchor.check(&*store, &env).await?;
     reread(&store, &env).await?;
 
@@ -100,6 +96,14 @@ pub(crate) async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     tracing::info!("stopped");
     ended
+}
+
+fn listen(config: &Config) -> anyhow::Result<Listening> {
+    let tls = config.tls().map(|(certificate, key)| TlsFiles {
+        certificate: certificate.to_owned(),
+        key: key.to_owned(),
+    });
+    Ok(Listening::bind(config.listen, tls.as_ref())?)
 }
 
 /// The first signal asks for an orderly end; the future ends with the second one.
@@ -176,7 +180,7 @@ async fn start(
         controls,
         Arc::new(StoredRefusals(Arc::clone(store))),
         env.clone(),
-        StepSettings::of_calls(config.engine.call_time),
+        StepSettings::of_calls(config.engine.call_time).beside_others(!is_alone(config)),
     );
     let engine = Engine {
         store: Arc::clone(store),
@@ -196,13 +200,7 @@ async fn start(
         kinds,
         systems,
         prepare,
-        settings: AppSettings {
-            node: config.node.clone(),
-            origin: config.origin.clone(),
-            backup_directory: config.backup_directory.clone(),
-            grants: config.grants(),
-            clock_tolerance: config.engine.clock_tolerance,
-        },
+        settings: app_settings(config),
     });
     let vitals = ServerVitals {
         store: Arc::clone(store),
@@ -213,6 +211,16 @@ async fn start(
     };
     let api = Api::new(app, Arc::new(vitals), metrics, around.stopping.clone());
     Ok((engine, api))
+}
+
+fn app_settings(config: &Config) -> AppSettings {
+    AppSettings {
+        node: config.node.clone(),
+        origin: config.origin.clone(),
+        backup_directory: config.backup_directory.clone(),
+        grants: config.grants(),
+        clock_tolerance: config.engine.clock_tolerance,
+    }
 }
 
 /// Nobody else can have this store open.

@@ -32,7 +32,7 @@ pub(super) struct Attempt<'a> {
     /// Counts from 1.
     pub(super) number: u32,
     pub(super) observe_first: bool,
-    hold: Hold,
+    pub(super) hold: Hold,
     seen: Vec<Observation>,
 }
 

@@ -1,6 +1,7 @@
 //! How many refused logins an account may still see: old and random attempts together, across all vantages, so that proving a death never
 //! locks an account. Kept in memory. What was refused before the process began is learnt from the log when an account is asked for the
-//! first time, as long as a window reaches back behind the beginning.
+//! first time, as long as a window reaches back behind the beginning. Where other nodes carry out steps too, it is learnt with each claim of a
+//! run that does not follow on one of this process: refused logins are made under a claim alone, and an identity has one run at a time.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::Descriptor;
 
+use crate::domain::ids::RunId;
 use crate::domain::resource::SystemLimits;
 
 /// Logins that a round spends at one vantage: the old secret and a random one.
@@ -75,14 +77,37 @@ fn most(allowances: &[Allowance]) -> u32 {
 
 pub(super) struct RefusalBudget(Mutex<Known>);
 
+/// A run and the epoch under which it is in hand.
+type Claim = (RunId, u64);
+
 struct Known {
     /// When this process began to remember.
     begun_at: Timestamp,
-    /// When the last refusals of an account were, by system and account.
-    accounts: HashMap<(String, String), VecDeque<Timestamp>>,
+    /// Others carry out steps on the same store.
+    has_others: bool,
+    /// By system and account.
+    accounts: HashMap<(String, String), Account>,
     /// When there are more accounts than this, those without a recent refusal are forgotten. Twice as many as were left the last time, so
     /// that going through them costs each refusal the same however many accounts there are.
     many: usize,
+}
+
+#[derive(Default)]
+struct Account {
+    /// When the last refusals were.
+    refused: VecDeque<Timestamp>,
+    /// The last claim under which it was asked for: nobody else has touched the account since.
+    claim: Option<Claim>,
+}
+
+impl Account {
+    /// Nobody else can have made a login since it was asked for the last time.
+    fn is_followed_by(&self, claim: Option<Claim>) -> bool {
+        let (Some((before, last)), Some((run, epoch))) = (self.claim, claim) else {
+            return false;
+        };
+        before == run && epoch.saturating_sub(last) <= 1
+    }
 }
 
 /// Accounts that are remembered without being gone through.
@@ -91,39 +116,58 @@ const MANY: usize = 4096;
 pub(super) const REMEMBERED: usize = 1024;
 
 impl RefusalBudget {
-    pub(super) fn begun_at(begun_at: Timestamp) -> Self {
+    pub(super) fn begun_at(begun_at: Timestamp, has_others: bool) -> Self {
         Self(Mutex::new(Known {
             begun_at,
+            has_others,
             accounts: HashMap::new(),
             many: 0,
         }))
     }
 
-    /// The time that a window reaches back to from before this process began, and the instant of that beginning, when nobody has learnt yet
-    /// what the account saw in between.
+    /// The time that a window reaches back to from before what this process knows by itself, and the instant from which on it does, when
+    /// nobody has learnt yet what the account of that system saw in between.
     pub(super) fn unknown(
         &self,
-        system: &str,
-        principal: &str,
+        (system, principal): (&str, &str),
+        claim: Option<Claim>,
         allowances: &[Allowance],
         now: Timestamp,
     ) -> Option<(Timestamp, Timestamp)> {
         let longest = allowances.iter().map(|one| one.per).max()?;
         let since = now.saturating_sub(longest).unwrap_or(Timestamp::MIN);
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_known = all.accounts.contains_key(&(system.to_owned(), principal.to_owned()));
-        (since < all.begun_at && !is_known).then_some((since, all.begun_at))
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (begun_at, has_others) = (all.begun_at, all.has_others);
+        let account = all.accounts.get_mut(&(system.to_owned(), principal.to_owned()));
+        if !has_others {
+            return (since < begun_at && account.is_none()).then_some((since, begun_at));
+        }
+        match account {
+            Some(known) if known.is_followed_by(claim) => {
+                known.claim = claim;
+                None
+            }
+            _ => Some((since, now)),
+        }
     }
 
-    /// What the log tells of the time before this process began. Once for an account: from here on, this is what is known of it.
-    pub(super) fn learn(&self, system: &str, principal: &str, recorded: &[Timestamp]) {
+    /// What the log tells of the time before. From here on, this is what is known of the account. This process may remember a login whose
+    /// record was lost with its lease: both lists tell of the same ones in part, and the longer one is the safer answer.
+    pub(super) fn learn(&self, (system, principal): (&str, &str), claim: Option<Claim>, recorded: &[Timestamp]) {
         let mut recorded = recorded.to_vec();
         recorded.sort_unstable();
         let surplus = recorded.len().saturating_sub(REMEMBERED);
-        let recorded = recorded.into_iter().skip(surplus).collect();
+        let recorded: VecDeque<_> = recorded.into_iter().skip(surplus).collect();
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let account = (system.to_owned(), principal.to_owned());
-        all.accounts.entry(account).or_insert(recorded);
+        let account = all
+            .accounts
+            .entry((system.to_owned(), principal.to_owned()))
+            .or_default();
+        account.claim = claim;
+        let first = recorded.front().copied().unwrap_or(Timestamp::MAX);
+        if account.refused.iter().filter(|at| **at >= first).count() < recorded.len() {
+            account.refused = recorded;
+        }
     }
 
     /// `recorded`: instants of refused logins that the run's own log holds.
@@ -139,7 +183,7 @@ impl RefusalBudget {
         let known: Vec<Timestamp> = all
             .accounts
             .get(&(system.to_owned(), principal.to_owned()))
-            .map(|known| known.iter().copied().collect())
+            .map(|known| known.refused.iter().copied().collect())
             .unwrap_or_default();
         drop(all);
         let mut room = Room {
@@ -179,11 +223,11 @@ impl RefusalBudget {
                 .saturating_sub(SignedDuration::from_hours(24))
                 .unwrap_or(Timestamp::MIN);
             all.accounts
-                .retain(|_, known| known.back().is_some_and(|last| *last > recent));
+                .retain(|_, known| known.refused.back().is_some_and(|last| *last > recent));
             all.many = all.accounts.len().saturating_mul(2);
         }
         let account = (system.to_owned(), principal.to_owned());
-        let known = all.accounts.entry(account).or_default();
+        let known = &mut all.accounts.entry(account).or_default().refused;
         known.extend(std::iter::repeat_n(now, refused));
         let surplus = known.len().saturating_sub(REMEMBERED);
         known.drain(..surplus);
@@ -201,6 +245,7 @@ impl RefusalBudget {
 #[cfg(test)]
 mod tests {
     use super::{Allowance, RefusalBudget};
+    use crate::domain::ids::RunId;
     use jiff::{SignedDuration, Timestamp};
 
     fn at(second: i64) -> Timestamp {
@@ -209,7 +254,7 @@ mod tests {
 
     #[test]
     fn refusals_leave_the_window_one_after_the_other() {
-        let budget = RefusalBudget::begun_at(Timestamp::MIN);
+        let budget = RefusalBudget::begun_at(Timestamp::MIN, false);
         let allowances = [Allowance {
             refused: 4,
             per: SignedDuration::from_secs(60),
@@ -227,7 +272,7 @@ mod tests {
 
     #[test]
     fn accounts_without_a_recent_refusal_are_forgotten_and_the_others_stay() {
-        let budget = RefusalBudget::begun_at(Timestamp::MIN);
+        let budget = RefusalBudget::begun_at(Timestamp::MIN, false);
         let day = 24 * 3600;
         for number in 0..=super::MANY {
             budget.spend("s", &format!("old-{number}"), 2, at(0));
@@ -246,8 +291,33 @@ mod tests {
     }
 
     #[test]
+    fn beside_other_nodes_an_account_is_learnt_of_with_each_claim_that_follows_on_none_of_ours() {
+        let budget = RefusalBudget::begun_at(Timestamp::MIN, true);
+        let allowances = [Allowance {
+            refused: 4,
+            per: SignedDuration::from_secs(60),
+        }];
+        let run = |id| RunId::from_uuid(uuid::Uuid::from_u128(id));
+        let asks = |claim, now| budget.unknown(("s", "p"), claim, &allowances, at(now)).is_some();
+        let room = |now| budget.room("s", "p", &allowances, &[], at(now)).refused;
+        assert!(asks(Some((run(1), 1)), 100));
+        budget.learn(("s", "p"), Some((run(1), 1)), &[at(90)]);
+        budget.spend("s", "p", 1, at(100));
+        assert_eq!(room(100), 2);
+        // Under the same claim, and under the next one: nobody else had the run in between.
+        assert!(!asks(Some((run(1), 1)), 101) && !asks(Some((run(1), 2)), 102));
+        // Another node had it, and another run is whoever's.
+        assert!(asks(Some((run(1), 4)), 103) && asks(Some((run(2), 3)), 104) && asks(None, 104));
+        budget.learn(("s", "p"), Some((run(1), 4)), &[at(90), at(100), at(102)]);
+        assert_eq!(room(104), 1);
+        // A log that knows less than this process takes nothing back.
+        budget.learn(("s", "p"), Some((run(1), 6)), &[at(102)]);
+        assert_eq!(room(104), 1);
+    }
+
+    #[test]
     fn what_the_log_tells_counts_where_memory_has_forgotten() {
-        let budget = RefusalBudget::begun_at(Timestamp::MIN);
+        let budget = RefusalBudget::begun_at(Timestamp::MIN, false);
         let allowances = [Allowance {
             refused: 4,
             per: SignedDuration::from_secs(60),

@@ -62,6 +62,8 @@ pub struct StepSettings {
     pub call_time: Duration,
     /// How long after an issue call that was never answered its absence downstream is believed. Longer than `call_time`.
     pub issue_grace: SignedDuration,
+    /// Others carry out steps on the same store: what an account was refused is not known by having carried out all of them.
+    pub has_others: bool,
 }
 
 impl StepSettings {
@@ -71,7 +73,14 @@ impl StepSettings {
         Self {
             call_time: unsigned(call_time),
             issue_grace: call_time.saturating_add(call_time / 2),
+            has_others: false,
         }
+    }
+
+    /// For a process that is not alone on its store.
+    #[must_use]
+    pub fn beside_others(self, has_others: bool) -> Self {
+        Self { has_others, ..self }
     }
 }
 
@@ -104,7 +113,7 @@ impl Steps {
         settings: StepSettings,
     ) -> Self {
         Self {
-            refusals: RefusalBudget::begun_at(env.now()),
+            refusals: RefusalBudget::begun_at(env.now(), settings.has_others),
             systems,
             secrets,
             controls,

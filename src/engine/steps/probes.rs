@@ -91,15 +91,16 @@ async fn try_at(
 pub(super) async fn room(at: &Attempt<'_>, connector: &GuardedConnector, principal: &str) -> Room {
     let allowances = allowances(connector.limits(), connector.descriptor());
     let (refusals, system, now) = (&at.steps.refusals, connector.system(), at.now());
-    if let Some((since, until)) = refusals.unknown(system, principal, &allowances, now) {
+    if let Some((since, until)) = refusals.unknown((system, principal), at.hold.claim(), &allowances, now) {
         let asked = Asked {
             identity: at.plan().identity,
             principal,
             since,
             until,
+            claim: at.hold.claim(),
         };
         match at.steps.recorded.refused(asked).await {
-            Ok(recorded) => refusals.learn(system, principal, &recorded),
+            Ok(recorded) => refusals.learn((system, principal), at.hold.claim(), &recorded),
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,

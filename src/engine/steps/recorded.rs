@@ -8,8 +8,8 @@ use keyfall_sdk::BoxFuture;
 
 use super::accounts::new_principal;
 use super::budget::REFUSED_PER_VANTAGE;
-use crate::domain::ids::IdentityId;
-use crate::domain::workflow::Run;
+use crate::domain::ids::{IdentityId, RunId};
+use crate::domain::workflow::{EventBody, Run};
 use crate::store::{Page, RunFilter, RunRow, Store, StoreError, StoredRun};
 
 /// What is asked for.
@@ -19,8 +19,10 @@ pub struct Asked<'a> {
     /// The account's name downstream.
     pub principal: &'a str,
     pub since: Timestamp,
-    /// When this process began. Behind it, the process itself knows.
+    /// Behind it, the process itself knows: when it began, or this instant where others carry out steps too.
     pub until: Timestamp,
+    /// The run that this process has in hand and the claim under which it has: what it did under it, it knows.
+    pub claim: Option<(RunId, u64)>,
 }
 
 /// Where steps learn of refused logins from before their process began.
@@ -83,7 +85,7 @@ fn refused_in(stored: &StoredRun, asked: Asked<'_>) -> Result<Vec<Timestamp>, St
     })?;
     let mut refused = refused_by(&run, asked.principal);
     refused.retain(|at| *at > asked.since);
-    let unrecorded = unrecorded(stored, &run, asked.until);
+    let unrecorded = unrecorded(stored, &run, asked);
     refused.extend(std::iter::repeat_n(asked.until, unrecorded));
     Ok(refused)
 }
@@ -102,15 +104,21 @@ pub(super) fn refused_by(run: &Run, principal: &str) -> Vec<Timestamp> {
 /// How many refused logins of an open run may have been made and not recorded, because the process died in between. Each claim of the run is
 /// an epoch, which is stored before anything is done: those that left no event, and the one that left the last, may each have been cut off
 /// in one attempt. Rounds without a pause between them follow on one another and are stored together, so there it may have been all of them.
-fn unrecorded(stored: &StoredRun, run: &Run, until: Timestamp) -> usize {
+fn unrecorded(stored: &StoredRun, run: &Run, asked: Asked<'_>) -> usize {
     if stored.row.closed_at.is_some() {
         return 0;
     }
-    let before = stored.events.iter().filter(|event| event.at < until);
-    let Some(told) = before.map(|event| event.epoch).max() else {
-        return 0;
+    let claims = match asked.claim {
+        Some((held, epoch)) if held == stored.row.id => before_ours(stored, epoch),
+        _ => {
+            let before = stored.events.iter().filter(|event| event.at < asked.until);
+            let Some(told) = before.map(|event| event.epoch).max() else {
+                return 0;
+            };
+            stored.row.epoch.saturating_sub(told)
+        }
     };
-    let claims = usize::try_from(stored.row.epoch.saturating_sub(told)).unwrap_or(usize::MAX);
+    let claims = usize::try_from(claims).unwrap_or(usize::MAX);
     let terms = &run.plan().proof;
     let per_attempt = terms.vantages.len().saturating_mul(REFUSED_PER_VANTAGE as usize);
     let attempts = if terms.interval.is_positive() {
@@ -121,4 +129,14 @@ fn unrecorded(stored: &StoredRun, run: &Run, until: Timestamp) -> usize {
     let attempts = claims.saturating_mul(usize::try_from(attempts).unwrap_or(usize::MAX));
     // More than this fills every window there is.
     attempts.saturating_mul(per_attempt).min(super::budget::REMEMBERED)
+}
+
+/// Claims before ours that may have been cut off. Nobody held the run before the first one, and a wait is the last word of who gave it up.
+fn before_ours(stored: &StoredRun, ours: u64) -> u64 {
+    let last = stored.events.iter().rev().find(|event| event.epoch < ours);
+    let told = last.map_or(0, |event| event.epoch);
+    let has_waited = last.is_some_and(|event| matches!(event.body, EventBody::Waiting { .. }));
+    let silent = ours.saturating_sub(told.saturating_add(1));
+    let is_cut_off = told > 0 && !has_waited;
+    silent.saturating_add(u64::from(is_cut_off))
 }

@@ -15,4 +15,5 @@ mod schedule;
 pub(crate) mod script;
 mod seen;
 mod sweeps;
+mod told;
 pub(crate) mod world;

@@ -65,14 +65,19 @@ impl World {
         let clock = Arc::new(ShiftedClock::default());
         let env = Environment::new(Arc::clone(&clock) as _, Arc::new(ring::rand::SystemRandom::new()));
         let store = open_sqlite(&folder.join("keyfall.db"), options, env.clone()).await?;
+        Ok(Self::over(store, env, clock))
+    }
+
+    /// The world of whoever brings a store, with nothing registered.
+    pub(crate) fn over(store: Arc<dyn Store>, env: Environment, clock: Arc<ShiftedClock>) -> Self {
         let steps = Script::new(env.clone(), Arc::clone(&store));
-        Ok(Self {
+        Self {
             _folder: None,
             store,
             steps,
             env,
             clock,
-        })
+        }
     }
 
     /// What the next process finds: the store in this folder, opened again, and everything else as it stands.

@@ -228,6 +228,7 @@ impl Bench {
         let settings = StepSettings {
             call_time: CALL_TIME,
             issue_grace: SignedDuration::try_from(CALL_TIME + CALL_TIME / 3).unwrap(),
+            has_others: false,
         };
         let steps = Steps::new(
             systems,

@@ -159,6 +159,7 @@ impl Node {
         let settings = StepSettings {
             call_time: CALL_TIME,
             issue_grace: SignedDuration::try_from(LONGEST_WAY + Duration::from_millis(1_500)).unwrap(),
+            has_others: true,
         };
         let steps = Steps::new(
             systems,

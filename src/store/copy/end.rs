@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use keyfall_sdk::BoxFuture;
 
-use super::super::driver::{Driver, Reach, Select, Tx, Verb};
+use super::super::driver::{DAMAGED_DATABASE, DAMAGED_FILE, Driver, Reach, Select, Tx, Verb};
 use super::super::sql::{Bound, Row, TABLES, Table, Value};
 use super::super::sql_store::SqlStore;
 use super::super::{Result, STORE_ID, Store, StoreError};
@@ -118,6 +118,10 @@ impl End {
         let id = self.store.setting(STORE_ID).await?;
         id.ok_or_else(|| StoreError::Damaged {
             what: "the store has no id".to_owned(),
+            advice: match self.is_shared() {
+                true => DAMAGED_DATABASE,
+                false => DAMAGED_FILE,
+            },
         })
     }
 

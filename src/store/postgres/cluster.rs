@@ -3,13 +3,16 @@
 //! A standby that was promoted, a server that was put back to an earlier instant and a copy in another server all answer like the database that
 //! they come from, and may know less than it did: a committed intent may be missing, and what was rotated since then looks alive. So each new
 //! connection asks which database it speaks to, and is refused where the store says another one: a node that did not notice sends nothing and
-//! stores nothing.
+//! stores nothing. Files that were put back under a server that goes on have no mark of their own: there the log is shorter than this process
+//! has seen it, and nobody is let in before the store stands still.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::super::copy::{ARRIVING, MOVED, Purpose, admitted};
-use super::super::{DATABASE, Result, StoreError};
+use super::super::{DATABASE, Result, STANDSTILL, StoreError};
 use super::fault::classify;
 
 /// What an ordinary user may ask. The first eight digits of the name of a file of the write-ahead log are the server's timeline: it changes with
@@ -53,9 +56,12 @@ fn rows(answers: &[SimpleQueryMessage]) -> impl Iterator<Item = &SimpleQueryRow>
     })
 }
 
-/// Refuses a connection that leads elsewhere, and one to a store that is on the move.
-pub(super) async fn admit(client: &Client, purpose: Purpose) -> Result<()> {
-    let marks = format!("select key, value from settings where key in ('{DATABASE}', '{MOVED}', '{ARRIVING}')");
+/// Refuses a connection that leads elsewhere, one to a store that is on the move, and one to a log that is shorter than it was `seen`.
+pub(super) async fn admit(client: &Client, purpose: Purpose, seen: &AtomicU64) -> Result<()> {
+    let marks = format!(
+        "select key, value from settings where key in ('{DATABASE}', '{MOVED}', '{ARRIVING}', '{STANDSTILL}') \
+         union all select '{SIZE}', size::text from log_frontier"
+    );
     let answers = client.simple_query(&marks).await.map_err(|error| failed(&error))?;
     let mark = |key| {
         rows(&answers)
@@ -67,15 +73,31 @@ pub(super) async fn admit(client: &Client, purpose: Purpose) -> Result<()> {
         return Ok(());
     }
     let is = which(client).await?;
-    match mark(DATABASE) {
-        Some(was) if was != is => Err(StoreError::AnotherDatabase {
-            why: difference(was, &is),
-            was: was.to_owned(),
-            is,
-        }),
-        _ => Ok(()),
-    }
+    let was = mark(DATABASE).unwrap_or(&is);
+    let size = mark(SIZE).and_then(|size| size.parse().ok()).unwrap_or(u64::MAX);
+    let before = seen.load(Ordering::Relaxed);
+    let why = if was != is {
+        difference(was, &is)
+    } else if size >= before {
+        return Ok(());
+    } else if mark(STANDSTILL).is_some() {
+        // It is taken for what it is.
+        seen.store(size, Ordering::Relaxed);
+        return Ok(());
+    } else {
+        format!(
+            "its log has {size} records, and had {before} a moment ago: an earlier state of it was put back under this server"
+        )
+    };
+    Err(StoreError::AnotherDatabase {
+        why,
+        was: was.to_owned(),
+        is,
+    })
 }
+
+/// The size of the log, among the settings that are asked for.
+const SIZE: &str = "log size";
 
 /// A store that was never run remembers where it is run first.
 pub(super) async fn remember(client: &Client) -> Result<()> {

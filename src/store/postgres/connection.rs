@@ -1,6 +1,7 @@
 //! One connection: how it is set up, and the statements that are prepared on it.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -63,7 +64,12 @@ pub(super) struct Connection {
 impl Connection {
     /// # Errors
     /// The server does not answer; it leads to another database than the store's, or to a store that is on the move.
-    pub(super) async fn open(address: &Address, patience: Patience, purpose: Purpose) -> Result<Self> {
+    pub(super) async fn open(
+        address: &Address,
+        patience: Patience,
+        purpose: Purpose,
+        seen: &AtomicU64,
+    ) -> Result<Self> {
         let client = connect(address).await?;
         let failed = |error: Error| classify("setting up a connection", &error);
         let answers = client.simple_query(&setup(patience)).await.map_err(failed)?;
@@ -71,7 +77,7 @@ impl Connection {
             SimpleQueryMessage::Row(row) => row.get(0)?.parse::<u32>().ok(),
             _ => None,
         });
-        cluster::admit(&client, purpose).await?;
+        cluster::admit(&client, purpose, seen).await?;
         Ok(Self {
             client,
             shard: pid.unwrap_or(0) % SHARDS,
@@ -98,14 +104,17 @@ impl Connection {
     }
 }
 
-/// A plan holds for all values of its parameters: it is made once for a connection. A server that would answer a commit before it is on its
-/// disk is asked to wait for it.
+/// A server that would answer a commit before it is on its disk, and on that of a synchronous standby where it has one, is asked to wait for that:
+/// what was answered survives a failover. One that waits for more (`remote_apply`) goes on doing so.
+pub(super) const DURABLE: &str = "select set_config('synchronous_commit', 'on', false) \
+    where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')";
+
+/// A plan holds for all values of its parameters: it is made once for a connection.
 fn setup(patience: Patience) -> String {
     format!(
         "set idle_in_transaction_session_timeout = {}; set lock_timeout = {}; set statement_timeout = {}; \
          set plan_cache_mode = force_generic_plan; set jit = off; set client_min_messages = warning; \
-         select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'; \
-         select pg_backend_pid()",
+         {DURABLE}; select pg_backend_pid()",
         patience.idle_in_transaction.as_millis(),
         patience.lock.as_millis(),
         patience.statement.as_millis(),

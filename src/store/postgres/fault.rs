@@ -6,6 +6,7 @@ use tokio_postgres::Error;
 use tokio_postgres::error::{DbError, SqlState};
 
 use super::super::StoreError;
+use super::super::driver::DAMAGED_DATABASE;
 
 /// What may be done about a transaction that failed before its commit was asked for. Nothing of it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +94,10 @@ pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
         &SqlState::OUT_OF_MEMORY | &SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::IO_ERROR => {
             StoreError::Unwritable { why: said(cause) }
         }
-        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::Damaged { what: said(cause) },
+        &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::Damaged {
+            what: said(cause),
+            advice: DAMAGED_DATABASE,
+        },
         _ if class == "23" => StoreError::Conflict { what: said(cause) },
         _ => StoreError::Failed {
             doing,

@@ -8,7 +8,7 @@ use super::super::{Creation, Result, STORE_ID, StoreError};
 use super::PostgresOptions;
 use super::address::Address;
 use super::cluster;
-use super::connection::connect;
+use super::connection::{DURABLE, connect};
 use super::fault::classify;
 use crate::clock::Environment;
 
@@ -44,7 +44,7 @@ fn cannot(address: &Address, why: &str) -> StoreError {
 pub(super) async fn prepare(address: &Address, options: &PostgresOptions, environment: &Environment) -> Result<()> {
     let mut client = connect(address).await?;
     let limit = format!(
-        "set lock_timeout = {}; set client_min_messages = warning",
+        "set lock_timeout = {}; set client_min_messages = warning; {DURABLE}",
         LONGEST.as_millis()
     );
     client.batch_execute(&limit).await.map_err(|error| failed(&error))?;

@@ -44,7 +44,7 @@ use keyfall_sdk::SecretValue;
 use tokio_util::sync::CancellationToken;
 
 use super::copy::{End, Purpose, admit};
-use super::driver::{Driver, Reach, Verb};
+use super::driver::{DAMAGED_DATABASE, Driver, Reach, Verb};
 use super::sql_store::SqlStore;
 use super::{Creation, DecodeEvent, Result, Store, StoreError};
 use crate::clock::Environment;
@@ -289,6 +289,8 @@ impl Inner {
 }
 
 impl Driver for PostgresDriver {
+    const DAMAGED: &'static str = DAMAGED_DATABASE;
+
     /// In a task of its own: a caller that goes away leaves no transaction half done.
     async fn write<V: Verb>(&self, verb: V) -> Result<V::Output> {
         let inner = Arc::clone(&self.inner);

@@ -1,6 +1,7 @@
 //! Connections at rest. One is handed out at a time to a transaction, and comes back only when it is known to be idle; any other is closed,
 //! and the server takes back what it had begun.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +18,7 @@ pub(super) struct Pool {
     idle: Mutex<Vec<Arc<Connection>>>,
     permits: Arc<Semaphore>,
     size: u32,
+    seen: AtomicU64,
 }
 
 /// A connection for one transaction.
@@ -36,7 +38,13 @@ impl Pool {
             idle: Mutex::default(),
             permits: Arc::new(Semaphore::new(size as usize)),
             size,
+            seen: AtomicU64::new(0),
         })
+    }
+
+    /// So long was the log at least, as far as this process has seen it.
+    pub(super) fn saw(&self, size: u64) {
+        self.seen.fetch_max(size, Ordering::Relaxed);
     }
 
     /// The address for people.
@@ -50,7 +58,7 @@ impl Pool {
         let permit = permit.map_err(|_| StoreError::Closed)?;
         let connection = match self.idle_one() {
             Some(connection) => connection,
-            None => Arc::new(Connection::open(&self.address, self.patience, self.purpose).await?),
+            None => Arc::new(Connection::open(&self.address, self.patience, self.purpose, &self.seen).await?),
         };
         Ok(Lease {
             pool: Arc::clone(self),

@@ -24,7 +24,7 @@ const EVERY: Duration = Duration::from_millis(300);
 const BATCH: i64 = 4096;
 
 const BEGIN: &str = "begin isolation level read committed";
-const WAITING: &str = "select 1 from log where position is null limit 1";
+const WAITING: &str = "select size, exists (select 1 from log where position is null) from log_frontier where one = 1";
 const EDGE: &str = "select size, peaks from log_frontier where one = 1 for update";
 const EDGE_IF_FREE: &str = "select size, peaks from log_frontier where one = 1 for update skip locked";
 /// The leaves are hashed as RFC 6962 §2.1 says, where the bytes are.
@@ -83,7 +83,12 @@ impl Inner {
         match found {
             Ok(found) => {
                 lease.give_back();
-                Ok(!found.is_empty())
+                let row = found.first();
+                let size = row
+                    .map(|row| row.get::<_, i64>(0))
+                    .and_then(|size| u64::try_from(size).ok());
+                self.pool.saw(size.unwrap_or(0));
+                Ok(row.is_some_and(|row| row.get(1)))
             }
             Err(error) => Err(self.failed(&error)),
         }

@@ -281,7 +281,12 @@ async fn what_a_server_refuses_is_told_or_done_again() {
             "25006",
             |error| matches!(error, StoreError::Unwritable { why } if why.contains("read-only")),
         ),
-        ("XX001", |error| matches!(error, StoreError::Damaged { .. })),
+        ("XX001", |error| {
+            let text = error.to_string();
+            matches!(error, StoreError::Damaged { .. })
+                && text.contains("pg_restore")
+                && !text.contains("keyfall restore")
+        }),
         ("23514", |error| matches!(error, StoreError::Conflict { .. })),
         ("57014", |error| matches!(error, StoreError::Failed { .. })),
         ("55P03", |error| matches!(error, StoreError::Failed { .. })),

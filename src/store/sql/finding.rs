@@ -16,6 +16,7 @@ statements! {
         owner = excluded.owner";
     RESOLVE = "update findings set resolved_at = $at, is_open = 0 where kind = $kind and subject = $subject and is_open = 1";
     OPEN = "select subject from findings where kind = $kind and subject = $subject and is_open = 1";
+    SAYS = "select text from findings where kind = $kind and subject = $subject and is_open = 1";
     COUNT_OPEN = "select kind, count(*) from findings where is_open = 1 group by kind order by kind";
 }
 
@@ -49,6 +50,11 @@ pub(crate) fn list(filter: &FindingFilter, page: &Page) -> Result<Bound> {
 
 pub(crate) fn open(kind: &str, subject: &str) -> Result<Bound> {
     OPEN.with([("kind", kind.into()), ("subject", subject.into())])
+}
+
+/// What the open finding says.
+pub(crate) fn says(kind: &str, subject: &str) -> Result<Bound> {
+    SAYS.with([("kind", kind.into()), ("subject", subject.into())])
 }
 
 pub(crate) fn raise(finding: &FindingRow) -> Result<Op> {

@@ -6,6 +6,7 @@ use rusqlite::ffi::ErrorCode;
 use rusqlite::{Error, ffi};
 
 use super::super::StoreError;
+use super::super::driver::DAMAGED_FILE;
 
 /// The error as the store's caller sees it.
 pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
@@ -17,7 +18,10 @@ pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
     };
     let why = error.to_string();
     match cause.code {
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Damaged { what: why },
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => StoreError::Damaged {
+            what: why,
+            advice: DAMAGED_FILE,
+        },
         ErrorCode::ConstraintViolation => StoreError::Conflict { what: why },
         ErrorCode::DiskFull => StoreError::Unwritable {
             why: format!("there is no room left ({why}); free some and try again"),
@@ -57,7 +61,7 @@ impl Fault {
     pub(super) fn of(error: &StoreError) -> Option<Self> {
         match error {
             StoreError::Unwritable { why } => Some(Self::Unwritable { why: why.clone() }),
-            StoreError::Damaged { what } => Some(Self::Damaged { what: what.clone() }),
+            StoreError::Damaged { what, .. } => Some(Self::Damaged { what: what.clone() }),
             StoreError::Doubtful { why } => Some(Self::Doubtful { why: why.clone() }),
             _ => None,
         }
@@ -67,7 +71,10 @@ impl Fault {
         match self {
             Self::Unwritable { why } => StoreError::Unwritable { why: why.clone() },
             Self::Doubtful { why } => StoreError::Doubtful { why: why.clone() },
-            Self::Damaged { what } => StoreError::Damaged { what: what.clone() },
+            Self::Damaged { what } => StoreError::Damaged {
+                what: what.clone(),
+                advice: DAMAGED_FILE,
+            },
         }
     }
 

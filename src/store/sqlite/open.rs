@@ -126,8 +126,9 @@ fn size_pages(connection: &Connection) -> Result<()> {
 /// Reads the first page, where a file says what it is.
 fn identify(connection: &Connection, path: &Path, new: bool) -> Result<()> {
     let failed = |source: rusqlite::Error| match classify("reading the file's first page", &source) {
-        StoreError::Damaged { what } => StoreError::Damaged {
+        StoreError::Damaged { what, advice } => StoreError::Damaged {
             what: format!("{}: {what}", path.display()),
+            advice,
         },
         other => other,
     };

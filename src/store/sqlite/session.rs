@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection, ToSql};
 
-use super::super::driver::Tx;
+use super::super::driver::{DAMAGED_FILE, Tx};
 use super::super::sql::{Bound, Leaf, Row, Statement, Value, ledger, log};
 use super::super::{Result, StoreError};
 use super::fault::{Fault, classify};
@@ -64,6 +64,7 @@ impl Session {
         let found = self.query_now(&log::FRONTIER.with([])?)?.into_iter().next();
         let row = found.ok_or_else(|| StoreError::Damaged {
             what: "the log has no frontier".to_owned(),
+            advice: DAMAGED_FILE,
         })?;
         self.frontier = log::read_frontier(row)?;
         let last = self.query_now(&log::LAST.with([])?)?.into_iter().next();
@@ -74,6 +75,7 @@ impl Session {
         if size != self.frontier.size() {
             return Err(StoreError::Damaged {
                 what: format!("the log ends at {size}, and its tree at {}", self.frontier.size()),
+                advice: DAMAGED_FILE,
             });
         }
         Ok(())

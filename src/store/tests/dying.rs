@@ -1,5 +1,6 @@
 //! A move that dies at any write, in either direction, goes on where it was.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -110,6 +111,22 @@ async fn through_the_other_database_and_back_it_is_the_same_store() {
     assert_eq!(store.check().await.unwrap(), Vec::<String>::new());
 }
 
+/// Another process brings the move to its end.
+async fn taken_up(from: &Path, to: &Path, stored: bool) {
+    let source = end(from, Purpose::MoveFrom).await.unwrap();
+    let target = end(to, Purpose::MoveTo).await.unwrap();
+    match Move::begin(&source, &target, closing("two")).await.unwrap() {
+        Begun::Move(mut begun) => {
+            begun.copy(&mut |_| {}).await.unwrap();
+            begun.verify(&mut |_| {}).await.unwrap();
+            begun.finish().await.unwrap();
+        }
+        Begun::Done => assert!(stored, "only a last write that was stored is an end"),
+    }
+    close(&source).await;
+    close(&target).await;
+}
+
 #[tokio::test]
 async fn wherever_it_is_killed_it_goes_on_and_copies_each_row_once() {
     let (folder, from, _) = filled().await;
@@ -151,18 +168,7 @@ async fn wherever_it_is_killed_it_goes_on_and_copies_each_row_once() {
                     store.close().await.unwrap();
                 }
             }
-            let source = end(&from, Purpose::MoveFrom).await.unwrap();
-            let target = end(&to, Purpose::MoveTo).await.unwrap();
-            match Move::begin(&source, &target, closing("two")).await.unwrap() {
-                Begun::Move(mut begun) => {
-                    begun.copy(&mut |_| {}).await.unwrap();
-                    begun.verify(&mut |_| {}).await.unwrap();
-                    begun.finish().await.unwrap();
-                }
-                Begun::Done => assert!(stored, "only a last write that was stored is an end"),
-            }
-            close(&source).await;
-            close(&target).await;
+            taken_up(&from, &to, stored).await;
             assert_eq!(contents(&to), contents(&from), "killed with write {at_write}");
             reopen(&to).await.unwrap().close().await.unwrap();
             deaths = deaths.max(at_write);

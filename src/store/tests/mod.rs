@@ -17,6 +17,7 @@ pub(crate) mod poll;
 mod questions;
 mod rows;
 mod runs;
+mod scale;
 mod schema;
 mod secrets;
 mod sharing;

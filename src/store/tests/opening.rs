@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use super::database::Database;
 use super::rows::note;
 use super::support::{On, decode, environment};
-use crate::store::{Commit, PostgresOptions, Store, StoreError, open_postgres};
+use crate::store::{Commit, Fact, PostgresOptions, Store, StoreError, open_postgres};
 
 /// Four nodes start on an empty database at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -101,4 +101,39 @@ async fn a_database_that_is_not_ours_is_left_alone() {
         .await
         .unwrap();
     refused(opened(ours, Never, None).await, "newer keyfall");
+}
+
+/// A commit that was answered survives a failover to a synchronous standby, whatever the server asks of commits elsewhere.
+#[tokio::test]
+async fn no_commit_is_answered_before_the_standby_has_it() {
+    let cases = ["off", "local", "remote_write", "on", "remote_apply"];
+    for asked in cases {
+        let test = On::Postgres.opened().await;
+        test.store.close().await.unwrap();
+        let bare = test.database().client().await;
+        let watch = format!(
+            "do $$ begin execute format('alter database %I set synchronous_commit = {asked}', current_database()); end $$; \
+             create table made_under (setting text); \
+             create function made_under() returns trigger language plpgsql as $$ begin \
+             insert into made_under values (current_setting('synchronous_commit')); return new; end $$; \
+             create trigger made_under before insert or update on settings for each row execute function made_under()"
+        );
+        bare.batch_execute(&watch).await.unwrap();
+        let store = test.beside().await;
+        let key = crate::store::LAST_BACKUP_AT;
+        let value = Some("1".to_owned());
+        let commit = Commit {
+            facts: vec![Fact::Setting { key, value }],
+            ..Commit::default()
+        };
+        store.commit(commit).await.unwrap();
+        let rows = bare.query("select setting from made_under", &[]).await.unwrap();
+        let under: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+        let wanted = if asked == "remote_apply" { asked } else { "on" };
+        // What each start writes, and the commit.
+        assert!(
+            under.len() > 1 && under.iter().all(|one| *one == wanted),
+            "{asked}: {under:?}"
+        );
+    }
 }

@@ -15,7 +15,7 @@ use crate::domain::identity::{Credential, CredentialState, Identity, IdentitySta
 use crate::domain::ids::{CredentialId, IdentityId, PersonId, PlanId, ResourceId, RunId, SecretId};
 use crate::domain::proof::ProofTerms;
 use crate::domain::workflow::{Event, EventBody, RunKind, RunPlan, Timing, Trigger};
-use crate::store::{Fact, LogEntry, RunRow, SecretRow};
+use crate::store::{Commit, Fact, Guard, LogEntry, RunRow, SecretRow};
 
 pub(super) fn identity(id: IdentityId, name: &str) -> Identity {
     let spec = json!({
@@ -148,6 +148,25 @@ pub(super) fn progress(row: &RunRow, next_seq: u32, status: &str, release: bool)
         next_seq,
         wake_at: row.wake_at,
         release,
+    }
+}
+
+/// What a node that holds the run writes behind its log.
+pub(super) fn write_of(row: &RunRow, node: &str, epoch: u64, seq: u32) -> Commit {
+    Commit {
+        guards: vec![
+            Guard::RunHeld {
+                run: row.id,
+                node: node.to_owned(),
+                epoch,
+            },
+            Guard::RunAt {
+                run: row.id,
+                next_seq: seq,
+            },
+        ],
+        facts: vec![progress(row, seq + 1, "open", false)],
+        log: vec![entry(row, &cancel_requested(seq))],
     }
 }
 

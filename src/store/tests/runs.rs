@@ -5,30 +5,12 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::rows::{cancel_requested, due, entry, progress};
+use super::rows::{due, progress, write_of};
 use super::support::{BOTH, at};
 use crate::domain::due::DueReason;
 use crate::domain::identity::IdentityState;
 use crate::domain::ids::RunId;
-use crate::store::{Commit, Committed, DueIdentity, Fact, Guard, RunRow};
-
-fn write_of(row: &RunRow, node: &str, epoch: u64, seq: u32) -> Commit {
-    Commit {
-        guards: vec![
-            Guard::RunHeld {
-                run: row.id,
-                node: node.to_owned(),
-                epoch,
-            },
-            Guard::RunAt {
-                run: row.id,
-                next_seq: seq,
-            },
-        ],
-        facts: vec![progress(row, seq + 1, "open", false)],
-        log: vec![entry(row, &cancel_requested(seq))],
-    }
-}
+use crate::store::{Committed, DueIdentity, Fact};
 
 #[tokio::test]
 async fn a_claim_brings_the_longest_overdue_first_with_their_events() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
@@ -9,12 +10,12 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::poll::pause;
-use super::rows::{cancel_requested, credential, entry, identity, note, progress};
+use super::rows::{credential, identity, note, progress, write_of};
 use super::support::{On, Opened, at};
 use crate::domain::identity::{CredentialState, IdentityState};
-use crate::domain::ids::{IdentityId, RunId};
+use crate::domain::ids::{FindingId, IdentityId, RunId};
 use crate::evidence::merkle::{Frontier, leaf_hash};
-use crate::store::{BudgetSpend, Commit, Committed, Fact, Guard, RunRow, Store};
+use crate::store::{BudgetSpend, Commit, Committed, Fact, FindingRow, Guard, Store};
 
 const LEASE: SignedDuration = SignedDuration::from_secs(30);
 
@@ -23,25 +24,6 @@ async fn two_nodes() -> (Arc<Opened>, [Arc<dyn Store>; 2]) {
     let test = Arc::new(On::Postgres.opened().await);
     let nodes = [Arc::clone(&test.store), test.beside().await];
     (test, nodes)
-}
-
-fn held(row: &RunRow, node: &str, epoch: u64, seq: u32) -> Commit {
-    let node = node.to_owned();
-    Commit {
-        guards: vec![
-            Guard::RunHeld {
-                run: row.id,
-                node,
-                epoch,
-            },
-            Guard::RunAt {
-                run: row.id,
-                next_seq: seq,
-            },
-        ],
-        facts: vec![progress(row, seq + 1, "open", false)],
-        log: vec![entry(row, &cancel_requested(seq))],
-    }
 }
 
 /// Row 2.
@@ -80,7 +62,7 @@ async fn a_node_whose_run_was_taken_writes_nothing_more() {
         // It writes as fast as it can; its clock is behind, so that only the epoch can stop it.
         let writing = tokio::spawn(async move {
             let mut seq = 1;
-            while loser.commit(held(&held_row, "node-1", 1, seq)).await.unwrap() == Committed::Stored {
+            while loser.commit(write_of(&held_row, "node-1", 1, seq)).await.unwrap() == Committed::Stored {
                 seq += 1;
             }
         });
@@ -99,11 +81,11 @@ async fn a_node_whose_run_was_taken_writes_nothing_more() {
         assert_eq!(after.events.len() as i64, seen);
         late += i64::from(seen > 1);
         nodes[1]
-            .commit(held(&row, "node-2", 2, after.row.next_seq))
+            .commit(write_of(&row, "node-2", 2, after.row.next_seq))
             .await
             .unwrap();
         nodes[1].release_leases("node-2").await.unwrap();
-        let mut closed = held(&row, "node-2", 2, 0);
+        let mut closed = write_of(&row, "node-2", 2, 0);
         (closed.guards, closed.log) = (Vec::new(), Vec::new());
         closed.facts = vec![progress(&row, after.row.next_seq + 1, "closed", true)];
         nodes[1].commit(closed).await.unwrap();
@@ -255,7 +237,7 @@ async fn positions_have_no_gaps_and_keep_the_order_of_each_run() {
         let store = Arc::clone(&nodes[number % 2]);
         tasks.spawn(async move {
             for seq in 1..=60 {
-                let stored = store.commit(held(&row, "node-1", 1, seq)).await.unwrap();
+                let stored = store.commit(write_of(&row, "node-1", 1, seq)).await.unwrap();
                 assert_eq!(stored, Committed::Stored);
                 if seq % 7 == 0 {
                     // Whoever asks sees what was committed before.
@@ -303,4 +285,75 @@ async fn positions_are_given_within_a_second() {
         }
     };
     tokio::time::timeout(Duration::from_secs(5), given).await.unwrap();
+}
+
+/// Of all who find at one instant that nothing was said of it, one says it; and one says that it is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_finding_is_told_once_however_many_find_it() {
+    let (_test, nodes) = two_nodes().await;
+    let at_once = async |commit: fn(&str) -> Commit, subject: &str| {
+        let mut telling = JoinSet::new();
+        for number in 0..16 {
+            let (store, commit) = (Arc::clone(&nodes[number % 2]), commit(subject));
+            telling.spawn(async move { store.commit(commit).await.unwrap() });
+        }
+        let all = telling.join_all().await;
+        all.into_iter().filter(|one| *one == Committed::Stored).count()
+    };
+    for round in 0..10 {
+        let subject = format!("name-{round}");
+        let before = nodes[0].log_state().await.unwrap().size;
+        assert_eq!(at_once(|subject| told(subject, "late", None), &subject).await, 1);
+        assert_eq!(
+            at_once(|subject| told(subject, "late", Some("late")), &subject).await,
+            0
+        );
+        // Another text is news, once.
+        assert_eq!(
+            at_once(|subject| told(subject, "too late", Some("too late")), &subject).await,
+            1
+        );
+        assert_eq!(at_once(over, &subject).await, 1);
+        assert_eq!(nodes[1].log_state().await.unwrap().size, before + 3);
+    }
+}
+
+fn told(subject: &str, text: &str, saying: Option<&str>) -> Commit {
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let row = FindingRow {
+        id: FindingId::from_uuid(Uuid::from_u128(NUMBER.fetch_add(1, Ordering::Relaxed).into())),
+        kind: "overdue".to_owned(),
+        subject: subject.to_owned(),
+        severity: "high".to_owned(),
+        text: text.to_owned(),
+        owner: "team-orders".to_owned(),
+        raised_at: at(0),
+        resolved_at: None,
+    };
+    let guard = Guard::FindingIsNews {
+        kind: row.kind.clone(),
+        subject: row.subject.clone(),
+        saying: saying.map(str::to_owned),
+    };
+    Commit {
+        guards: vec![guard],
+        facts: vec![Fact::Finding(row)],
+        log: vec![note("told")],
+    }
+}
+
+fn over(subject: &str) -> Commit {
+    let (kind, subject) = ("overdue", subject.to_owned());
+    Commit {
+        guards: vec![Guard::FindingIsOpen {
+            kind: kind.to_owned(),
+            subject: subject.clone(),
+        }],
+        facts: vec![Fact::FindingResolved {
+            kind,
+            subject,
+            at: at(1),
+        }],
+        log: vec![note("over")],
+    }
 }

@@ -3,7 +3,29 @@
 use rusqlite::Connection;
 
 use super::support::{On, opened};
-use crate::store::sql::{GIVEN, LOCAL, TABLES};
+use crate::store::sql::{GIVEN, LOCAL, TABLES, Table};
+
+/// What is copied, and what is known to belong to one database.
+fn known() -> Vec<&'static str> {
+    let mut known: Vec<_> = TABLES.iter().map(|table| table.name).collect();
+    known.extend(LOCAL);
+    known.sort_unstable();
+    known
+}
+
+/// What is copied, what the database gives by itself, and what is one database's `own`.
+fn columns(table: &Table, own: &[&'static str]) -> Vec<&'static str> {
+    let given = GIVEN.iter().filter(|(of, _)| *of == table.name);
+    let mut columns: Vec<_> = table
+        .columns
+        .iter()
+        .copied()
+        .chain(given.map(|(_, column)| *column))
+        .collect();
+    columns.extend(own);
+    columns.sort_unstable();
+    columns
+}
 
 #[tokio::test]
 async fn the_list_of_tables_is_the_schema() {
@@ -17,24 +39,14 @@ async fn the_list_of_tables_is_the_schema() {
         found.sort();
         found
     };
-    let mut known: Vec<_> = TABLES
-        .iter()
-        .map(|table| table.name)
-        .chain(LOCAL.iter().copied())
-        .collect();
-    known.sort_unstable();
     let there = texts("select name from sqlite_schema where type = 'table' and name not like 'sqlite_%'");
     assert_eq!(
-        there, known,
+        there,
+        known(),
         "a table is neither copied nor known to belong to one database"
     );
     for table in TABLES {
-        let given = GIVEN
-            .iter()
-            .filter(|(of, _)| *of == table.name)
-            .map(|(_, column)| *column);
-        let mut columns: Vec<_> = table.columns.iter().copied().chain(given).collect();
-        columns.sort_unstable();
+        let columns = columns(table, &[]);
         let there = texts(&format!("select name from pragma_table_info('{}')", table.name));
         assert_eq!(there, columns, "{}", table.name);
     }
@@ -50,24 +62,12 @@ async fn the_list_of_tables_is_the_schema_of_the_other_database_too() {
         found.sort();
         found
     };
-    let mut known: Vec<_> = TABLES
-        .iter()
-        .map(|table| table.name)
-        .chain(LOCAL.iter().copied())
-        .collect();
-    known.sort_unstable();
     let there = "select table_name::text from information_schema.tables where table_schema = current_schema()";
-    assert_eq!(texts(there).await, known);
+    assert_eq!(texts(there).await, known());
     for table in TABLES {
-        let mut given: Vec<_> = GIVEN
-            .iter()
-            .filter(|(of, _)| *of == table.name)
-            .map(|(_, column)| *column)
-            .collect();
         // The order in which entries came, until they have their positions.
-        given.extend((table.name == "log").then_some("arrival"));
-        let mut columns: Vec<_> = table.columns.iter().copied().chain(given).collect();
-        columns.sort_unstable();
+        let own: &[_] = if table.name == "log" { &["arrival"] } else { &[] };
+        let columns = columns(table, own);
         let there = format!(
             "select column_name::text from information_schema.columns where table_schema = current_schema() and table_name = '{}'",
             table.name

@@ -56,15 +56,19 @@ impl Served {
 
     /// Another process on the same store. Nothing of the one before is left in memory.
     fn restart(&mut self) {
+        self.bench.steps = self.process(false);
+    }
+
+    fn process(&self, has_others: bool) -> Steps {
         let before = &self.bench.steps;
-        self.bench.steps = Steps::new(
+        Steps::new(
             Arc::clone(&before.systems),
             Arc::clone(&before.secrets),
             Arc::clone(&before.controls),
             Arc::new(StoredRefusals(Arc::clone(&self.store))),
             before.env.clone(),
-            StepSettings::default(),
-        );
+            StepSettings::default().beside_others(has_others),
+        )
     }
 
     async fn commit(&self, commit: Commit) {
@@ -143,6 +147,27 @@ impl Served {
             driven.take(self.bench.now(), step, report);
         }
     }
+}
+
+/// Two nodes take turns at the runs of one account, and neither saw what the other was refused.
+#[tokio::test]
+async fn nodes_that_take_turns_have_one_budget() {
+    let mut served = Served::new().await;
+    let live = served.bench.provision("app").await;
+    served.restart();
+    let mut other = served.process(true);
+    served.bench.steps = served.process(true);
+    let mut most = 0;
+    for _ in 0..12 {
+        let mut driven = served.opened(served.revocation(&live)).await;
+        served.until_proof(&mut driven).await;
+        served.attempt(&mut driven, true).await;
+        served.record(&driven, 1, "unprovable").await;
+        most = most.max(served.failures());
+        served.bench.advance(SignedDuration::from_millis(2));
+        std::mem::swap(&mut served.bench.steps, &mut other);
+    }
+    assert_eq!(most, MOST);
 }
 
 #[tokio::test]
