@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Keyfall, Servers, demo_accounts, http, ran, sql};
 
-const PRIMARY: &str = "KEYFALL_PG_PRIMARY_PORT";
-const REPLICA: &str = "KEYFALL_PG_REPLICA_PORT";
+pub(crate) const PRIMARY: &str = "KEYFALL_PG_PRIMARY_PORT";
+pub(crate) const REPLICA: &str = "KEYFALL_PG_REPLICA_PORT";
 const PASSWORD: &str = "of-the-store";
 
 /// A database of its own and its user, the owner of it.
@@ -53,7 +53,7 @@ fn name(of: &str) -> String {
 }
 
 /// A server on a database, with one identity that it provisioned; the provider's truth is a file.
-fn provisioned(servers: &Servers, name: &str, ports: &[&str]) -> Keyfall {
+pub(crate) fn provisioned(servers: &Servers, name: &str, ports: &[&str]) -> Keyfall {
     database(servers, name);
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("address").display().to_string();
@@ -108,7 +108,7 @@ fn manifests() -> String {
     .join("\n---\n")
 }
 
-fn truth(kf: &Keyfall) -> Vec<Value> {
+pub(crate) fn truth(kf: &Keyfall) -> Vec<Value> {
     demo_accounts(&kf.dir().join("truth/elsewhere"))
 }
 
@@ -118,7 +118,7 @@ fn ready(kf: &Keyfall) -> (u16, String) {
 }
 
 /// The reason for which everything stands still.
-fn frozen(kf: &Keyfall) -> String {
+pub(crate) fn frozen(kf: &Keyfall) -> String {
     kf.wait("the server says that everything is frozen", || {
         let status = kf.alice().run(&["status", "-o", "json"]);
         let view: Value = serde_json::from_str(&status.stdout).ok()?;
@@ -128,6 +128,14 @@ fn frozen(kf: &Keyfall) -> String {
 
 /// Nothing changes downstream until two people have lifted the standstill, and then everything goes on.
 fn stands_still_until_two_lift_it(kf: &Keyfall, before: &[Value]) {
+    two_lift_it(kf, before);
+    let asked = kf.alice().json(&["rotate", "app", "--reason", "in a test"]);
+    kf.follow(asked["run"]["id"].as_str().unwrap(), 0);
+    assert_ne!(truth(kf), before);
+}
+
+/// Until two people have lifted the standstill only what reads goes on.
+pub(crate) fn two_lift_it(kf: &Keyfall, before: &[Value]) {
     let refused = kf.alice().run(&["rotate", "app", "--reason", "in a test"]);
     assert_eq!(refused.code, 3, "{refused:?}");
     // What only reads goes on.
@@ -139,9 +147,6 @@ fn stands_still_until_two_lift_it(kf: &Keyfall, before: &[Value]) {
     kf.alice().fails(&["approve", id, "--yes"], 1);
     assert_eq!(truth(kf), before, "something changed downstream");
     kf.bob().approve(id);
-    let asked = kf.alice().json(&["rotate", "app", "--reason", "in a test"]);
-    kf.follow(asked["run"]["id"].as_str().unwrap(), 0);
-    assert_ne!(truth(kf), before);
 }
 
 /// Row 30.

@@ -9,16 +9,26 @@ use serde_json::Value;
 
 use crate::harness::{Keyfall, Ran, keyfall, ran, wait_for};
 
-fn migrate(from: &str, to: &str) -> Ran {
+pub(crate) fn migrate(from: &str, to: &str) -> Ran {
     ran(
         keyfall().args(["migrate-store", "--from", from, "--to", to, "-o", "json"]),
         b"",
     )
 }
 
-fn serve_from(kf: &Keyfall, store: &str) {
+/// Every line of `keyfall doctor` says that all is well.
+pub(crate) fn is_well(kf: &Keyfall) {
+    let lines = kf.alice().json(&["doctor"]);
+    assert!(
+        lines.as_array().unwrap().iter().all(|line| line["ok"] == true),
+        "{lines}"
+    );
+}
+
+pub(crate) fn serve_from(kf: &Keyfall, store: &str) {
     let text = fs::read_to_string(kf.config()).unwrap();
-    let moved = text.replace("store = \"keyfall.db\"", &format!("store = \"{store}\""));
+    let line = text.lines().find(|line| line.starts_with("store =")).unwrap();
+    let moved = text.replace(line, &format!("store = \"{store}\""));
     assert_ne!(moved, text);
     fs::write(kf.config(), moved).unwrap();
 }
@@ -26,6 +36,8 @@ fn serve_from(kf: &Keyfall, store: &str) {
 /// Whether a server comes up on this store. It is killed at once.
 fn serves(kf: &Keyfall, store: &str) -> bool {
     let ready = PathBuf::from(kf.scratch("early"));
+    // Of one that came up before.
+    let _ = fs::remove_file(&ready);
     let mut child = kf
         .serve_command()
         .args(["--store", store, "--listen", "127.0.0.1:0"])
@@ -113,36 +125,20 @@ fn a_moved_store_serves_from_its_new_place_only() {
     kf.alice()
         .ok(&["audit", "verify", "--key", &kf.public_key(), "--anchor", &anchor]);
     assert!(kf.alice().ok(&["audit", "list"]).contains("store_moved"));
-    assert!(
-        kf.alice()
-            .json(&["doctor"])
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|line| line["ok"] == true)
-    );
+    is_well(&kf);
 }
 
-#[test]
-fn a_move_that_is_killed_at_any_instant_goes_on() {
-    let kf = Keyfall::start();
-    for number in 0..20 {
-        kf.alice().secret(&format!("secret-{number}"), "s3cret");
-    }
-    assert!(kf.stop().success());
-    let (from, to) = (
-        kf.dir().join("keyfall.db").display().to_string(),
-        kf.scratch("moved.db"),
-    );
+/// Kills a move again and again, each time by `stride` later, until it comes to its end; and asks for it once more.
+pub(crate) fn killed_at_any_instant(kf: &Keyfall, from: &str, to: &str, stride: Duration) {
     let command = || {
         let mut command = keyfall();
-        command.args(["migrate-store", "--from", &from, "--to", &to]);
+        command.args(["migrate-store", "--from", from, "--to", to]);
         command
     };
     let mut killed = 0;
-    for step in 1.. {
+    for step in 1_u32.. {
         let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let until = Instant::now() + Duration::from_millis(4 * step);
+        let until = Instant::now() + stride * step;
         let ended = loop {
             match child.try_wait().unwrap() {
                 Some(ended) => break Some(ended),
@@ -160,8 +156,8 @@ fn a_move_that_is_killed_at_any_instant_goes_on() {
                 child.wait().unwrap();
                 killed += 1;
                 // Between two attempts nothing serves from the half of it that arrived.
-                if serves(&kf, &to) {
-                    let whole = migrate(&from, &to);
+                if serves(kf, to) {
+                    let whole = migrate(from, to);
                     assert!(whole.stdout.contains("\"already\": true"), "{whole:?}");
                     break;
                 }
@@ -171,16 +167,23 @@ fn a_move_that_is_killed_at_any_instant_goes_on() {
     assert!(killed > 2, "{killed}");
     let done = ran(&mut command(), b"");
     assert!(done.code == 0 && done.stdout.contains("was moved to"), "{done:?}");
+}
+
+#[test]
+fn a_move_that_is_killed_at_any_instant_goes_on() {
+    let kf = Keyfall::start();
+    for number in 0..20 {
+        kf.alice().secret(&format!("secret-{number}"), "s3cret");
+    }
+    assert!(kf.stop().success());
+    let (from, to) = (
+        kf.dir().join("keyfall.db").display().to_string(),
+        kf.scratch("moved.db"),
+    );
+    killed_at_any_instant(&kf, &from, &to, Duration::from_millis(4));
     serve_from(&kf, &to);
     kf.resume();
-    assert!(
-        kf.alice()
-            .json(&["doctor"])
-            .as_array()
-            .unwrap()
-            .iter()
-            .all(|line| line["ok"] == true)
-    );
+    is_well(&kf);
 }
 
 #[test]

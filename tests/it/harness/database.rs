@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use tempfile::TempDir;
 
-use super::logins::sql;
+use super::logins::{sql, sql_in};
 use super::servers::Servers;
 
 const PORT: &str = "KEYFALL_PG_PRIMARY_PORT";
@@ -34,6 +34,12 @@ impl Database {
         fs::write(&file, address).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         Self { name, folder }
+    }
+
+    /// What a statement in it answers first, behind Keyfall's back.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        let rows = sql_in(Servers::get(), PORT, &self.name, statement);
+        rows.first().and_then(|row| row.first()).cloned().unwrap_or_default()
     }
 
     /// What `--store` is given: the file that holds the address with its password.

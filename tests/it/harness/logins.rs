@@ -66,8 +66,14 @@ fn redis_login(servers: &Servers, port: &str, user: &str, secret: &str) -> Resul
 
 /// What a statement answers to the administrator, row by row, as text.
 pub(crate) fn sql(servers: &Servers, port: &str, statement: &str) -> Vec<Vec<String>> {
+    sql_in(servers, port, "postgres", statement)
+}
+
+/// The same in another database than the administrator's own.
+pub(crate) fn sql_in(servers: &Servers, port: &str, database: &str, statement: &str) -> Vec<Vec<String>> {
     in_runtime(async {
         let (client, connection) = postgres(servers, port)
+            .dbname(database)
             .user(servers.text("KEYFALL_PG_ADMIN_USER"))
             .password(servers.file("KEYFALL_PG_ADMIN_PASSWORD_FILE"))
             .connect(NoTls)

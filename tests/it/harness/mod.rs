@@ -49,6 +49,14 @@ impl Keyfall {
         }
     }
 
+    /// Nothing yet: whoever asks runs `init` on [`Keyfall::dir`].
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            server: Mutex::new(None),
+        }
+    }
+
     /// A running server.
     pub(crate) fn start() -> Self {
         let made = Self::init(&[]);
