@@ -55,6 +55,8 @@ const ONCE: &str = "a run on a system that cannot say what it made never ends";
 const ACCOUNT: &str = "an account of our own is taken for somebody else's";
 const PLACE: &str = "an in-place rotation does not get past its new secret";
 const TWIN: &str = "an issue call that was late and sent again leaves a credential that nobody knows";
+const LATE_DELIVERY: &str =
+    "a delivery that is late lands behind its withdrawal, and the consumer keeps a secret that is dead";
 const SESSIONS: &str = "the sessions of a control identity's new credential are ended without end";
 
 /// Seeds that find what is not mended, with what that is. They are told as skipped until it is.
@@ -62,9 +64,12 @@ const OPEN: &[(u64, &str)] = &[
     (1, ONCE),
     (6, ONCE),
     (10, ONCE),
+    (19, LATE_DELIVERY),
     (27, ONCE),
     (56, ONCE),
+    (64, ONCE),
     (68, ACCOUNT),
+    (69, ONCE),
     (72, ONCE),
     (90, ONCE),
     (130, PLACE),
