@@ -129,6 +129,9 @@ fn made(home: &Path, url: &str) -> Result<()> {
 
 fn serve(home: &Path, number: usize) -> Result<Node> {
     let kf = home.join("kf");
+    // Each server keeps one of its own; it goes on from what `init` wrote.
+    let anchor = kf.join(format!("anchor-{number}"));
+    fs::copy(kf.join("anchor"), &anchor)?;
     let log = fs::File::create(home.join(format!("node-{number}.log")))?;
     let child = Command::new(PROGRAM)
         .arg("serve")
@@ -137,7 +140,7 @@ fn serve(home: &Path, number: usize) -> Result<Node> {
         .arg("--ready-file")
         .arg(ready(home, number))
         .env("KEYFALL_NODE", format!("node-{number}"))
-        .env("KEYFALL_ANCHOR_FILE", kf.join(format!("anchor-{number}")))
+        .env("KEYFALL_ANCHOR_FILE", anchor)
         .stdout(log.try_clone()?)
         .stderr(log)
         .spawn()?;
@@ -217,7 +220,7 @@ fn manifests(identities: usize) -> impl Iterator<Item = Value> {
                      { "name": "replica", "role": "probe", "host": "127.0.0.1", "port": 2 }],
         "options": { "provider": "bench", "stateFolder": { "root": "state", "folder": "bench" },
                      "faults": { "latencyMs": { "any": DELAY_MS } } },
-        "limits": { "concurrency": 1024, "callsPerSecond": 0, "refusedLoginsPerMinute": 1_000_000 },
+        "limits": { "concurrency": 1024, "callsPerSecond": 100_000, "refusedLoginsPerMinute": 1_000_000 },
     });
     let policy = json!({
         "owner": "bench", "selector": { "systems": ["sys"] }, "rotation": { "every": "1s" }, "autonomy": "automatic", "overlap": "0s",
