@@ -14,7 +14,7 @@ use crate::domain::ids::{CredentialId, IdentityId, RunId, SecretId};
 use crate::domain::landscape::Landscape;
 use crate::domain::planner::{Drawn, Lives, RunRequest};
 use crate::domain::workflow::{RunKind, Trigger};
-use crate::engine::opening;
+use crate::engine::{opening, stands};
 use crate::store::{Commit, Fact};
 
 /// Why a run is opened: the part of its request that differs from action to action.
@@ -186,8 +186,12 @@ impl App {
             .then(|| self.prepare.seal_new(&run_plan))
             .transpose();
         let secret = secret.map_err(|why| AppError::Internal { what: why })?;
-        let commit =
+        // An account that is to be made, or was found, belongs to an identity that this very commit may register or change.
+        let is_new = matches!(run_plan.kind, RunKind::Provision | RunKind::Adopt | RunKind::TakeOver);
+        let guard = (!is_new).then(|| stands(identity));
+        let mut commit =
             opening(run_plan, secret).map_err(|error| AppError::internal("the run could not be opened", &error))?;
+        commit.guards.extend(guard);
         Ok(Opened { run: drawn.run, commit })
     }
 }

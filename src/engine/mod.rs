@@ -76,7 +76,7 @@ use breaker::BreakerSettings;
 pub use facts::facts_by_hand;
 pub use housekeeping::LAST_BACKUP;
 pub use nodes::{Processes, StartError, node_of};
-pub use opening::opening;
+pub use opening::{opening, stands};
 pub use pass::PassReport;
 pub use register::{REGISTER_VERSION, landscape};
 use report::{PerformSteps, PrepareRuns};

@@ -1,12 +1,24 @@
 //! How a run appears: its row, its first event, what that event changes, and the sealed secret of its new credential, in one transaction.
 //! A schedule and a person open a run in the same way.
 
+use crate::domain::identity::Identity;
 use crate::domain::workflow::{Event, EventBody, IllegalEvent, Run, RunPlan};
 use crate::evidence::audit;
 use crate::store::{Commit, Fact, Guard, LogEntry, RunRow, SecretRow};
 
 use super::facts::{Schedule, facts_of};
 use super::record::to_micros;
+
+/// What a run was planned on still holds when it is opened. Another node may have opened a run and ended it since the identity was read, and what
+/// this one takes for the credential in use is dead then.
+#[must_use]
+pub fn stands(identity: &Identity) -> Guard {
+    Guard::IdentityStands {
+        identity: identity.id,
+        state: identity.state,
+        current: identity.current,
+    }
+}
 
 /// The commit that opens a run at `plan.timing.opened_at`. `secret` is that of `plan.new`, sealed. It is refused when the identity has an open
 /// run already. The caller may add its own guards, facts and entries behind these; then it rings the engine.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::findings::{self, Severity, about_identity};
-use super::opening::opening;
+use super::opening::{opening, stands};
 use super::pass::{PassReport, SWEEP};
 use super::telling::commit_news;
 use super::{Shared, measure, record};
@@ -222,7 +222,7 @@ impl Scheduling<'_> {
         }
         self.learn(&identity.spec.system).await?;
         let plan = self.plan(identity, due, credentials, approval, now);
-        Ok(plan.and_then(|plan| self.commit(plan)).map_err(|why| Held {
+        Ok(plan.and_then(|plan| self.commit(identity, plan)).map_err(|why| Held {
             kind: findings::CANNOT_PLAN,
             severity: Severity::High,
             text: format!("`{}` is due and cannot be rotated: {why}", identity.name),
@@ -267,12 +267,14 @@ impl Scheduling<'_> {
         })
     }
 
-    fn commit(&self, plan: RunPlan) -> Result<Commit, String> {
+    fn commit(&self, identity: &Identity, plan: RunPlan) -> Result<Commit, String> {
         let secret = match &plan.new {
             Some(_) => Some(self.shared.prepare.seal_new(&plan)?),
             None => None,
         };
-        opening(plan, secret).map_err(|error| error.to_string())
+        let mut commit = opening(plan, secret).map_err(|error| error.to_string())?;
+        commit.guards.push(stands(identity));
+        Ok(commit)
     }
 
     async fn check_approval(&mut self, approval: &Approval) -> Result<(), String> {

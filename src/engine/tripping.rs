@@ -133,7 +133,7 @@ async fn by_themselves(shared: &Shared, rows: &[RunRow]) -> Result<u32, StoreErr
     Ok(failed)
 }
 
-/// No person asked for it, and it does not wait for what only people do.
+/// No person asked for it, and it does not wait for what only people do: a consumer, a signature, a look at a world that is not as recorded.
 fn failed_by_itself(run: &StoredRun) -> bool {
     let events = || run.events.iter().map(|event| &event.body);
     if events().any(|body| matches!(body, EventBody::CancelRequested { .. })) {
@@ -143,7 +143,11 @@ fn failed_by_itself(run: &StoredRun) -> bool {
         EventBody::NeedsOperator { because, .. } => Some(*because),
         _ => None,
     });
-    run.row.closed_at.is_some() || !matches!(asked, Some(StuckBecause::Consumer | StuckBecause::Approval))
+    run.row.closed_at.is_some()
+        || !matches!(
+            asked,
+            Some(StuckBecause::Consumer | StuckBecause::Approval | StuckBecause::Drift)
+        )
 }
 
 async fn trip(shared: &Shared, why: String, due: u32, at: Timestamp, advice: &str) -> Result<Tripped, StoreError> {

@@ -157,6 +157,11 @@ fn check(guard: &Guard) -> Result<Check> {
             identity::VERSION_BY_NAME.with([("name", name.as_str().into())])?,
             u64::from(*version),
         ),
+        Guard::IdentityStands {
+            identity,
+            state,
+            current,
+        } => Check::SomeRow(identity::stands(*identity, *state, *current)?),
         Guard::SecretWrapped { id, wrapped_key } => Check::SomeRow(secret::wrapped(*id, wrapped_key)?),
         Guard::SecretDue { id, now } => Check::SomeRow(secret::due(*id, *now)?),
         Guard::SettingIs { key, value } => Check::TextIs(ledger::setting(key)?, value.clone()),

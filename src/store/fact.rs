@@ -61,6 +61,12 @@ pub enum Guard {
         name: String,
         version: u32,
     },
+    /// It is in this state with this credential: no run has come to its end since it was read.
+    IdentityStands {
+        identity: IdentityId,
+        state: IdentityState,
+        current: Option<CredentialId>,
+    },
     SettingIs {
         key: &'static str,
         value: Option<String>,

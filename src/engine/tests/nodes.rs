@@ -2,16 +2,20 @@
 //! that may still act are nobody else's; no node opens what it does not know.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use keyfall_sdk::BoxFuture;
 
 use super::looks::until;
 use super::world::{Live, World, settings};
+use crate::domain::ids::{CredentialId, IdentityId};
 use crate::domain::workflow::Step;
 use crate::engine::nodes::Processes;
 use crate::engine::{Engine, EngineHandle, EngineSettings, StartError};
-use crate::store::NodeSays;
+use crate::faults::between::{Between, Rule};
+use crate::store::{Commit, Committed, Fact, NodeSays, Store, StoreError};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Longer than a scripted step may take.
@@ -196,4 +200,58 @@ impl EngineHandle {
         world.steps.open_gate(Step::IssueNew);
         self.shutdown().await;
     }
+}
+
+/// Between what a pass has read and what it opens, another node opens a run of the identity and ends it.
+struct Meanwhile {
+    identity: IdentityId,
+    newer: CredentialId,
+    refused: AtomicU32,
+}
+
+impl Rule for Meanwhile {
+    fn is_alive(&self) -> bool {
+        true
+    }
+
+    fn commit<'a>(&'a self, inner: &'a Arc<dyn Store>, commit: Commit) -> BoxFuture<'a, Result<Committed, StoreError>> {
+        Box::pin(async move {
+            let opens = commit.facts.iter().any(|fact| matches!(fact, Fact::RunOpened(_)));
+            if opens && self.refused.load(Ordering::SeqCst) == 0 {
+                let fact = Fact::IdentityCurrent {
+                    id: self.identity,
+                    credential: Some(self.newer),
+                };
+                let changed = Commit {
+                    facts: vec![fact],
+                    ..Commit::default()
+                };
+                inner.commit(changed).await?;
+            }
+            let committed = inner.commit(commit).await?;
+            if opens && matches!(committed, Committed::Refused { .. }) {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(committed)
+        })
+    }
+}
+
+/// Row 23. What this node takes for the credential in use is dead by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_is_not_opened_from_what_another_node_has_changed_meanwhile() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let rule = Meanwhile {
+        identity: live.id,
+        newer: CredentialId::from_uuid(world.env.draw_uuid()),
+        refused: AtomicU32::new(0),
+    };
+    let store = Between::a_store(Arc::clone(&world.store), rule);
+    let engine = world.start_with(Arc::clone(&store) as _, settings()).await;
+    until("the run is not opened", || async {
+        (store.rule.refused.load(Ordering::SeqCst) > 0).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
 }

@@ -27,6 +27,7 @@ statements! {
         "and state <> 'decommissioned' order by id limit 1"
     );
     STATE = "select state from identities where id = $id";
+    STANDS = "select state from identities where id = $id and state = $state and coalesce(current_credential, '') = $current";
     VERSION_BY_NAME = "select version from identities where name = $name";
     INSERT = "insert into identities (id, name, version, labels, spec, state, current_credential, due_at, due_reason, \
         is_control, approved, created_at, kind, system, environment, owner, expires_at, is_active, open_run) \
@@ -158,6 +159,15 @@ fn may_be_due(state: IdentityState) -> Value {
 /// The row that is changed when a run is opened.
 pub(crate) fn held(id: IdentityId) -> Result<Bound> {
     STATE.with([("id", Value::shown(&id))])
+}
+
+pub(crate) fn stands(id: IdentityId, state: IdentityState, current: Option<CredentialId>) -> Result<Bound> {
+    let current = current.map(|id| id.to_string()).unwrap_or_default();
+    STANDS.with([
+        ("id", Value::shown(&id)),
+        ("state", state.name().into()),
+        ("current", current.into()),
+    ])
 }
 
 pub(crate) fn move_to(id: IdentityId, to: IdentityState) -> Result<Op> {

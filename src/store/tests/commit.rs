@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rows::{approval, cancel_requested, credential, entry, identity, note, progress};
 use super::support::{BOTH, Opened, at, decode, environment, open_at, opened, opened_with, path_in, reopen};
 use crate::domain::identity::{CredentialState, IdentityState};
-use crate::domain::ids::IdentityId;
+use crate::domain::ids::{CredentialId, IdentityId};
 use crate::store::{
     Commit, Committed, Creation, Fact, Guard, Page, PlanStatus, STORE_ID, StoreError, StoreOptions, open_sqlite,
 };
@@ -92,6 +92,41 @@ async fn guards_of_runs_look_at_what_they_name() {
             (free(row.identity), false),
         ];
         each(&test, cases).await;
+    }
+}
+
+/// Row 23.
+#[tokio::test]
+async fn an_identity_stands_as_it_was_read_or_not() {
+    for on in BOTH {
+        let test = on.opened().await;
+        let identity = test.identity("billing").await;
+        let credential = CredentialId::from_uuid(Uuid::from_u128(7));
+        let stands = |state, current| Guard::IdentityStands {
+            identity: identity.id,
+            state,
+            current,
+        };
+        let state = identity.state;
+        let cases = [
+            (stands(state, identity.current), true),
+            (stands(state, Some(credential)), false),
+            (stands(IdentityState::Decommissioned, identity.current), false),
+        ];
+        each(&test, cases).await;
+        test.put(vec![Fact::IdentityCurrent {
+            id: identity.id,
+            credential: Some(credential),
+        }])
+        .await;
+        each(
+            &test,
+            [
+                (stands(state, identity.current), false),
+                (stands(state, Some(credential)), true),
+            ],
+        )
+        .await;
     }
 }
 
