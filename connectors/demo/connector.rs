@@ -66,6 +66,7 @@ pub(super) struct DemoConnector {
     pub(super) vantages: Vec<String>,
     /// The vantage whose control plane takes the changes.
     pub(super) control: String,
+    pub(super) keeps_markers: bool,
 }
 
 impl ConnectorKind for DemoKind {
@@ -123,6 +124,7 @@ impl ConnectorKind for DemoKind {
             provider,
             vantages,
             control: control.unwrap_or_default(),
+            keeps_markers: options.keeps_markers,
         }))
     }
 }
@@ -212,6 +214,9 @@ pub(super) fn before_effect(fault: Option<Fault>) -> Result<Option<AfterEffect>>
         )))),
         Fault::Garbage => Ok(Some(AfterEffect::Answer(ConnectorError::protocol(
             "the demo provider answered what cannot be read; observe before repeating",
+        )))),
+        Fault::FalseRefusal => Ok(Some(AfterEffect::Answer(ConnectorError::conflict(
+            "the demo provider refuses what it has done already",
         )))),
         Fault::Hang => Ok(Some(AfterEffect::Silence)),
         Fault::LateReply(by_ms) => Ok(Some(AfterEffect::Late(Duration::from_millis(by_ms)))),

@@ -155,6 +155,8 @@ pub enum Fault {
     LostReply,
     /// Has its effect, and answers what nobody can read.
     Garbage,
+    /// Has its effect, and answers that it was refused: the second answer to a call that arrived twice.
+    FalseRefusal,
     /// Has its effect, and never answers.
     Hang,
     /// Has its effect, and answers this many milliseconds later: whoever asked may have died meanwhile.

@@ -72,7 +72,7 @@ impl Issue for DemoConnector {
             }
             account.grants = access.grants;
             account.privileged = access.privileged;
-            Ok(issued(account, key_id, call))
+            Ok(issued(account, key_id, &call.principal))
         })
     }
 
@@ -99,8 +99,34 @@ impl Issue for DemoConnector {
                 .iter()
                 .find(|key| key.hash == hash && listed.contains(&key.id));
             Ok(key.map_or(IssueObservation::NotApplied, |key| {
-                IssueObservation::Applied(issued(account, key.id.clone(), call))
+                IssueObservation::Applied(issued(account, key.id.clone(), &call.principal))
             }))
+        })
+    }
+
+    fn keeps_markers(&self) -> bool {
+        self.keeps_markers
+    }
+
+    fn marked<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        principal: &'a PrincipalRef,
+        marker: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Issued>>> {
+        self.call(Operation::Read, &principal.name, move |provider| {
+            let at = provider.listed_as_of(&provider.faults());
+            let shard = provider.shard(&principal.name);
+            let accounts = shard.get(&principal.name).into_iter().flatten();
+            let recorded = |id: &String| principal.immutable_id.as_ref().is_none_or(|recorded| recorded == id);
+            let mut there = accounts.filter(|account| account.existed_at(at) && recorded(&account.immutable_id));
+            let Some(account) = there.next() else {
+                return Ok(Vec::new());
+            };
+            let listed = account.state_at(at).key_ids;
+            let marked = |key: &&Key| key.marker == marker && listed.contains(&key.id);
+            let keys = account.keys.iter().filter(marked);
+            Ok(keys.map(|key| issued(account, key.id.clone(), principal)).collect())
         })
     }
 }
@@ -156,14 +182,14 @@ fn put_key(
     Ok(id)
 }
 
-fn issued(account: &Account, key_id: KeyId, call: &IssueCall) -> Issued {
+fn issued(account: &Account, key_id: KeyId, asked: &PrincipalRef) -> Issued {
     Issued {
         principal: PrincipalRef {
             name: account.name.clone(),
             immutable_id: Some(account.immutable_id.clone()),
         },
         key_id,
-        created_principal: call.principal.immutable_id.is_none(),
+        created_principal: asked.immutable_id.is_none(),
     }
 }
 
@@ -242,7 +268,7 @@ async fn failed_probe(fault: Fault) -> Option<Verdict> {
             "the demo provider says that there is no such thing",
         ),
         Fault::LostReply => inconclusive(InconclusiveWhy::Timeout, "the answer of the demo provider was lost"),
-        Fault::Garbage => inconclusive(
+        Fault::Garbage | Fault::FalseRefusal => inconclusive(
             InconclusiveWhy::Protocol,
             "the demo provider answered what cannot be read",
         ),

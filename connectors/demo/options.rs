@@ -16,6 +16,8 @@ pub(super) struct Options {
     /// The strategy that is the default of this system.
     pub(super) strategy: Strategy,
     pub(super) issue_class: IssueClass,
+    /// Each key shows the marker of the call that made it.
+    pub(super) keeps_markers: bool,
     /// The settling window that the provider claims to have, in milliseconds.
     pub(super) settling_ms: u64,
     pub(super) faults: Option<Faults>,
@@ -37,6 +39,7 @@ impl Default for Options {
             provider: "demo".to_owned(),
             strategy: Strategy::DualSlot,
             issue_class: IssueClass::CheckFirst,
+            keeps_markers: true,
             settling_ms: 0,
             faults: None,
             state_folder: None,

@@ -11,7 +11,7 @@ use crate::call::{
     IssueObservation, Issued, ProbeCall, ProbeReading, RevokeCall, Revoked, SessionsEnded,
 };
 use crate::descriptor::Descriptor;
-use crate::error::Result;
+use crate::error::{ConnectorError, Result};
 use crate::principal::{PrincipalReading, PrincipalRef, PrincipalState};
 
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -90,6 +90,22 @@ pub trait Issue: Send + Sync {
 
     /// Reads whether exactly this secret is on exactly this account. Never changes anything.
     fn observe<'a>(&'a self, ctx: &'a CallContext, call: &'a IssueCall) -> BoxFuture<'a, Result<IssueObservation>>;
+
+    /// Each credential keeps the marker of the call that made it, and [`Issue::marked`] reads it. Pure.
+    fn keeps_markers(&self) -> bool {
+        false
+    }
+
+    /// Every credential on the account that bears this marker, the oldest first, as `issue` would have answered it; of an account that is absent,
+    /// or another one than was recorded, none. Never changes anything.
+    fn marked<'a>(
+        &'a self,
+        _ctx: &'a CallContext,
+        _principal: &'a PrincipalRef,
+        _marker: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Issued>>> {
+        Box::pin(async { Err(ConnectorError::unsupported("this connector keeps no markers")) })
+    }
 }
 
 /// Disabling an account in a way that can be undone. Idempotent, both ways.

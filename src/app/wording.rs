@@ -151,6 +151,19 @@ fn observation_line(observation: &Observation) -> String {
         }
         Observation::IssueUnseen => "the issue call that got no answer shows no effect so far".to_owned(),
         Observation::IssueMissing => "the issue call that got no answer had no effect".to_owned(),
+        Observation::IssueRefused { error } => {
+            format!(
+                "the issue call was refused ({}); whether that changed nothing is looked at",
+                error.message
+            )
+        }
+        Observation::TwinFound { principal, key_id } => {
+            format!(
+                "an issue call of this run left {} on {}; it is taken away",
+                key_id.0, principal.name
+            )
+        }
+        Observation::TwinGone { key_id } => format!("{} is gone", key_id.0),
         Observation::SecretLost { credential } => {
             format!("the secret of {credential} does not exist any more, so the credential has to go")
         }

@@ -116,6 +116,23 @@ impl GuardedConnector {
 
     /// # Errors
     /// As [`Self::list`].
+    pub async fn marked(&self, ctx: CallContext, principal: PrincipalRef, marker: String) -> Result<Vec<Issued>> {
+        self.call(
+            "marked",
+            Nature::Read,
+            ctx,
+            (principal, marker),
+            Vec::new(),
+            |connector, ctx, (principal, marker)| match connector.issue() {
+                Some(ability) => ability.marked(ctx, principal, marker),
+                None => lacks("issue credentials"),
+            },
+        )
+        .await
+    }
+
+    /// # Errors
+    /// As [`Self::list`].
     pub async fn suspend(&self, ctx: CallContext, principal: PrincipalRef) -> Result<()> {
         self.call(
             "suspend",

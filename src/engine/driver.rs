@@ -237,7 +237,7 @@ impl Driver {
                 return Ok(Intended::Again);
             }
         }
-        if budget::takes_away(&self.run, step) || step.takes_back() {
+        if budget::takes_away(&self.run, step) || self.run.takes_back(step) {
             self.shared.watch.look(&self.shared).await?;
         }
         let now = self.now();

@@ -58,7 +58,7 @@ pub(super) fn toll(run: &Run, step: Step, policy: Option<(&str, &Budget)>, now: 
     toll.extra.guards.push(standstill::not_standing());
     toll.barriers.push(Barrier::Standstill);
     let takes_away = budget::takes_away(run, step);
-    if takes_away || step.takes_back() {
+    if takes_away || run.takes_back(step) {
         toll.extra.guards.push(freeze::not_frozen());
         toll.barriers.push(Barrier::Frozen);
     }

@@ -138,6 +138,11 @@ impl GuardedConnector {
     }
 
     #[must_use]
+    pub fn keeps_markers(&self) -> bool {
+        self.inner.issue().is_some_and(keyfall_sdk::Issue::keeps_markers)
+    }
+
+    #[must_use]
     pub fn can_suspend(&self) -> bool {
         self.inner.suspend().is_some()
     }

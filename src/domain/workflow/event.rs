@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use keyfall_sdk::{Confirmation, ErrorKind, Issued, KeyId, PrincipalReading, ProbeReading, Revoked, SessionsEnded};
+use keyfall_sdk::{
+    Confirmation, ErrorKind, Issued, KeyId, PrincipalReading, PrincipalRef, ProbeReading, Revoked, SessionsEnded,
+};
 use serde::{Deserialize, Serialize};
 
 use super::super::actor::Actor;
@@ -247,6 +249,19 @@ pub enum Observation {
     IssueMissing,
     /// An issue call that got no answer shows no effect so far, and it is too early to believe that. The attempt that saw it did not call.
     IssueUnseen,
+    /// The system refused an issue call where the new value takes the place of the only one: believed behind a look only.
+    IssueRefused {
+        error: StepError,
+    },
+    /// An issue call of this run left a credential beside the one that is recorded. It is taken away by this id.
+    TwinFound {
+        principal: PrincipalRef,
+        key_id: KeyId,
+    },
+    /// The account does not show it any more.
+    TwinGone {
+        key_id: KeyId,
+    },
     /// The bytes of a credential that was minted do not exist any more: it can only be destroyed downstream.
     SecretLost {
         credential: CredentialId,

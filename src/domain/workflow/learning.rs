@@ -73,6 +73,9 @@ impl Run {
             Observation::IssueFound { issued } => self.issued = Some(issued.clone()),
             Observation::IssueMissing
             | Observation::IssueUnseen
+            | Observation::IssueRefused { .. }
+            | Observation::TwinFound { .. }
+            | Observation::TwinGone { .. }
             | Observation::SecretLost { .. }
             | Observation::ConsumerSeen { .. }
             | Observation::ConsumerAwaited { .. }

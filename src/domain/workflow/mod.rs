@@ -38,6 +38,7 @@ pub use decide::{Decision, Then, after_failure, decide};
 pub use event::{Death, Event, EventBody, Observation, Outcome, StepError, StepOutput, StuckBecause};
 pub use expiry::{account_ends, current_ends};
 pub use hasten::Hastened;
+pub use issuing::changed_nothing;
 pub use outcome::{End, comes_to, is_taken_on_trust};
 pub use plan::{ConsumerPlan, DeliveryPlan, NewCredential, OldCredential, RunKind, RunPlan, Timing, Trigger};
 pub use run::{IllegalEvent, Run};

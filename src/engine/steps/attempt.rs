@@ -304,11 +304,15 @@ impl From<ConnectorError> for StepEnd {
 }
 
 pub(super) fn failed(error: &ConnectorError) -> StepEnd {
-    StepEnd::Failed(StepError {
+    StepEnd::Failed(error_of(error))
+}
+
+pub(super) fn error_of(error: &ConnectorError) -> StepError {
+    StepError {
         kind: error.kind(),
         message: error.message().to_owned(),
         code: error.code().map(str::to_owned),
-    })
+    }
 }
 
 pub(super) fn fail(kind: ErrorKind, message: impl Into<String>) -> StepEnd {

@@ -22,6 +22,7 @@ pub(super) fn intent(run: &Run, step: Step) -> Value {
             "placement": plan.new.as_ref().map(|new| new.placement),
             "marker": run.id(),
             "keys_before": keys_before(run),
+            "twins": run.twins().keys().collect::<Vec<_>>(),
         }),
         Step::Deliver => json!({ "credential": new(), "deliveries": deliveries() }),
         Step::RestoreDelivery => json!({
@@ -34,12 +35,14 @@ pub(super) fn intent(run: &Run, step: Step) -> Value {
                 "credential": old.id, "principal": old.principal, "key_id": old.key_id,
             })).collect::<Vec<_>>(),
             "keys_before": keys_before(run),
+            "twins": run.twins().keys().collect::<Vec<_>>(),
         }),
         Step::RevokeNew | Step::EndNewSessions | Step::DeleteNewAccount => json!({
             "credential": new(),
             "principal": new_principal(run),
             "key_id": run.issued().map(|issued| &issued.key_id),
             "created_principal": run.issued().map(|issued| issued.created_principal),
+            "twins": run.twins().keys().collect::<Vec<_>>(),
         }),
         Step::EndSessions => json!({ "principals": old_principals(run) }),
         Step::DisableIdle => json!({ "principals": idle_principals(run) }),

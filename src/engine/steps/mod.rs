@@ -31,6 +31,7 @@ mod sessions;
 mod strip;
 #[cfg(test)]
 mod tests;
+mod twins;
 mod unwind;
 mod uptake;
 mod withdraw;
@@ -158,6 +159,8 @@ impl PerformSteps for Steps {
         // Calls that wait for one another; those side by side count once.
         let calls = match step {
             Step::Promote | Step::AwaitOverlap | Step::Tombstone => 1,
+            // A repetition looks first, and takes away what the look finds.
+            Step::IssueNew if run.was_begun(Step::IssueNew) => 5,
             Step::IssueNew => 2,
             Step::Deliver | Step::RestoreDelivery | Step::Withdraw => plan.deliveries.len().saturating_mul(2),
             Step::AwaitUptake | Step::AwaitReturn => plan

@@ -7,10 +7,13 @@ use super::super::report::StepEnd;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
 use super::probes::{self, Candidate};
+use crate::domain::ids::CredentialId;
 use crate::domain::workflow::StepOutput;
 
 /// Attempts behind the settling window, for a vantage that is merely slow.
 const PATIENCE: u32 = 4;
+/// Refused logins behind the settling window, at whatever vantages, where the account can see only some at a time.
+const ENOUGH: usize = PATIENCE as usize;
 /// The longest pause between two looks at a vantage that has not learned of the credential yet.
 const PAUSE: SignedDuration = SignedDuration::from_secs(2);
 
@@ -36,6 +39,13 @@ pub(super) async fn prove_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
         return Ok(StepOutput::Nothing);
     }
     let name = &candidate.principal.name;
+    // A wait for room is no attempt. Refusals are counted over all waits: what is refused again and again will be refused for ever.
+    if refused_behind_settling(at, new.id) >= ENOUGH {
+        return Err(fail(
+            ErrorKind::Conflict,
+            format!("the new credential of {name} goes on being refused"),
+        ));
+    }
     Err(StepEnd::Wait {
         until: probes::room(at, &connector, name).await.later_than(at.now()),
         why: format!("{name} has seen enough refused logins for the time being"),
@@ -49,10 +59,7 @@ fn not_yet(at: &Attempt<'_>, verdicts: &[(String, Verdict)]) -> StepEnd {
         probes::obstacles(verdicts)
     );
     let now = at.now();
-    let settled_at = at
-        .began_at()
-        .saturating_add(at.plan().proof.settling)
-        .unwrap_or(Timestamp::MAX);
+    let settled_at = settled_at(at);
     if now < settled_at {
         // As long again as it has taken so far: soon for a replica that is a moment late, seldom for one that is late by minutes.
         let pause = now
@@ -65,4 +72,17 @@ fn not_yet(at: &Attempt<'_>, verdicts: &[(String, Verdict)]) -> StepEnd {
         return fail(ErrorKind::Transient, why);
     }
     fail(ErrorKind::Conflict, why)
+}
+
+fn settled_at(at: &Attempt<'_>) -> Timestamp {
+    let settled_at = at.began_at().saturating_add(at.plan().proof.settling);
+    settled_at.unwrap_or(Timestamp::MAX)
+}
+
+fn refused_behind_settling(at: &Attempt<'_>, new: CredentialId) -> usize {
+    let settled_at = settled_at(at);
+    at.run
+        .refused_at(new)
+        .filter(|refused_at| *refused_at >= settled_at)
+        .count()
 }

@@ -3,6 +3,7 @@
 
 use keyfall_sdk::{KeyId, PlaceReading, PrincipalReading, PrincipalState, PrincipalStatus};
 
+use super::super::guard::GuardedConnector;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended};
 use super::{precheck, probes};
@@ -64,7 +65,7 @@ async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
     let connector = at.system().await?;
     let name = principal.name.clone();
     let reading = connector.read(at.ctx(&name), principal).await?;
-    alone(at, &reading, &issued.key_id)?;
+    alone(at, &connector, &reading, &issued.key_id).await?;
     let works =
         |state: &PrincipalState| state.status == PrincipalStatus::Enabled && state.key_ids.contains(&issued.key_id);
     let changed = |place: &&PlaceReading| !place.state.as_ref().is_some_and(works);
@@ -80,15 +81,29 @@ async fn new_is_still_there(at: &Attempt<'_>) -> Ended<()> {
     ))
 }
 
-/// One issue call makes one credential. What else appeared on the account since this run began was made by somebody else, or by the same call that
-/// reached the system twice; the old credential is kept until a person has looked.
-fn alone(at: &Attempt<'_>, reading: &PrincipalReading, issued: &KeyId) -> Ended<()> {
+/// One issue call makes one credential. What else appeared on the account since this run began was made by the same call that reached the system
+/// twice, which its mark tells and the revocation takes away, or by somebody else: then the old credential is kept until a person has looked.
+async fn alone(
+    at: &Attempt<'_>,
+    connector: &GuardedConnector,
+    reading: &PrincipalReading,
+    issued: &KeyId,
+) -> Ended<()> {
     let known = |key: &KeyId| {
         let mut old = at.plan().old.iter().filter_map(|old| old.key_id.as_ref());
         key == issued || old.any(|old| old == key) || at.run.before().is_some_and(|before| before.shows_key(key))
     };
-    let mut keys = reading.states().flat_map(|state| &state.key_ids);
-    let Some(twin) = keys.find(|key| !known(key)) else {
+    let mut strange: Vec<&KeyId> = reading.states().flat_map(|state| &state.key_ids).collect();
+    strange.retain(|key| !known(key));
+    if !strange.is_empty()
+        && connector.keeps_markers()
+        && let Some(principal) = new_principal(at.run)
+    {
+        let marker = at.run.id().to_string();
+        let ours = connector.marked(at.ctx(&principal.name), principal, marker).await?;
+        strange.retain(|key| ours.iter().all(|one| one.key_id != **key));
+    }
+    let Some(twin) = strange.first() else {
         return Ok(());
     };
     Err(at.ask(

@@ -6,7 +6,7 @@ use keyfall_sdk::{ErrorKind, IssueCall, IssueObservation, KeyId, Placement, Prin
 
 use super::super::guard::GuardedConnector;
 use super::attempt::{Attempt, Ended};
-use super::ready;
+use super::{ready, twins};
 use crate::domain::workflow::{OldCredential, StepOutput};
 
 const BY_HAND: &str = "end that credential by hand in the system";
@@ -21,6 +21,13 @@ pub(super) async fn revoke_old(at: &mut Attempt<'_>) -> Ended<StepOutput> {
             Found::Gone => Revoked::AlreadyGone,
         };
         outcomes.insert(old.id, outcome);
+    }
+    // One issue call makes one credential. A second one goes with the old: it is nobody's, and no proof would ever look at it. In an emergency the
+    // leaked one is gone by now.
+    if let Some(new) = &at.plan().new
+        && connector.keeps_markers()
+    {
+        twins::clear(at, &connector, new).await?;
     }
     Ok(StepOutput::Revoked { outcomes })
 }

@@ -7,6 +7,7 @@ mod network;
 mod nodes;
 mod oracle;
 mod people;
+mod remote;
 mod script;
 mod tests;
 mod truth;

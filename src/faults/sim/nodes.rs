@@ -9,7 +9,8 @@ use tokio::time::Instant;
 
 use super::dice::Dice;
 use super::life::{Life, LineWeather};
-use super::network::{LONGEST_WAY, NetWeather, Network, kinds};
+use super::network::{LONGEST_WAY, NetWeather, Network};
+use super::remote::kinds;
 use super::truth::Truth;
 use super::witness::Witness;
 use crate::app::Bell;

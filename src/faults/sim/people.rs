@@ -12,8 +12,9 @@ use keyfall_sdk::ServerGrants;
 
 use super::dice::Dice;
 use super::life::Life;
-use super::network::{Network, kinds};
+use super::network::Network;
 use super::nodes::{Site, keyring};
+use super::remote::kinds;
 use super::witness::Witness;
 use crate::app::manifest::ManifestFile;
 use crate::app::{

@@ -48,44 +48,36 @@ const KEPT: &[(u64, &str)] = &[
         577,
         "a run that was claimed by a node whose clock is behind closed before it opened",
     ),
+    (
+        153,
+        "an issue call that was late left a credential with other bytes, and nobody knew it",
+    ),
+    (
+        6,
+        "a run on a system that cannot say what it made was taken back without end",
+    ),
+    (27, "a run on a system that cannot say what it made asked without end"),
+    (
+        138,
+        "a twin of a system that cannot say what it made was known to nobody",
+    ),
+    (68, "an account of our own was taken for somebody else's"),
+    (
+        130,
+        "a new credential that was never let in was tried for ever where few logins may be refused",
+    ),
+    (368, "an account of our own was taken for somebody else's"),
+    (
+        375,
+        "the sessions of a control identity's new credential were ended without end",
+    ),
 ];
 
-/// A refused or unanswered issue, where the system mints at each call and cannot say what it made: the run asks, or takes back, without end.
-const ONCE: &str = "a run on a system that cannot say what it made never ends";
-const ACCOUNT: &str = "an account of our own is taken for somebody else's";
-const PLACE: &str = "an in-place rotation does not get past its new secret";
-const TWIN: &str = "an issue call that was late and sent again leaves a credential that nobody knows";
 const LATE_DELIVERY: &str =
     "a delivery that is late lands behind its withdrawal, and the consumer keeps a secret that is dead";
-const SESSIONS: &str = "the sessions of a control identity's new credential are ended without end";
 
 /// Seeds that find what is not mended, with what that is. They are told as skipped until it is.
-const OPEN: &[(u64, &str)] = &[
-    (1, ONCE),
-    (6, ONCE),
-    (10, ONCE),
-    (19, LATE_DELIVERY),
-    (27, ONCE),
-    (56, ONCE),
-    (64, ONCE),
-    (68, ACCOUNT),
-    (69, ONCE),
-    (72, ONCE),
-    (90, ONCE),
-    (130, PLACE),
-    (138, ONCE),
-    (153, TWIN),
-    (179, ONCE),
-    (190, ONCE),
-    (195, ONCE),
-    (238, ONCE),
-    (246, ONCE),
-    (261, ONCE),
-    (269, ONCE),
-    (346, ONCE),
-    (368, ACCOUNT),
-    (375, SESSIONS),
-];
+const OPEN: &[(u64, &str)] = &[(19, LATE_DELIVERY)];
 
 fn is_open(seed: u64) -> bool {
     OPEN.iter().any(|(open, _)| *open == seed)
@@ -163,7 +155,9 @@ fn seeds_live_through_their_faults() {
 #[test]
 fn what_was_found_once_stays_away() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for (seed, what) in KEPT {
+    // The others are lived through with their neighbours.
+    let lived = seeds();
+    for (seed, what) in KEPT.iter().filter(|(seed, _)| !lived.contains(seed)) {
         if let Err(text) = complaint(*seed) {
             panic!("{what}: {text}");
         }

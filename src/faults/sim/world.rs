@@ -167,6 +167,7 @@ type Drawn = (Vec<System>, Vec<String>, BTreeMap<String, Arc<demo::Provider>>);
 
 fn draw_systems(seed: u64, dice: &Dice) -> Drawn {
     let (mut systems, mut manifests, mut providers) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let markers = Dice::new(seed, 3);
     for number in 0..dice.between(1, 2) {
         let name = format!("s{number}");
         let provider = format!("sim-{seed}-{name}");
@@ -189,7 +190,7 @@ fn draw_systems(seed: u64, dice: &Dice) -> Drawn {
             ],
             "options": {
                 "provider": provider, "strategy": dice.pick(&STRATEGIES), "issueClass": dice.pick(&CLASSES),
-                "settlingMs": settling * 1000, "faults": faults,
+                "settlingMs": settling * 1000, "faults": faults, "keepsMarkers": markers.permille(500),
             },
         });
         manifests.push(manifest("System", &name, spec));

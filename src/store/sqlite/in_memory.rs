@@ -6,6 +6,7 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use rusqlite::backup::Backup;
+use rusqlite::config::DbConfig;
 
 use super::super::driver::{Tx as _, Verb};
 use super::super::{Result, StoreError};
@@ -35,6 +36,10 @@ impl InMemory {
         }
         connection.set_prepared_statement_cache_capacity(256);
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        // As in a file: without it a statement is prepared anew each time that it is bound to other values.
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)
+            .map_err(failed)?;
         give_id(&connection, environment)?;
         Ok(Self(Session::for_writing(connection, environment.clone())?))
     }

@@ -8,6 +8,7 @@ mod driven;
 mod faults;
 mod guards;
 mod hasten;
+mod held;
 mod lives;
 mod lost;
 mod outage;
@@ -21,23 +22,20 @@ mod taking_over;
 mod twice;
 mod whole;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use keyfall_connectors::demo;
-use keyfall_sdk::{
-    BoxFuture, KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants, Strategy, Vantage, VantageRole,
-};
+use keyfall_sdk::{KeyId, PrincipalRef, SecretShape, SecretValue, ServerGrants, Strategy, Vantage, VantageRole};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::super::controls::{ControlCredential, LiveControls};
 use super::super::lease::Hold;
 use super::super::report::{PerformSteps, StepReport};
-use super::super::secrets::{OpenSecrets, SecretError};
+use super::super::secrets::OpenSecrets;
 use super::super::systems::{Catalog, Systems};
 use super::{StepSettings, Steps};
 use crate::clock::{Clock, Environment};
@@ -48,8 +46,9 @@ use crate::domain::resource::SystemManifest;
 use crate::domain::workflow::{Decision, EventBody, Outcome, Run, RunKind, RunPlan, Step, StuckBecause, decide};
 use crate::evidence::receipt::{ReceiptBody, proof_holds};
 use crate::sealing::SecretGenerator;
-use crate::store::{Fact, StoreError};
+use crate::store::Fact;
 pub(super) use driven::Driven;
+use held::{HeldClock, HeldControl, OneSystem, Secrets};
 pub(super) use plans::fresh;
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
@@ -63,62 +62,6 @@ fn number() -> u64 {
 
 fn uuid() -> Uuid {
     Uuid::from_u128(u128::from(number()))
-}
-
-struct HeldClock(AtomicI64);
-
-impl Clock for HeldClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_microsecond(self.0.load(Ordering::SeqCst)).unwrap()
-    }
-}
-
-#[derive(Default)]
-struct Secrets(Mutex<BTreeMap<SecretId, (SecretValue, Digest)>>);
-
-impl OpenSecrets for Secrets {
-    fn open(&self, id: SecretId, endpoints: Digest) -> BoxFuture<'_, Result<SecretValue, SecretError>> {
-        Box::pin(async move {
-            let secrets = self.0.lock().unwrap();
-            let (secret, sealed_for) = secrets.get(&id).ok_or(SecretError::Missing(id))?;
-            if *sealed_for != endpoints {
-                return Err(SecretError::OtherEndpoints { id });
-            }
-            Ok(secret.clone())
-        })
-    }
-
-    fn open_named<'a>(&'a self, name: &'a str, _endpoints: Digest) -> BoxFuture<'a, Result<SecretValue, SecretError>> {
-        Box::pin(async move { Err(SecretError::Unnamed(name.to_owned())) })
-    }
-}
-
-struct OneSystem(Mutex<(u32, SystemManifest)>);
-
-impl Catalog for OneSystem {
-    fn system<'a>(&'a self, _name: &'a str) -> BoxFuture<'a, Result<Option<(u32, SystemManifest)>, StoreError>> {
-        Box::pin(async move { Ok(Some(self.0.lock().unwrap().clone())) })
-    }
-}
-
-/// The control credential that a test lets live, change and die.
-#[derive(Default)]
-pub(super) struct HeldControl(Mutex<Option<ControlCredential>>);
-
-impl HeldControl {
-    pub(super) fn hold(&self, control: Option<ControlCredential>) {
-        *self.0.lock().unwrap() = control;
-    }
-
-    pub(super) fn held(&self) -> Option<ControlCredential> {
-        self.0.lock().unwrap().clone()
-    }
-}
-
-impl LiveControls for HeldControl {
-    fn live<'a>(&'a self, _system: &'a str) -> BoxFuture<'a, Result<Option<ControlCredential>, StoreError>> {
-        Box::pin(async move { Ok(self.held()) })
-    }
 }
 
 /// A credential as the test's own register remembers it.

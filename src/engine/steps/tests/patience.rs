@@ -139,3 +139,18 @@ async fn what_is_taken_back_is_looked_at_again_where_the_last_look_said_nothing(
     let deaths: Vec<_> = driven.run.deaths().values().collect();
     assert!(matches!(deaths[..], [Death::Proven { .. }]), "{deaths:?}");
 }
+
+#[tokio::test]
+async fn a_new_credential_that_is_never_let_in_is_given_up_also_where_few_logins_may_be_refused() {
+    for failures in [4, 10] {
+        let lockout = json!({ "lockout": { "failures": failures, "windowMs": 8_000 } });
+        let bench = Bench::new(Strategy::DualSlot, json!({ "faults": lockout })).await;
+        let old = bench.provision("app").await;
+        bench.provider.change_faults(|faults| faults.issue_lies = true);
+        let plan = bench.plan(RunKind::Rotate, std::slice::from_ref(&old), Some(old.principal.clone()));
+        let driven = bench.drive(plan).await;
+        assert!(driven.run.unwind_cause().is_some(), "{}", driven.text());
+        assert!(driven.outcome().is_some(), "{}", driven.text());
+        assert!(bench.accepted(&old), "{failures}");
+    }
+}
