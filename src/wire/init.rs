@@ -158,7 +158,7 @@ async fn make(
         }
     };
     // From here on the store may know this server: its keys stay where they are.
-    let again = "run the same `keyfall init` again: it goes on where it stopped";
+    let again = "run the very same command again: it goes on where it stopped";
     let committed = store.commit(commit).await;
     if committed.with_context(|| format!("the first record could not be stored; {again}"))? != Committed::Stored {
         bail!("somebody else has made a store there meanwhile: name an empty one, and another directory");

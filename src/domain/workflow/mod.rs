@@ -8,6 +8,7 @@
 //! | `learning.rs` what the fold keeps of ends and sightings |                                                       |
 //! | `resuming.rs` what a person may declare done            |                                                       |
 //! | `hasten.rs` when a rotation becomes an emergency       |                                                       |
+//! | `delivering.rs` whether a delivery may still arrive     |                                                       |
 //! | `issuing.rs` whether an issue can have had its effect   |                                                       |
 //! | `decide.rs` what comes next at this instant             | does it, and reports what happened as events          |
 //! | `outcome.rs` how it ends, for verifiers of receipts too |                                                       |
@@ -17,6 +18,7 @@
 
 mod changes;
 mod decide;
+mod delivering;
 mod event;
 mod expiry;
 mod hasten;

@@ -9,6 +9,7 @@ use super::super::actor::Actor;
 use super::super::ids::CredentialId;
 use super::super::proof::{ProofProgress, Standing, judge};
 use super::decide::Then;
+use super::delivering::Delivering;
 use super::event::{Death, Event, EventBody, Observation, StepOutput};
 use super::hasten::Hastened;
 use super::issuing::Issuing;
@@ -58,6 +59,23 @@ pub struct Run {
     /// The first person who asked for the run, for its cancelling or for another try.
     pub(super) asked_by: Option<Actor>,
     pub(super) issuing: Issuing,
+    pub(super) delivering: Delivering,
+}
+
+/// What earlier runs saw alive needs no other look before its death.
+fn lives_seen_before(plan: &RunPlan) -> BTreeMap<CredentialId, ProofProgress> {
+    let lived = plan.old.iter().filter(|old| !old.accepted.is_empty());
+    let progress = lived.map(|old| {
+        let baseline = old.accepted.clone();
+        (
+            old.id,
+            ProofProgress {
+                baseline,
+                ..ProofProgress::default()
+            },
+        )
+    });
+    progress.collect()
 }
 
 impl Run {
@@ -86,19 +104,8 @@ impl Run {
             });
         }
         let plan = (**plan).clone();
-        let lived = plan.old.iter().filter(|old| !old.accepted.is_empty());
-        let progress = lived.map(|old| {
-            let baseline = old.accepted.clone();
-            (
-                old.id,
-                ProofProgress {
-                    baseline,
-                    ..ProofProgress::default()
-                },
-            )
-        });
         Ok(Self {
-            progress: progress.collect(),
+            progress: lives_seen_before(&plan),
             steps: forward_steps(&plan),
             asked_by: Some(plan.initiator.clone()).filter(|actor| actor.person().is_some()),
             plan,
@@ -125,6 +132,7 @@ impl Run {
             deaths: BTreeMap::new(),
             skipped: Vec::new(),
             issuing: Issuing::default(),
+            delivering: Delivering::default(),
         })
     }
 
@@ -163,6 +171,7 @@ impl Run {
         self.next_seq = self.next_seq.saturating_add(1);
         self.last_event_at = event.at;
         self.issuing.take(&event.body, event.at);
+        self.delivering.take(&event.body, event.at);
         self.take(event);
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Putting a secret where workloads read it, and on the way back the one that was there before. Every delivery is read back.
 
+use jiff::Timestamp;
 use keyfall_sdk::{Confirmation, DeliverCall, ErrorKind, PrincipalRef, SecretValue};
 
+use super::super::report::StepEnd;
 use super::accounts::new_principal;
 use super::attempt::{Attempt, Ended, fail};
 use super::withdraw;
@@ -23,6 +25,7 @@ pub(super) async fn deliver_new(at: &mut Attempt<'_>) -> Ended<StepOutput> {
 /// Consumers get back what they had; where they had nothing, the place is emptied again. What stands there is looked at first: only what this
 /// run delivered is taken away.
 pub(super) async fn restore_delivery(at: &mut Attempt<'_>) -> Ended<StepOutput> {
+    nothing_on_its_way(at)?;
     let Some(old) = at.plan().old.first() else {
         let places = places_of_ours(at, None).await?;
         withdraw::withdraw_from(at, &places).await?;
@@ -43,6 +46,23 @@ pub(super) async fn restore_delivery(at: &mut Attempt<'_>) -> Ended<StepOutput> 
     };
     let places = places_of_ours(at, Some((old, &secret))).await?;
     deliver_to(at, &places, old.id, &old.principal, &secret).await
+}
+
+/// A delivery that got no answer is waited out: behind the way back it would leave a secret there that is dead.
+pub(super) fn nothing_on_its_way(at: &Attempt<'_>) -> Ended<()> {
+    let Some(sent_at) = at.run.delivery_in_doubt_since() else {
+        return Ok(());
+    };
+    let grace = at.steps.settings.issue_grace;
+    let until = sent_at.saturating_add(grace).unwrap_or(Timestamp::MAX);
+    if at.now() >= until {
+        return Ok(());
+    }
+    Err(StepEnd::Wait {
+        until,
+        why: "a delivery that got no answer may still arrive; what it would write over is put back behind that"
+            .to_owned(),
+    })
 }
 
 /// The places that hold what this run delivered, or what they are to get back, or nothing. What somebody else put there behind our delivery is a
