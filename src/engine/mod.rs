@@ -152,6 +152,8 @@ struct Shared {
     /// Runs are waiting for a slot of this node.
     crowded: AtomicBool,
     stopping: CancellationToken,
+    /// Only the last word is still to be said.
+    silent: CancellationToken,
     name_lost: CancellationToken,
     claim_bell: Notify,
     plan_bell: Notify,
@@ -214,6 +216,7 @@ impl Engine {
             watch: watch::Watch::default(),
             crowded: AtomicBool::new(false),
             stopping: CancellationToken::new(),
+            silent: CancellationToken::new(),
             name_lost: CancellationToken::new(),
             claim_bell: Notify::new(),
             plan_bell: Notify::new(),
@@ -241,13 +244,15 @@ impl Engine {
         tasks.spawn(claim::run(Arc::clone(&shared)));
         tasks.spawn(pass::run(Arc::clone(&shared), silence));
         let renewing = tokio::spawn(lease::keep_renewing(Arc::clone(&shared)));
-        let saying = tokio::spawn(nodes::keep_saying(Arc::clone(&shared)));
+        let saying = TaskTracker::new();
+        saying.spawn(nodes::keep_saying(Arc::clone(&shared)));
+        saying.close();
         tasks.close();
         Ok(EngineHandle {
             shared,
             tasks,
             renewing: renewing.abort_handle(),
-            saying: saying.abort_handle(),
+            saying,
         })
     }
 }
@@ -258,7 +263,7 @@ pub struct EngineHandle {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     renewing: tokio::task::AbortHandle,
-    saying: tokio::task::AbortHandle,
+    saying: TaskTracker,
 }
 
 /// How the engine stands.
@@ -302,7 +307,9 @@ impl EngineHandle {
         self.shared.stopping.cancel();
         self.tasks.wait().await;
         self.renewing.abort();
-        self.saying.abort();
+        // A word that is still on its way to the store would come behind the last one.
+        self.shared.silent.cancel();
+        self.saying.wait().await;
         nodes::give_name_back(&self.shared).await;
     }
 }

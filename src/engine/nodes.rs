@@ -154,12 +154,13 @@ pub(super) async fn take_name(shared: &Shared) -> Result<(), StartError> {
     }
 }
 
-/// Says that this node lives, until it is aborted. When the name is another's, everything here stops.
+/// Says that this node lives, until it is to be silent. When the name is another's, everything here stops.
 pub(super) async fn keep_saying(shared: Arc<Shared>) {
     let mut is_draining = false;
     loop {
         tokio::select! {
             () = tokio::time::sleep(shared.settings.heartbeat) => {}
+            () = shared.silent.cancelled() => return,
             () = shared.stopping.cancelled(), if !is_draining => is_draining = true,
         }
         match shared.store.say(&says(&shared, Word::Next, None)).await {

@@ -135,9 +135,13 @@ pub(crate) fn killed_at_any_instant(kf: &Keyfall, from: &str, to: &str, stride: 
         command.args(["migrate-store", "--from", from, "--to", to]);
         command
     };
-    let mut killed = 0;
+    let (mut killed, said) = (0, kf.scratch("said"));
     for step in 1_u32.. {
-        let mut child = command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command()
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&said).unwrap())
+            .spawn()
+            .unwrap();
         let until = Instant::now() + stride * step;
         let ended = loop {
             match child.try_wait().unwrap() {
@@ -148,7 +152,11 @@ pub(crate) fn killed_at_any_instant(kf: &Keyfall, from: &str, to: &str, stride: 
         };
         match ended {
             Some(ended) => {
-                assert!(ended.success(), "{ended}");
+                assert!(
+                    ended.success(),
+                    "attempt {step}: {ended}: {}",
+                    fs::read_to_string(&said).unwrap()
+                );
                 break;
             }
             None => {

@@ -20,8 +20,8 @@ statements! {
         on conflict (name) do update set instance = excluded.instance, version = excluded.version, workflow = excluded.workflow, \
         address = excluded.address, started_at = excluded.started_at, seen_at = excluded.seen_at, \
         clock_ahead = excluded.clock_ahead, draining = excluded.draining, gone_at = excluded.gone_at";
-    SEEN = "update nodes set seen_at = $now, address = $address, clock_ahead = $clock_ahead, draining = $draining, gone_at = $gone_at \
-        where name = $name and instance = $instance";
+    SEEN = "update nodes set seen_at = $now, address = $address, clock_ahead = $clock_ahead, draining = $draining, \
+        gone_at = coalesce(gone_at, $gone_at) where name = $name and instance = $instance";
     PACE = "select given_until, left_alone_until from system_paces where system = $system";
     KEEP_PACE = "insert into system_paces (system, given_until, left_alone_until) values ($system, $given_until, $left_alone_until) \
         on conflict (system) do update set given_until = excluded.given_until, left_alone_until = excluded.left_alone_until";

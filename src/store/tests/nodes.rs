@@ -62,6 +62,9 @@ async fn a_name_is_one_living_process() {
         assert_eq!(say(&test, 30, last).await, None);
         let gone = test.store.nodes().await.unwrap();
         assert_eq!((gone[0].gone_at, gone[0].started_at), (Some(at(30)), at(26)));
+        // A word that was on its way when the last one was said.
+        assert_eq!(say(&test, 31, says("two", false)).await, None);
+        assert_eq!(test.store.nodes().await.unwrap()[0].gone_at, Some(at(30)));
         assert_eq!(say(&test, 31, says("three", true)).await, None, "the last one has left");
         let now = test.store.nodes().await.unwrap();
         assert_eq!(
