@@ -54,9 +54,14 @@ fn every_file_opens_by_saying_what_it_is() {
 
 #[test]
 fn files_stay_small_enough_to_read() {
+    hold("at most 400 lines; split by noun", each_source(rules::stays_small));
+}
+
+#[test]
+fn functions_stay_small_enough_to_read() {
     hold(
-        "at most 600 lines, of which 400 code that is not a test; split by noun",
-        each_source(rules::stays_small),
+        "at most 60 lines; give a part of it a name",
+        each_source(rules::has_short_functions),
     );
 }
 

@@ -141,6 +141,35 @@ impl App {
     }
 }
 
+/// The identity that is registered of an account.
+fn found(ask: &AdoptAsk, id: IdentityId, strategy: Option<Strategy>) -> Change {
+    let spec = IdentitySpec {
+        kind: ask.kind,
+        system: ask.system.clone(),
+        environment: ask.environment.clone(),
+        owner: ask.owner.clone(),
+        expires: ask.expires,
+        account: ask.account.clone(),
+        strategy,
+        access: serde_json::Value::Null,
+        privileged: false,
+        deliver_to: Vec::new(),
+        consumers: Vec::new(),
+        purpose: format!("Found as account {} and adopted.", ask.account),
+    };
+    Change {
+        kind: Kind::Identity,
+        name: ask.name.clone(),
+        from_version: 0,
+        target: ChangeTarget::Identity(id),
+        labels_before: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        before: None,
+        after: Spec::Identity(spec),
+        is_control: false,
+    }
+}
+
 fn adoption(
     ask: &AdoptAsk,
     id: IdentityId,
@@ -151,31 +180,7 @@ fn adoption(
     let mut draft = Draft::default();
     let (name, account) = (ask.name.clone(), ask.account.clone());
     if !known {
-        let spec = IdentitySpec {
-            kind: ask.kind,
-            system: ask.system.clone(),
-            environment: ask.environment.clone(),
-            owner: ask.owner.clone(),
-            expires: ask.expires,
-            account: ask.account.clone(),
-            strategy,
-            access: serde_json::Value::Null,
-            privileged: false,
-            deliver_to: Vec::new(),
-            consumers: Vec::new(),
-            purpose: format!("Found as account {account} and adopted."),
-        };
-        draft.changes.push(Change {
-            kind: Kind::Identity,
-            name: name.clone(),
-            from_version: 0,
-            target: ChangeTarget::Identity(id),
-            labels_before: BTreeMap::new(),
-            labels: BTreeMap::new(),
-            before: None,
-            after: Spec::Identity(spec),
-            is_control: false,
-        });
+        draft.changes.push(found(ask, id, strategy));
     }
     if ask.take_over {
         draft.consequences.push(format!(

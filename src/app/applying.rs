@@ -75,8 +75,19 @@ impl App {
             });
         }
         self.reschedule(&mut work).await?;
-        for action in &plan.actions {
-            let applied = self.apply_action(caller, &mut work, action).await;
+        self.apply_actions(caller, row, &mut work).await?;
+        let Application { commit, runs, .. } = work;
+        let guards = commit.guards.clone();
+        if let Committed::Refused { guard } = self.store.commit(commit).await? {
+            return Err(self.overtaken(caller, row, guards.get(guard), now).await?);
+        }
+        self.bell.ring();
+        Ok(runs)
+    }
+
+    async fn apply_actions(&self, caller: &Caller, row: &PlanRow, work: &mut Application<'_>) -> Result<(), AppError> {
+        for action in &work.plan.actions {
+            let applied = self.apply_action(caller, work, action).await;
             if matches!(
                 (action, &applied),
                 (
@@ -85,17 +96,11 @@ impl App {
                 )
             ) {
                 // The rotation that it was to hasten went on without it.
-                self.make_stale(caller, row, now).await?;
+                self.make_stale(caller, row, work.now).await?;
             }
             applied?;
         }
-        let Application { commit, runs, .. } = work;
-        let guards = commit.guards.clone();
-        if let Committed::Refused { guard } = self.store.commit(commit).await? {
-            return Err(self.overtaken(caller, row, guards.get(guard), now).await?);
-        }
-        self.bell.ring();
-        Ok(runs)
+        Ok(())
     }
 
     /// What somebody else did between the reading and the commit.

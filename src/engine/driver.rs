@@ -182,21 +182,7 @@ impl Driver {
         measure::step(self.run.plan().kind, step, &report.end, began.elapsed());
         // Asked behind the call: by then the system is connected, and says itself what its answers are worth.
         let must_record_at_once = step.has_effect() && self.shared.steps.must_record_at_once(&self.run, step);
-        let error = match &report.end {
-            StepEnd::Failed(error) => Some(error.kind),
-            _ => None,
-        };
-        let pause = self.shared.limits.answered(&system, error, self.now());
-        if let (Some(pause), Some(common)) = (pause, self.shared.common()) {
-            // The others find out by themselves, were this not told.
-            if let Err(error) = self.shared.limits.tell(&system, common, pause, self.now()).await {
-                tracing::warn!(
-                    system.name = system,
-                    error = &error as &dyn std::error::Error,
-                    "a pause was not told"
-                );
-            }
-        }
+        self.learn_of_system(&system, &report.end).await;
         let found = foreign::seen_in(&self.shared, &self.run, &report, self.now()).await?;
         self.take(step, report, found)?;
         // A proof repeats its few rounds so, and a commit for each would cost more than the rounds. What goes on repeating is stored: else it piles
@@ -206,6 +192,25 @@ impl Driver {
             self.flush(Then::GoOn).await?;
         }
         Ok(None)
+    }
+
+    /// What an answer says of the system itself, for this node and for the others.
+    async fn learn_of_system(&self, system: &str, end: &StepEnd) {
+        let error = match end {
+            StepEnd::Failed(error) => Some(error.kind),
+            _ => None,
+        };
+        let pause = self.shared.limits.answered(system, error, self.now());
+        if let (Some(pause), Some(common)) = (pause, self.shared.common()) {
+            // The others find out by themselves, were this not told.
+            if let Err(error) = self.shared.limits.tell(system, common, pause, self.now()).await {
+                tracing::warn!(
+                    system.name = system,
+                    error = &error as &dyn std::error::Error,
+                    "a pause was not told"
+                );
+            }
+        }
     }
 
     async fn slot(&self, system: &str, limits: &SystemLimits) -> Result<Slot, Stop> {

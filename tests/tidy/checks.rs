@@ -35,21 +35,24 @@ fn a_file_without_a_head_is_caught() {
 }
 
 #[test]
-fn long_files_are_caught_and_tests_and_comments_are_not_code() {
+fn long_files_are_caught_whatever_is_in_them() {
     let check = rules::stays_small;
     let code = "fn a() {}\n".repeat(400);
-    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "fn b() {}\n".repeat(100));
     catches(&check(&source("src/a.rs", &code)), &[]);
-    catches(
-        &check(&source("src/a.rs", &(code.clone() + "fn b() {}\n"))),
-        &["src/a.rs:401"],
-    );
-    catches(
-        &check(&source("src/a.rs", &(code.clone() + &tests + "// why\n\n"))),
-        &[],
-    );
-    catches(&check(&source("src/a.rs", &"// why\n".repeat(601))), &["src/a.rs:601"]);
-    catches(&check(&source("src/a/tests.rs", &"fn a() {}\n".repeat(600))), &[]);
+    let longer = code + "// why\n";
+    catches(&check(&source("src/a.rs", &longer)), &["src/a.rs:401"]);
+    catches(&check(&source("src/a/tests.rs", &longer)), &["src/a/tests.rs:401"]);
+}
+
+#[test]
+fn long_functions_are_caught_where_they_begin() {
+    let check = rules::has_short_functions;
+    let function = |head: &str, lines: usize| format!("{head} {{\n{}}}\n", "    a(|| {});\n".repeat(lines));
+    let short = function("pub(super) async fn a(b: B)", 58);
+    let long = function("fn c<T: Into<D>>(\n    d: T,\n) -> E", 57);
+    let other = "fn one() {}\ntrait T {\n    fn f(\n        &self,\n    );\n}\nconst F: fn() = a;\n";
+    catches(&check(&source("src/a.rs", &(short.clone() + other))), &[]);
+    catches(&check(&source("src/a.rs", &(short + &long))), &["src/a.rs:61"]);
 }
 
 #[test]

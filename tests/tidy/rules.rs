@@ -3,8 +3,8 @@
 use crate::source::{Source, has_word, is_test_file, lines_with};
 use crate::tree::Text;
 
-const MOST_LINES: usize = 600;
-const MOST_CODE_LINES: usize = 400;
+const MOST_LINES: usize = 400;
+const MOST_FUNCTION_LINES: usize = 60;
 
 pub(crate) fn opens_with_its_purpose(source: &Source) -> Vec<String> {
     let first = source.text.lines().next().unwrap_or_default();
@@ -18,13 +18,33 @@ pub(crate) fn opens_with_its_purpose(source: &Source) -> Vec<String> {
 
 pub(crate) fn stays_small(source: &Source) -> Vec<String> {
     let lines = source.text.lines().count();
-    let code = source.product.lines().filter(|line| !line.trim().is_empty()).count();
-    let mut complaints = Vec::new();
     if lines > MOST_LINES {
-        complaints.push(source.complain(lines, &format!("{lines} lines; {MOST_LINES} are the most")));
+        vec![source.complain(lines, &format!("{lines} lines; {MOST_LINES} are the most"))]
+    } else {
+        Vec::new()
     }
-    if code > MOST_CODE_LINES {
-        complaints.push(source.complain(lines, &format!("{code} lines of code; {MOST_CODE_LINES} are the most")));
+}
+
+/// A function from its first line to the brace that closes it, which stands under it: rustfmt sees to that.
+pub(crate) fn has_short_functions(source: &Source) -> Vec<String> {
+    let lines: Vec<&str> = source.code.lines().collect();
+    let mut complaints = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let indent = line.len() - line.trim_start().len();
+        let is_function = line
+            .split_whitespace()
+            .take_while(|word| !word.contains('('))
+            .any(|word| word == "fn");
+        if !is_function || line.trim_end().ends_with(['}', ';']) {
+            continue;
+        }
+        let closes =
+            |line: &&&str| line.len() > indent && line[..indent].trim().is_empty() && line[indent..].starts_with('}');
+        let rest = lines.iter().skip(at + 1);
+        let long = rest.clone().position(|line| closes(&line)).map_or(0, |end| end + 2);
+        if long > MOST_FUNCTION_LINES {
+            complaints.push(source.complain(at + 1, &format!("{long} lines; {MOST_FUNCTION_LINES} are the most")));
+        }
     }
     complaints
 }

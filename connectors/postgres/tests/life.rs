@@ -1,15 +1,26 @@
 //! Whole lives of credentials: two alternating accounts, and one in place.
 
 use keyfall_sdk::{
-    Connector, EndSessionsCall, ErrorKind, IssueObservation, Placement, PrincipalStatus, RevokeCall, Revoked, Verdict,
+    Connector, EndSessionsCall, ErrorKind, IssueObservation, Placement, PrincipalRef, PrincipalStatus, RevokeCall,
+    Revoked, Verdict,
 };
 use serde_json::json;
 
 use super::poll::eventually;
 use super::{
-    ctx, issue, issue_call, name, new_account, postgres, probe, refused, secret, session, session_of, settle, sql,
-    value,
+    Postgres, ctx, issue, issue_call, name, new_account, postgres, probe, refused, secret, session, session_of, settle,
+    sql, value,
 };
+
+/// Once, and a second time changes nothing.
+async fn goes_for_good(connector: &Postgres, principal: &PrincipalRef) {
+    let revoker = connector.revoke().unwrap();
+    for revoked in [Revoked::Revoked, Revoked::AlreadyGone] {
+        assert_eq!(revoker.delete_principal(&ctx(), principal).await.unwrap(), revoked);
+    }
+    let reading = connector.inventory().unwrap().read(&ctx(), principal).await.unwrap();
+    assert!(reading.is_absent());
+}
 
 #[tokio::test]
 async fn two_accounts_alternate_and_the_old_one_dies() {
@@ -63,16 +74,7 @@ async fn two_accounts_alternate_and_the_old_one_dies() {
     settle(&connector, &a, &one, refused).await;
 
     for principal in [&third.principal, &second.principal] {
-        assert_eq!(
-            revoker.delete_principal(&ctx(), principal).await.unwrap(),
-            Revoked::Revoked
-        );
-        assert_eq!(
-            revoker.delete_principal(&ctx(), principal).await.unwrap(),
-            Revoked::AlreadyGone
-        );
-        let reading = connector.inventory().unwrap().read(&ctx(), principal).await.unwrap();
-        assert!(reading.is_absent());
+        goes_for_good(&connector, principal).await;
     }
     settle(&connector, &b, &two, refused).await;
     sql(&connector, &format!("DROP ROLE {owner}")).await;
