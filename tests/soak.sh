@@ -14,8 +14,8 @@ declare -A SOAK_WHOLE=([seeds]=100000 ['kills sqlite']=1000 ['kills postgres']=2
 # anew. `=V`: one part, with the variable set to V.
 soak_track() {
 	case $1 in
-	seeds) printf '%s\n' 'keyfall-*' faults::sim::tests::seeds KEYFALL_SIM_SEEDS +1000 ;;
-	cells) printf '%s\n' 'keyfall-*' faults::matrix::tests:: KEYFALL_MATRIX_SLICE 24 ;;
+	seeds) printf '%s\n' 'keyfall-*' faults::sim::tests::seeds KEYFALL_SIM_SEEDS +5000 ;;
+	cells) printf '%s\n' 'keyfall-*' faults::matrix::tests:: KEYFALL_MATRIX_SLICE 60 ;;
 	disk) printf '%s\n' 'keyfall-*' faults::disk KEYFALL_DISK_SLICE 12 ;;
 	kills-sqlite) printf '%s\n' 'it-*' kills::sqlite KEYFALL_KILL_SEEDS +50 ;;
 	kills-postgres) printf '%s\n' 'it-*' kills::postgres KEYFALL_KILL_SEEDS +20 ;;
@@ -149,7 +149,8 @@ soak() {
 		SOAK_SPENT[$track]=$(soak_spent "$track")
 	done
 	need_servers
-	build
+	say "building the test programs at speed (ten minutes and more, where that was not done yet)"
+	build --profile soak --lib --test it
 	[ -n "$EXECUTABLES" ] || return 1
 	exec 8>>"$SOAK_STATE/lock"
 	flock -n 8 || fail "another soak writes to $SOAK_STATE; wait for it"
