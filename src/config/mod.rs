@@ -180,10 +180,9 @@ impl Config {
             self.listen.ip().is_loopback() || self.tls().is_some(),
             "listen: an address other than loopback needs TLS: give tls_cert and tls_key, or listen on 127.0.0.1",
         );
-        need(
-            !self.store.shows_password(),
-            "store: the address holds a password: write the whole address to a file that only the server can read, and give store = \"file:PATH\"",
-        );
+        if let Some(problem) = self.store.problem() {
+            need(false, &format!("store: {problem}"));
+        }
         let plain = |name: &str| !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control());
         need(
             plain(&self.node),

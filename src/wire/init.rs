@@ -22,10 +22,11 @@ use serde_json::json;
 
 use super::anchor::Anchor;
 use super::unfinished::Unfinished;
-use super::{keys, open_store};
+use super::{keys, open_store, usable};
 
 pub(crate) async fn init(args: &InitArgs, output: Output) -> anyhow::Result<()> {
     let people = people(args)?;
+    usable(&address(args))?;
     let dir = std::path::absolute(&args.dir)?;
     let asked = asked(args, &people);
     let existed = dir.exists();

@@ -103,11 +103,7 @@ fn in_database(
     creation: Creation,
     purpose: Purpose,
 ) -> anyhow::Result<PostgresOptions> {
-    if address.shows_password() {
-        bail!(
-            "the store's address holds a password, which everybody on this machine can see in a command line: write the whole address to a file that only the server can read, and give file:PATH"
-        );
-    }
+    usable(address)?;
     let url = match address {
         StoreAddress::PostgresIn(path) => SecretValue::from(written(path)?),
         other => SecretValue::from(other.to_string()),
@@ -115,6 +111,14 @@ fn in_database(
     let mut options = PostgresOptions::new(url, node, decode);
     (options.creation, options.purpose) = (creation, purpose);
     Ok(options)
+}
+
+/// Refused before anything is opened, written down or shown.
+fn usable(address: &StoreAddress) -> anyhow::Result<()> {
+    match address.problem() {
+        Some(problem) => bail!("the store: {problem}"),
+        None => Ok(()),
+    }
 }
 
 /// The address in a file that only its owner can read.

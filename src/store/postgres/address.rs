@@ -46,10 +46,10 @@ impl Address {
     /// `postgres://USER[:PASSWORD]@HOST[:PORT][,HOST…]/DATABASE[?OPTION=VALUE&…]`, with the options of libpq that tokio-postgres knows, and
     /// `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`. `node` is this server's name.
     pub(super) fn parse(url: &str, node: &str) -> Result<Self> {
-        let (base, options) = url.split_once('?').unwrap_or((url, ""));
-        if !(base.starts_with("postgres://") || base.starts_with("postgresql://")) {
-            return Err(wrong("it begins with postgres://"));
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(wrong("it must begin with postgres:// or postgresql://"));
         }
+        let (base, options) = parts(url)?;
         let mut asked = Asked::default();
         let mut theirs = Vec::new();
         for option in options.split('&').filter(|option| !option.is_empty()) {
@@ -69,13 +69,32 @@ impl Address {
             true => base.to_owned(),
             false => format!("{base}?{}", theirs.join("&")),
         };
-        let mut config: Config = text
-            .parse()
-            .map_err(|error: tokio_postgres::Error| wrong(super::fault::chain(&error)))?;
+        let mut config: Config = text.parse().map_err(|error| unreadable(url, &error))?;
         let shown = shown(&config);
         let tls = set_up(&mut config, asked)?;
         complete(&mut config, node)?;
         Ok(Self { config, tls, shown })
+    }
+}
+
+/// What stands before the options, and the options. A question mark in the password begins none.
+fn parts(url: &str) -> Result<(&str, &str)> {
+    let credentials = url.find('@').map_or(0, |at| at + 1);
+    let (before, rest) = url.split_at(credentials);
+    // The parser would take the rest of the password for the server's name, which is shown.
+    if rest.contains('@') {
+        return Err(wrong("an `@` in the password or in an option is written %40"));
+    }
+    let (place, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let end = before.len() + place.len();
+    Ok((url.get(..end).unwrap_or(url), options))
+}
+
+/// The parser names what it does not know. Without an `@` that may be a piece of the password.
+fn unreadable(url: &str, error: &tokio_postgres::Error) -> StoreError {
+    match url.contains('@') {
+        true => wrong(super::fault::chain(error)),
+        false => wrong("write postgres://USER:PASSWORD@HOST[:PORT]/DATABASE[?OPTION=VALUE&…]"),
     }
 }
 
@@ -233,7 +252,10 @@ mod tests {
             ),
             ("postgres://u:secret@db.example.com", "the database"),
             ("postgres:///d?user=u", "name the server"),
-            ("mysql://u:secret@db.example.com/d", "postgres://"),
+            ("mysql://u:secret@db.example.com/d", "it must begin with postgres://"),
+            ("postgres://u:sec@ret-secret@db.example.com/d", "%40"),
+            ("postgres://u:sec?secret=x", "USER:PASSWORD@HOST"),
+            ("postgres://u:se?cret-secret", "USER:PASSWORD@HOST"),
         ] {
             let text = refused(url);
             assert!(text.contains(why) && !text.contains("secret"), "{url}: {text}");
@@ -245,6 +267,7 @@ mod tests {
         for near in [
             "postgres://u:secret@127.0.0.1:5433/d",
             "postgresql://u:secret@localhost/d?connect_timeout=3",
+            "postgres://u:a/b?c&&secret#d@localhost/d",
         ] {
             let address = Address::parse(near, "main").unwrap();
             assert!(
