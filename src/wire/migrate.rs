@@ -12,7 +12,7 @@ use keyfall::evidence::audit::Act;
 use keyfall::store::{Begun, Closing, End, Guard, LogEntry, Move, MoveError, Progress, Purpose, TableReport, abandon};
 use serde_json::json;
 
-use super::{open_end, settings};
+use super::{open_end, settings, usable};
 
 /// A server that was silent for longer is dead.
 const BELIEVED_FOR: SignedDuration = SignedDuration::from_mins(1);
@@ -26,10 +26,8 @@ pub(crate) async fn migrate_store(args: &MigrateStoreArgs, output: Output) -> an
     let Some(to) = args.to.as_deref().filter(|_| !args.abandon) else {
         return give_up(&from, output, &env).await;
     };
-    let to = named(to)?;
-    if from == to {
-        bail!("--from and --to are the same store");
-    }
+    let to = named(to).context("--to")?;
+    two(&from, &to)?;
     let source = open_end(&from, Purpose::MoveFrom, &env).await?;
     let target = match open_end(&to, Purpose::MoveTo, &env).await {
         Ok(target) => target,
@@ -132,7 +130,7 @@ fn record(env: &Environment, action: &str, details: serde_json::Value) -> LogEnt
     })
 }
 
-async fn give_up(from: &str, output: Output, env: &Environment) -> anyhow::Result<()> {
+async fn give_up(from: &StoreAddress, output: Output, env: &Environment) -> anyhow::Result<()> {
     let source = open_end(from, Purpose::MoveFrom, env).await?;
     let given_up = abandon(
         &source,
@@ -152,20 +150,29 @@ async fn give_up(from: &str, output: Output, env: &Environment) -> anyhow::Resul
 }
 
 /// Where the store is: as it was said, or as the settings say.
-fn source(args: &MigrateStoreArgs) -> anyhow::Result<String> {
+fn source(args: &MigrateStoreArgs) -> anyhow::Result<StoreAddress> {
     match &args.from {
-        Some(from) => named(from),
+        Some(from) => named(from).context("--from"),
         None => {
             let (config, _) = settings(&args.config, &ServeFlags::default())?;
-            Ok(config.store.to_string())
+            Ok(config.store)
         }
     }
 }
 
+fn two(from: &StoreAddress, to: &StoreAddress) -> anyhow::Result<()> {
+    if from == to {
+        bail!("--from and --to are the same store");
+    }
+    Ok(())
+}
+
 /// A path starts where the person is.
-fn named(store: &str) -> anyhow::Result<String> {
+fn named(store: &str) -> anyhow::Result<StoreAddress> {
     let here = std::env::current_dir().context("the current directory cannot be told")?;
-    Ok(StoreAddress::from(store.to_owned()).from_here(&here).to_string())
+    let address = StoreAddress::from(store.to_owned()).from_here(&here);
+    usable(&address)?;
+    Ok(address)
 }
 
 fn tell(source: &End, target: &End, carried: Option<Carried>, output: Output) -> anyhow::Result<()> {
@@ -247,5 +254,39 @@ impl<'a> Lines<'a> {
             self.doing,
             self.took().as_secs()
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{two, usable};
+    use keyfall::config::StoreAddress;
+
+    fn address(text: &str) -> StoreAddress {
+        StoreAddress::from(text.to_owned())
+    }
+
+    #[test]
+    fn the_refusal_of_an_address_says_what_is_wrong_with_it() {
+        let one = address("postgres://u:hidden@h/one");
+        let refused = format!("{:#}", super::named("postgres://u:hidden@h/one").unwrap_err());
+        assert!(
+            refused.contains("holds a password") && refused.contains("file:PATH"),
+            "{refused}"
+        );
+        assert!(!refused.contains("hidden") && usable(&one).is_err(), "{refused}");
+    }
+
+    #[test]
+    fn only_equal_addresses_are_the_same_store() {
+        // Both are shown as the same text, since both hold a password.
+        assert!(
+            two(
+                &address("postgres://u:hidden@h/one"),
+                &address("postgres://u:hidden@h/two")
+            )
+            .is_ok()
+        );
+        assert!(two(&address("postgres://u@h/one"), &address("postgres://u@h/one")).is_err());
     }
 }

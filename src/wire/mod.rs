@@ -75,15 +75,14 @@ async fn open_store(
 }
 
 /// The same, for a move.
-async fn open_end(store: &str, purpose: Purpose, world: &World) -> anyhow::Result<End> {
-    let address = StoreAddress::from(store.to_owned());
+async fn open_end(address: &StoreAddress, purpose: Purpose, world: &World) -> anyhow::Result<End> {
     let creation = match purpose {
         Purpose::MoveTo => Creation::IfMissing,
         _ => Creation::Never,
     };
     let end = match address.file() {
         Some(path) => open_sqlite_end(path, in_file(creation, purpose), world.clone()).await,
-        None => open_postgres_end(in_database(&address, "move", creation, purpose)?, world.clone()).await,
+        None => open_postgres_end(in_database(address, "move", creation, purpose)?, world.clone()).await,
     };
     end.with_context(|| format!("the store {address} was not opened"))
 }
