@@ -133,10 +133,11 @@ async fn put_off(
                 .unwrap_or(Timestamp::MAX)
                 .min(identity.spec.expires);
             let is_in_time = at.saturating_add(BEFORE_AN_END).is_ok_and(|latest| latest < end);
-            (identity.due.is_some_and(|(due, _)| due <= now) && is_in_time).then_some(Fact::IdentityDue {
-                id: *id,
-                due: Some((at, *reason)),
-            })
+            let was = identity
+                .due
+                .filter(|(due, is)| *due <= now && is == reason && is_in_time)?;
+            // Only while it stands so: a rotation may have been completed by now, or a leak become known.
+            Some(Fact::IdentityPutOff { id: *id, was, to: at })
         });
         let facts: Vec<Fact> = facts.collect();
         let details = serde_json::json!({ "policy": policy, "identities": facts.len(), "over": format!("{over:#}") });

@@ -182,6 +182,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
         Fact::IdentityState { id, to } => ops.push(identity::move_to(*id, *to)?),
         Fact::IdentityCurrent { id, credential } => ops.push(identity::set_current(*id, *credential)?),
         Fact::IdentityDue { id, due } => ops.push(identity::set_due(*id, *due)?),
+        Fact::IdentityPutOff { id, was, to } => ops.push(identity::put_off(*id, *was, *to)?),
         Fact::Credential(one) => ops.push(credential::put(one)?),
         Fact::CredentialState { id, to } => ops.push(credential::move_to(*id, to)?),
         Fact::CredentialIssued { id, principal, key_id } => ops.extend(credential::issued(*id, principal, key_id)?),

@@ -119,6 +119,12 @@ pub enum Fact {
         id: IdentityId,
         due: Option<(Timestamp, DueReason)>,
     },
+    /// Put off, where it is due as it was read and no run of it is open. Elsewhere nothing changes: what came between knew more.
+    IdentityPutOff {
+        id: IdentityId,
+        was: (Timestamp, DueReason),
+        to: Timestamp,
+    },
     /// Inserted, or replaced by id. Keeps the state of an existing row: that changes by the facts below only.
     Credential(Credential),
     /// A state that holds already is kept. One that the life does not allow refuses the whole commit.

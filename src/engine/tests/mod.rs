@@ -7,6 +7,7 @@ mod clocks;
 mod crash;
 mod due;
 pub(crate) mod dying;
+mod late;
 pub(crate) mod looks;
 mod nodes;
 mod rows;

@@ -39,6 +39,7 @@ statements! {
     SET_STATE = "update identities set state = $state, is_active = $is_active where id = $id";
     SET_CURRENT = "update identities set current_credential = $current where id = $id";
     SET_DUE = "update identities set due_at = $due_at, due_reason = $due_reason where id = $id";
+    PUT_OFF = "update identities set due_at = $to where id = $id and due_at = $was and due_reason = $reason and open_run is null";
     RUN_OPENED = "update identities set open_run = $run where id = $id";
     RUN_CLOSED = "update identities set open_run = null where id = (select identity from runs where id = $run) \
         and open_run = $run";
@@ -196,6 +197,15 @@ pub(crate) fn set_due(id: IdentityId, due: Option<(Timestamp, DueReason)>) -> Re
         ("due_reason", reason),
     ])?;
     must(id, bound)
+}
+
+pub(crate) fn put_off(id: IdentityId, was: (Timestamp, DueReason), to: Timestamp) -> Result<Op> {
+    Ok(Op::Do(PUT_OFF.with([
+        ("id", Value::shown(&id)),
+        ("was", was.0.into()),
+        ("reason", Value::Name(was.1.name())),
+        ("to", to.into()),
+    ])?))
 }
 
 fn must(id: IdentityId, bound: Bound) -> Result<Op> {

@@ -23,6 +23,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         Fact::Identity(_) | Fact::IdentityState { .. } | Fact::IdentityCurrent { .. } | Fact::IdentityDue { .. } => {
             "an_identity_comes_back_and_keeps_what_only_its_own_facts_change"
         }
+        Fact::IdentityPutOff { .. } => "runs::what_is_put_off_is_what_stands_as_it_was_read",
         Fact::Credential(_)
         | Fact::CredentialState { .. }
         | Fact::CredentialIssued { .. }

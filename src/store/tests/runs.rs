@@ -214,3 +214,36 @@ async fn due_is_who_is_active_idle_and_past_its_time() {
         assert_eq!(due_now, [expected(&busy_identity, 5)]);
     }
 }
+
+#[tokio::test]
+async fn what_is_put_off_is_what_stands_as_it_was_read() {
+    for on in BOTH {
+        let test = on.opened().await;
+        let was = (at(5), DueReason::MaxAge);
+        let late = test.identity("late").await;
+        let rotated = test.identity("rotated").await;
+        let leaked = test.identity("leaked").await;
+        for one in [&late, &rotated, &leaked] {
+            test.put(vec![due(one, 5)]).await;
+        }
+        let running = test.run("running", 0).await.identity;
+        let is_due = |id, due| Fact::IdentityDue { id, due: Some(due) };
+        test.put(vec![is_due(running, was)]).await;
+        // What becomes of three of them between a look and the write that goes by it.
+        let next = (at(9_000), DueReason::MaxAge);
+        let leak = (at(5), DueReason::Compromised);
+        test.put(vec![is_due(rotated.id, next), is_due(leaked.id, leak)]).await;
+        let put_off = |id| Fact::IdentityPutOff { id, was, to: at(700) };
+        test.put([late.id, rotated.id, leaked.id, running].map(put_off).into())
+            .await;
+        for (id, expected) in [
+            (late.id, (at(700), DueReason::MaxAge)),
+            (rotated.id, next),
+            (leaked.id, leak),
+            (running, was),
+        ] {
+            let found = test.store.identity(id).await.unwrap().unwrap();
+            assert_eq!(found.due, Some(expected), "{on:?}: {}", found.name);
+        }
+    }
+}
