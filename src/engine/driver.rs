@@ -29,7 +29,7 @@ use super::record::{Stop, Subject, Written, to_micros};
 use super::report::{StepEnd, StepReport};
 use super::taking_over::in_flight;
 use super::took::{Question, crashed};
-use super::{Shared, budget, findings, foreign, manual, measure, telling};
+use super::{Shared, aside, budget, findings, foreign, manual, measure, telling};
 use crate::domain::resource::SystemLimits;
 use crate::domain::workflow::{
     Decision, EventBody, Outcome, Path, Run, RunPlan, RunStatus, Step, StepState, StuckBecause, decide,
@@ -72,12 +72,9 @@ pub(super) struct Driver {
 /// Drives one claimed run until it closes, waits, or is not ours any more.
 pub(super) async fn drive(shared: Arc<Shared>, claimed: Claimed, lease: Arc<Lease>) -> Left {
     let id = lease.run;
-    let run = match Run::replay(&claimed.events) {
+    let run = match aside::folded(&claimed) {
         Ok(run) => run,
-        Err(error) => {
-            tracing::error!(run.id = %id, error = &error as &dyn std::error::Error, "a run's log does not fold; it is left alone");
-            return Left::Broken;
-        }
+        Err(why) => return aside::set_aside(&shared, &claimed.row, &lease, &why).await,
     };
     let outbox = Outbox::new(Arc::clone(&lease), &run);
     let in_flight = in_flight(&run, &claimed.events);

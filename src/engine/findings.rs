@@ -33,13 +33,17 @@ pub const ENDS_MEANWHILE: &str = "ends_meanwhile";
 /// A run asks for a list of steps that no living server knows.
 pub const UNKNOWN_STEPS: &str = "unknown_steps";
 
+/// The log of a run cannot be read, or says what cannot be.
+pub const UNREADABLE_RUN: &str = "unreadable_run";
+
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 20] = [
+pub const KINDS: [&str; 21] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
     NEEDS_OPERATOR,
     UNKNOWN_STEPS,
+    UNREADABLE_RUN,
     OBJECTIVE_MISSED,
     CLOCK_JUMP,
     BREAKER_OPEN,

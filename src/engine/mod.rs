@@ -12,6 +12,7 @@
 //!
 //! The engine knows no connector by name, no SQL, no HTTP and no CLI.
 
+mod aside;
 mod asking;
 pub mod breaker;
 mod budget;

@@ -15,7 +15,7 @@ use super::housekeeping::NOTICE;
 use super::pass::KEYFALL;
 use super::succession::Owners;
 use super::telling::{commit_exceptions, commit_findings, is_open, open_among, raise_once};
-use super::{Shared, budget, ends, nodes, record};
+use super::{Shared, aside, budget, ends, nodes, record};
 use crate::domain::due::GRACE;
 use crate::domain::identity::{Identity, IdentityState};
 use crate::domain::ids::IdentityId;
@@ -45,6 +45,7 @@ impl Sweep {
         owners.look_for_unowned(shared, &register, now).await?;
         settling(shared, &register, now).await?;
         unknown_steps(shared, now).await?;
+        aside::right_again(shared).await?;
         let standing = Standing {
             owners: &owners,
             is_still: standstill.is_some(),

@@ -201,6 +201,7 @@ fn add(ops: &mut Vec<Op>, fact: &Fact, commit: &Commit, now: Timestamp) -> Resul
             wrap_nonce,
         } => ops.push(secret::rewrap(*id, kek_id, wrapped_key, wrap_nonce)?),
         Fact::RunOpened(_) | Fact::RunProgress { .. } => add_run(ops, fact, commit, now)?,
+        Fact::RunSetAside { run, until } => ops.push(run::set_aside(*run, *until)?),
         Fact::Plan(one) => ops.push(plan::insert(one)?),
         Fact::PlanStatus { plan, to, at } => ops.push(plan::set_status(*plan, *to, *at)?),
         Fact::Approval(one) => ops.push(plan::approve(one)?),

@@ -21,13 +21,20 @@ impl<D: Driver> SqlStore<D> {
             return Ok(Vec::new());
         }
         rows.sort_by_key(|row| (row.wake_at, row.id));
-        let events = self.events(rows.iter().map(|row| row.id).collect()).await?;
-        let claimed = |(row, events): (RunRow, _)| Claimed {
-            epoch: row.epoch,
-            row,
-            events,
+        let entries = self.entries(rows.iter().map(|row| row.id).collect()).await?;
+        let claimed = |(row, entries): (RunRow, Vec<Vec<u8>>)| {
+            let (events, unreadable) = match self.decoded(&entries) {
+                Ok(events) => (events, None),
+                Err(error) => (Vec::new(), Some(error.to_string())),
+            };
+            Claimed {
+                epoch: row.epoch,
+                row,
+                events,
+                unreadable,
+            }
         };
-        Ok(rows.into_iter().zip(events).map(claimed).collect())
+        Ok(rows.into_iter().zip(entries).map(claimed).collect())
     }
 
     pub(super) async fn stored_run(&self, id: RunId) -> Result<Option<StoredRun>> {

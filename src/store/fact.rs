@@ -187,6 +187,11 @@ pub enum Fact {
         wake_at: Option<Timestamp>,
         release: bool,
     },
+    /// Nobody here can read it: given up, and asked for by nobody before then. Its state stays what it is.
+    RunSetAside {
+        run: RunId,
+        until: Timestamp,
+    },
     Plan(PlanRow),
     PlanStatus {
         plan: PlanId,

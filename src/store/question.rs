@@ -29,7 +29,10 @@ impl Page {
 pub struct Claimed {
     pub row: RunRow,
     pub epoch: u64,
+    /// Empty where they cannot be read.
     pub events: Vec<Event>,
+    /// Why they cannot be read. The other runs of the claim are none the worse for it.
+    pub unreadable: Option<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -51,8 +51,16 @@ impl<D: Driver> SqlStore<D> {
     }
 
     pub(super) async fn events(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Event>>> {
-        let entries = self.driver.read(Events { runs }, Reach::Range).await?;
-        let decode = |entries: Vec<Vec<u8>>| entries.iter().map(|bytes| self.decode(bytes)).collect();
-        entries.into_iter().map(decode).collect()
+        let entries = self.entries(runs).await?;
+        entries.iter().map(|entries| self.decoded(entries)).collect()
+    }
+
+    /// As they were written, run by run.
+    pub(super) async fn entries(&self, runs: Vec<RunId>) -> Result<Vec<Vec<Vec<u8>>>> {
+        self.driver.read(Events { runs }, Reach::Range).await
+    }
+
+    pub(super) fn decoded(&self, entries: &[Vec<u8>]) -> Result<Vec<Event>> {
+        entries.iter().map(|bytes| self.decode(bytes)).collect()
     }
 }

@@ -2,6 +2,7 @@
 //! a destructive step back. Real connectors are tried in `steps` and in the tests of the whole binary.
 
 mod answers;
+mod aside;
 mod barriers;
 mod clocks;
 mod crash;

@@ -36,6 +36,7 @@ statements! {
         and wake_at <= $wake_at";
     PROGRESS_AND_RELEASE = "update runs set status = $status, step = $step, next_seq = $next_seq, wake_at = $wake_at, \
         closed_at = $closed_at, node = null, lease_until = null where id = $id";
+    SET_ASIDE = "update runs set wake_at = $until, node = null, lease_until = null where id = $id and closed_at is null";
     /// The lease condition stands outside the subquery too: where several sessions claim at once, the one that waited for the row must
     /// look again. What stands in the comment is for databases with several writers (`/*!…*/`): they leave out what is being
     /// claimed already.
@@ -131,6 +132,11 @@ pub(crate) fn opened(run: &RunRow) -> Result<Op> {
 /// A run is open as long as somebody may still act on it.
 pub(crate) fn is_open(status: &str) -> bool {
     matches!(status, "open" | "needs_operator")
+}
+
+pub(crate) fn set_aside(run: RunId, until: Timestamp) -> Result<Op> {
+    let bound = SET_ASIDE.with([("id", Value::shown(&run)), ("until", until.into())])?;
+    Ok(must(run, bound))
 }
 
 /// What `Fact::RunProgress` says.

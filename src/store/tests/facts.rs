@@ -37,6 +37,7 @@ fn tested_by(fact: &Fact) -> &'static str {
         | Fact::SecretResealed(_)
         | Fact::SecretRewrapped { .. } => "secrets::*",
         Fact::RunOpened(_) | Fact::RunProgress { .. } => "a_run_comes_back",
+        Fact::RunSetAside { .. } => "runs::a_run_that_cannot_be_read_keeps_no_other_from_its_claim",
         Fact::Plan(_) | Fact::PlanStatus { .. } | Fact::Approval(_) => "plans_and_approvals_come_back",
         Fact::Finding(_) | Fact::FindingResolved { .. } => "a_finding_is_raised_once_while_it_is_open",
         Fact::Receipt(_) => "a_receipt_knows_its_place_in_the_log",

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 
-use super::rows::{due, progress, write_of};
+use super::rows::{cancel_requested, due, entry, progress, write_of};
 use super::support::{BOTH, at};
 use crate::domain::due::DueReason;
 use crate::domain::identity::IdentityState;
 use crate::domain::ids::RunId;
-use crate::store::{Committed, DueIdentity, Fact};
+use crate::store::{Commit, Committed, DueIdentity, Fact, Guard, Page, RunFilter};
 
 #[tokio::test]
 async fn a_claim_brings_the_longest_overdue_first_with_their_events() {
@@ -245,5 +245,65 @@ async fn what_is_put_off_is_what_stands_as_it_was_read() {
             let found = test.store.identity(id).await.unwrap().unwrap();
             assert_eq!(found.due, Some(expected), "{on:?}: {}", found.name);
         }
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_cannot_be_read_keeps_no_other_from_its_claim() {
+    for on in BOTH {
+        let test = on.opened().await;
+        let before = test.run("before", 0).await;
+        let spoilt = test.run("spoilt", 1).await;
+        let behind = test.run("behind", 2).await;
+        let mut bytes = entry(&spoilt, &cancel_requested(1));
+        bytes.bytes = b"of a later Keyfall".to_vec();
+        let guards = Vec::new();
+        let log = vec![bytes];
+        test.store
+            .commit(Commit {
+                guards,
+                facts: Vec::new(),
+                log,
+            })
+            .await
+            .unwrap();
+
+        test.set_clock(10);
+        let lease = SignedDuration::from_secs(30);
+        let claimed = test.store.claim_runs("node-1", lease, 10).await.unwrap();
+        let seen: Vec<_> = (claimed.iter())
+            .map(|one| (one.row.id, one.events.len(), one.unreadable.is_some()))
+            .collect();
+        assert_eq!(
+            seen,
+            [(before.id, 1, false), (spoilt.id, 0, true), (behind.id, 1, false)],
+            "{on:?}"
+        );
+
+        // Its holder sets it aside, and nobody else could.
+        let aside = |epoch| Commit {
+            guards: vec![Guard::RunHeld {
+                run: spoilt.id,
+                node: "node-1".to_owned(),
+                epoch,
+            }],
+            facts: vec![Fact::RunSetAside {
+                run: spoilt.id,
+                until: at(5_000),
+            }],
+            log: Vec::new(),
+        };
+        let refused = test.store.commit(aside(2)).await.unwrap();
+        assert_eq!(refused, Committed::Refused { guard: 0 });
+        assert_eq!(test.store.commit(aside(1)).await.unwrap(), Committed::Stored);
+        assert_eq!(test.claim("node-2", 41, 10).await, [before.id, behind.id], "{on:?}");
+        assert_eq!(test.claim("node-2", 4_999, 10).await, [before.id, behind.id], "{on:?}");
+        assert!(test.claim("node-2", 5_000, 10).await.contains(&spoilt.id), "{on:?}");
+        let rows = test.store.runs(&RunFilter::default(), Page::first(9)).await.unwrap();
+        let row = rows.iter().find(|row| row.id == spoilt.id).unwrap();
+        assert_eq!(
+            (row.status.as_str(), row.next_seq),
+            (spoilt.status.as_str(), spoilt.next_seq)
+        );
     }
 }
