@@ -24,15 +24,16 @@ pub(crate) struct Servers {
 
 /// The servers, started when the first test asks.
 pub(crate) fn servers() -> &'static Servers {
-    static SERVERS: OnceLock<Servers> = OnceLock::new();
-    SERVERS.get_or_init(|| match std::env::var_os("KEYFALL_TEST_SERVERS") {
+    static SHARED: OnceLock<Servers> = OnceLock::new();
+    SHARED.get_or_init(|| match std::env::var_os("KEYFALL_TEST_SERVERS") {
         Some(directory) => Servers::read(PathBuf::from(directory), None),
-        None => Servers::start(),
+        None => Servers::start(&SERVERS),
     })
 }
 
 impl Servers {
-    fn start() -> Self {
+    /// Servers that are nobody else's, for a test that sets them up in its own way.
+    pub(crate) fn start(names: &[&str]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/servers");
         let directory = tempfile::Builder::new()
             .prefix("keyfall-test-")
@@ -42,7 +43,7 @@ impl Servers {
         let status = Command::new(&script)
             .arg("up")
             .arg(&directory)
-            .args(SERVERS)
+            .args(names)
             .stdout(Stdio::null())
             .status();
         assert!(

@@ -65,6 +65,19 @@ impl Deadline {
         Instant::now() >= self.0
     }
 
+    pub(super) fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// The statement by which the server gives up what it does in this transaction when nobody waits for it any more. Not a commit that waits for
+    /// its standby: that is bounded by nothing. In whole seconds, so that few texts are prepared.
+    pub(super) fn on_the_server(self) -> String {
+        format!(
+            "SET LOCAL statement_timeout = '{}s'",
+            self.left().as_secs().saturating_add(1)
+        )
+    }
+
     /// Dropping what runs into the limit is safe here: the connection is dropped with it and never used again.
     pub(super) async fn limit<T>(
         self,

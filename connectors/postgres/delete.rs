@@ -67,7 +67,9 @@ impl Postgres {
         let what = format!("handing over what the account owns in database {database}");
         let (seat, rows) = self
             .admin
-            .begin_in(database, deadline, &what, |facts| Role::read_locked(facts, principal))
+            .begin_in(database, deadline, &what, |facts| {
+                Role::read_locked(facts, principal, deadline)
+            })
             .await?;
         let Some(role) = Role::found(&rows)? else { return Ok(()) };
         role.check_recorded(principal)?;

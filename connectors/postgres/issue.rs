@@ -67,7 +67,7 @@ impl Postgres {
         let name = &call.principal.name;
         let what = "reading the account before a secret is issued";
         let begin = self.admin.begin(self.admin.control()?, deadline, what, |facts| {
-            let mut asks = Role::read_locked(facts, &call.principal)?;
+            let mut asks = Role::read_locked(facts, &call.principal, deadline)?;
             asks.extend(read_memberships(name, &access)?);
             Ok(asks)
         });
@@ -115,10 +115,11 @@ impl Postgres {
 
     async fn look_for_secret(&self, ctx: &CallContext, call: &IssueCall) -> Result<IssueObservation> {
         let what = "reading whether the secret is on the account";
+        let deadline = Deadline::of(ctx);
         let (seat, rows) = self
             .admin
-            .begin(self.admin.control()?, Deadline::of(ctx), what, |facts| {
-                Role::read_locked(facts, &call.principal)
+            .begin(self.admin.control()?, deadline, what, |facts| {
+                Role::read_locked(facts, &call.principal, deadline)
             })
             .await?;
         let readable = seat.facts.reads_verifiers;

@@ -53,7 +53,7 @@ impl Postgres {
         let (seat, rows) = self
             .admin
             .begin(self.admin.control()?, deadline, what, |facts| {
-                Role::read_locked(facts, principal)
+                Role::read_locked(facts, principal, deadline)
             })
             .await?;
         let role = Role::found(&rows)?;

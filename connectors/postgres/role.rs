@@ -1,9 +1,11 @@
 //! One role as the catalog shows it, read under the lock that every change of ours to that role takes.
 
+use std::time::Duration;
+
 use keyfall_sdk::{ConnectorError, KeyId, PrincipalRef, Result};
 use ring::digest;
 
-use super::admin::Facts;
+use super::admin::{Deadline, Facts};
 use super::ask::Ask;
 use super::link::Rows;
 use super::quote::identifier;
@@ -11,6 +13,11 @@ use super::quote::identifier;
 /// Our advisory locks: "KEYF". A change whose reply was lost may still be running; who takes its lock has seen it end.
 const LOCK_CLASS: u32 = 0x4b45_5946;
 const LOCK: &str = "SELECT pg_advisory_xact_lock($1, hashtext($2))";
+const LOCK_SHARED: &str = "SELECT pg_advisory_xact_lock_shared($1, hashtext($2))";
+
+/// The transactions that hold one of these locks in this database; who only reads shares it.
+const AT_WORK: &str = "SELECT DISTINCT virtualtransaction FROM pg_locks WHERE locktype = 'advisory' AND classid = $1::bigint::oid \
+    AND mode = 'ExclusiveLock' AND granted AND pid <> pg_backend_pid() AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// What the comment on a role of ours begins with.
 const MARK: &str = "keyfall ";
@@ -39,7 +46,7 @@ impl Role {
     /// The statements that begin a transaction and read one role in it. [`Role::found`] understands their rows.
     ///
     /// A recorded role is looked for by its OID first: under another name it is still there, and so is its password.
-    pub(super) fn read_locked(facts: &Facts, principal: &PrincipalRef) -> Result<Vec<Ask>> {
+    pub(super) fn read_locked(facts: &Facts, principal: &PrincipalRef, deadline: Deadline) -> Result<Vec<Ask>> {
         let name = checked_name(&principal.name)?;
         let oid = recorded_oid(principal)?;
         let (catalog, password) = if facts.reads_verifiers {
@@ -62,6 +69,7 @@ impl Role {
         );
         Ok(vec![
             Ask::new("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            Ask::new(deadline.on_the_server()),
             lock(name),
             Ask::new(read).with(name).with(oid),
         ])
@@ -130,6 +138,21 @@ pub(super) fn key_id(oid: &str, verifier: &str) -> KeyId {
 /// Waits for, and takes, our own lock on a role's name until the transaction ends.
 pub(super) fn lock(name: &str) -> Ask {
     Ask::new(LOCK).with(LOCK_CLASS).with(name)
+}
+
+/// Waits until no change of ours to the role is at work any more. A change whose client has given up may still wait for its standby at its commit,
+/// and its row looks like before to everybody else: only its lock tells.
+pub(super) fn no_change_under_way(name: &str, patience: Duration) -> [Ask; 2] {
+    let millis = patience.as_millis();
+    [
+        Ask::new("SELECT set_config('lock_timeout', $1, true)").with(format!("{millis}ms")),
+        Ask::new(LOCK_SHARED).with(LOCK_CLASS).with(name),
+    ]
+}
+
+/// The transactions that change a role of ours at this moment.
+pub(super) fn changes_under_way() -> Ask {
+    Ask::new(AT_WORK).with(LOCK_CLASS)
 }
 
 /// The recorded OID as a number; 0, which no role has, where none is recorded.

@@ -210,8 +210,12 @@ async fn a_lost_reply_is_read_downstream() {
     // A change that still runs holds the lock, so that nobody reads "not applied" just before it commits.
     let own = super::admin();
     let mut straggler = session(&connector, "primary", &own.username, &own.secret).await;
-    let lock =
-        super::super::role::Role::read_locked(&super::super::admin::Facts::default(), &issued.principal).unwrap();
+    let lock = super::super::role::Role::read_locked(
+        &super::super::admin::Facts::default(),
+        &issued.principal,
+        super::super::admin::Deadline::of(&ctx()),
+    )
+    .unwrap();
     straggler.ask(&lock).await.unwrap();
     let mut short = ctx();
     short.time_left = std::time::Duration::from_millis(300);

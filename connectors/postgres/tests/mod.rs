@@ -24,6 +24,7 @@ mod lossy;
 mod names;
 mod poll;
 mod pooler;
+mod waiting;
 mod wire;
 
 pub(super) const VANTAGES: [&str; 2] = ["primary", "replica"];
