@@ -117,11 +117,27 @@ soak_how_to_replay() {
 	printf '  replay: %s=%s cargo test %s %s\n' "$variable" "$(soak_part "$parts" "$2")" "$target" "$filter"
 }
 
-# soak_covered RUN: what was covered by units that passed, each counted as its last run counted it; of one run, or with `` of all.
+# soak_covered RUN: what was covered by units that passed when they were run last, each counted as that run counted it; of one run, or with `` of
+# all. Shares of a whole that has changed since are shares of something else.
 soak_covered() {
 	local line what number whole
-	awk -F '\t' -v run="$1" '(run == "" || $1 == run) && $5 == "ok" { last[$3 "\t" $4] = $7 }
-		END { for (unit in last) { n = split(last[unit], parts, ";"); for (i = 1; i <= n; i++) if (parts[i] != "") print parts[i] } }' \
+	awk -F '\t' -v run="$1" '
+		function whole(part) { return part ~ / of [0-9]+$/ ? substr(part, match(part, /[0-9]+$/)) : "" }
+		function what(part) { sub(/ [0-9]+( of [0-9]+)?$/, "", part); return part }
+		run == "" || $1 == run {
+			unit = $3 "\t" $4
+			delete last[unit]
+			if ($5 != "ok") next
+			last[unit] = $7
+			n = split($7, parts, ";")
+			for (i = 1; i <= n; i++) newest[what(parts[i])] = whole(parts[i])
+		}
+		END {
+			for (unit in last) {
+				n = split(last[unit], parts, ";")
+				for (i = 1; i <= n; i++) if (parts[i] != "" && whole(parts[i]) == newest[what(parts[i])]) print parts[i]
+			}
+		}' \
 		"$SOAK_STATE/units" | add_up | sort | while read -r line; do
 		what=$line number=${line##* } whole=
 		case $line in *' of '*)
