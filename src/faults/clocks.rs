@@ -14,14 +14,13 @@ use crate::store::{FindingFilter, Page};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 const YEAR: SignedDuration = SignedDuration::from_hours(24 * 365);
-/// Steps of a rotation before something is taken away.
-const BEFORE: [Step; 6] = [
+/// Steps of a rotation before something is taken away. Nothing is waited for in between: a wait would hold the run back by itself.
+const BEFORE: [Step; 5] = [
     Step::Precheck,
     Step::IssueNew,
     Step::ProveNew,
     Step::Deliver,
     Step::Promote,
-    Step::AwaitOverlap,
 ];
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +60,7 @@ async fn nothing_goes(world: &World, live: &Live, wrong: Wrong, at: &str) {
 }
 
 async fn goes_wrong_at(step: Step, wrong: Wrong) {
-    let world = World::with_policy(json!({ "overlap": "1s" })).await;
+    let world = World::with_policy(json!({ "overlap": "0s" })).await;
     let live = world.due("app", HOUR).await;
     world.steps.close_gate(step);
     let engine = world.start().await;
@@ -113,12 +112,13 @@ async fn a_clock_that_stands_still_takes_nothing_away() {
     goes_wrong_at(Step::ProveNew, Wrong::StandsStill).await;
 }
 
-/// Rows 1, 2.
+/// Row 1.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clock_that_is_not_the_stores_takes_nothing_away() {
     for by in [HOUR, -HOUR, YEAR, -YEAR] {
-        let mut world = World::new().await;
-        let live = world.due("app", HOUR).await;
+        let mut world = World::with_policy(json!({ "overlap": "0s" })).await;
+        // Also by a clock that is an hour behind.
+        let live = world.due("app", HOUR * 2).await;
         let own = Arc::new(ShiftedClock::default());
         own.shift(by);
         world.env = Environment::new(own as _, Arc::new(ring::rand::SystemRandom::new()));
