@@ -2,8 +2,9 @@
 //! decide them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ring::rand::{SecureRandom, SystemRandom};
 use uuid::{Builder, Uuid};
 
@@ -76,6 +77,8 @@ impl LastId {
 pub struct Environment {
     pub clock: Arc<dyn Clock>,
     pub random: Arc<dyn Chance>,
+    /// By how many microseconds the clock was found to be ahead of the one that decides.
+    ahead: Arc<AtomicI64>,
     ids: Arc<std::sync::Mutex<LastId>>,
 }
 
@@ -85,6 +88,7 @@ impl Environment {
         Self {
             clock,
             random,
+            ahead: Arc::default(),
             ids: Arc::default(),
         }
     }
@@ -95,9 +99,24 @@ impl Environment {
         Self::new(Arc::new(SystemClock), Arc::new(SystemRandom::new()))
     }
 
+    /// What everything is decided by: the clock, put right. Where servers share a store this is the store's time, so that what one of them wrote
+    /// is not minutes older for the next one.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.clock.now()
+        let shown = self.clock.now();
+        shown.saturating_sub(self.ahead()).unwrap_or(shown)
+    }
+
+    /// By how much the clock is put right, for whoever has a part of this environment.
+    #[must_use]
+    pub fn ahead(&self) -> SignedDuration {
+        SignedDuration::from_micros(self.ahead.load(Ordering::Relaxed))
+    }
+
+    /// The clock was found to be ahead by so much: from here on [`Environment::now`] is earlier by that.
+    pub fn put_right(&self, ahead: SignedDuration) {
+        let micros = i64::try_from(ahead.as_micros()).unwrap_or(0);
+        self.ahead.store(micros, Ordering::Relaxed);
     }
 
     /// A fresh id: version 7, so ids of one process sort by the time at which they were drawn.
@@ -137,7 +156,7 @@ impl Environment {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub struct ShiftedClock {
-    micros: std::sync::atomic::AtomicI64,
+    micros: AtomicI64,
     held: std::sync::Mutex<Option<Timestamp>>,
 }
 
@@ -149,13 +168,18 @@ impl ShiftedClock {
         *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(now);
     }
 
+    /// A held clock goes again, as if it had not been held.
+    pub fn go_on(&self) {
+        *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
     /// Moves the clock from where it stands, also one that is held.
-    pub fn shift(&self, by: jiff::SignedDuration) {
+    pub fn shift(&self, by: SignedDuration) {
         if let Some(held) = &mut *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             *held = held.saturating_add(by).unwrap_or(Timestamp::MAX);
         }
         let micros = i64::try_from(by.as_micros()).unwrap_or(0);
-        self.micros.fetch_add(micros, std::sync::atomic::Ordering::SeqCst);
+        self.micros.fetch_add(micros, Ordering::SeqCst);
     }
 }
 
@@ -165,10 +189,10 @@ impl Clock for ShiftedClock {
         if let Some(held) = *self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             return held;
         }
-        let by = self.micros.load(std::sync::atomic::Ordering::SeqCst);
+        let by = self.micros.load(Ordering::SeqCst);
         SystemClock
             .now()
-            .saturating_add(jiff::SignedDuration::from_micros(by))
+            .saturating_add(SignedDuration::from_micros(by))
             .unwrap_or(Timestamp::MAX)
     }
 }
@@ -218,7 +242,7 @@ mod tests {
         let mut last = env.draw_uuid();
         for number in 0..10_000 {
             if number == 5_000 {
-                clock.shift(jiff::SignedDuration::from_hours(-1));
+                clock.shift(SignedDuration::from_hours(-1));
             }
             let next = env.draw_uuid();
             assert!(next > last, "{next} behind {last}");

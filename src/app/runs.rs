@@ -171,9 +171,9 @@ impl App {
 
     /// What a person says about a run, as the commit that holds while the run stands where it was read.
     pub(super) async fn by_hand(&self, id: &str, body: EventBody, refused: &str) -> Result<Commit, AppError> {
-        let now = self.env.now();
         let stored = self.stored_run(id).await?;
         let mut run = replay(&stored)?;
+        let now = run.instant(self.env.now());
         let event = Event {
             seq: run.next_seq(),
             at: now,
@@ -197,7 +197,7 @@ impl App {
             status: run.status().name().to_owned(),
             step: run.step().map(crate::domain::workflow::Step::name),
             next_seq: run.next_seq(),
-            wake_at: Some(now),
+            wake_at: Some(self.env.now()),
             release: false,
         }]);
         Ok(Commit {

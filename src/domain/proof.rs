@@ -224,11 +224,12 @@ pub fn judge(terms: &ProofTerms, progress: &ProofProgress, now: Timestamp) -> St
     };
     let settled_at = revoked_at.saturating_add(terms.settling).unwrap_or(Timestamp::MAX);
     let gives_up_at = terms.gives_up_at(revoked_at);
-    if let Some(missing) = terms
-        .vantages
-        .iter()
-        .find(|name| !progress.baseline.contains_key(*name))
-    {
+    if let Some(missing) = terms.vantages.iter().find(|name| {
+        progress
+            .baseline
+            .get(*name)
+            .is_none_or(|lived_at| *lived_at >= revoked_at)
+    }) {
         let why = format!(
             "these bytes were never accepted at {missing} before the revocation, so a refusal there proves nothing"
         );

@@ -55,6 +55,26 @@ fn rounds_that_prove_nothing_lie_apart_also_at_an_interval_of_zero() {
 }
 
 #[test]
+fn a_life_that_was_not_seen_before_the_revocation_proves_nothing() {
+    let refused = || (10..13).map(|second| round(second, true)).collect();
+    let lived = |lived_at| {
+        let baseline = BTreeMap::from([("one".to_owned(), lived_at)]);
+        let progress = ProofProgress {
+            baseline,
+            ..progress(refused())
+        };
+        judge(&terms(60), &progress, at(13))
+    };
+    assert!(matches!(lived(at(-1)), Standing::Proven(_)));
+    for late in [at(0), at(120)] {
+        assert!(
+            matches!(lived(late), Standing::Unprovable { .. }),
+            "the receipt would not verify"
+        );
+    }
+}
+
+#[test]
 fn a_delayed_round_is_made_before_a_proof_is_given_up() {
     let terms = terms(1);
     let late = |rounds, second| judge(&terms, &progress(rounds), at(second));

@@ -7,12 +7,15 @@
 //! Emergency runs have a budget of the same size to themselves, so that scheduled work can never use up the room that a leaked key needs,
 //! and a flood of emergencies is bounded too.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::Strategy;
 
 use crate::domain::resource::Budget;
 use crate::domain::workflow::{Run, Step, Trigger};
 use crate::store::{BudgetSpend, Fact, Guard};
+
+/// Nodes that share a store go by its clock, each as well as it knows it: what another one spent may be told so much too early.
+const CLOCKS_WITHIN: SignedDuration = SignedDuration::from_secs(1);
 
 /// The step takes something away from somebody. Replacing the only value of a system does so when it is issued; taking back does so when
 /// somebody may be on the new credential already.
@@ -48,7 +51,8 @@ pub(super) fn policy_of(scope: &str) -> &str {
 
 /// The guard and the spending of one destructive action.
 pub(super) fn spend(scope: String, budget: &Budget, now: Timestamp) -> (Guard, Fact) {
-    let since = now.saturating_sub(budget.per).unwrap_or(Timestamp::MIN);
+    let window = budget.per.saturating_add(CLOCKS_WITHIN);
+    let since = now.saturating_sub(window).unwrap_or(Timestamp::MIN);
     let guard = Guard::SpentBelow {
         scope: scope.clone(),
         since,

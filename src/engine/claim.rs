@@ -118,7 +118,7 @@ impl Claimer {
         self.next = Some(sweep);
         // A full claim says that there is more, and it is fetched as soon as there is room.
         if !self.is_more {
-            let now = shared.watch.by_the_store(shared.env.now());
+            let now = shared.watch.by_the_store(shared, shared.env.now());
             let wake = shared.store.next_wake().await?.map(|at| instant_of(at, now));
             let earliest = Instant::now() + if got_nothing { SHORTEST } else { Duration::ZERO };
             self.next = Some(wake.map_or(sweep, |wake| wake.min(sweep).max(earliest)));

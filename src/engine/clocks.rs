@@ -25,7 +25,7 @@ pub(super) enum Disagreement {
     Jumped { by: SignedDuration },
     #[error("the wall clock has stood still for {seconds} seconds", seconds = since.as_secs())]
     Stands { since: Duration },
-    /// Leases and wake times go by the store's clock, what is due and what was signed until when by ours.
+    /// Nobody knows which of them is wrong.
     #[error("the clock of this machine and the store's are {by:#} apart")]
     OffStore { by: SignedDuration },
 }
@@ -47,8 +47,26 @@ pub(super) struct Clocks {
     believed: Option<(Timestamp, Instant)>,
     /// When the wall clock was last seen to move.
     moved: Option<(Timestamp, Instant)>,
-    /// What the store's clock showed, and when.
-    store: Option<(Timestamp, Instant)>,
+    /// Where the store's clock is known best.
+    store: Option<Showed>,
+}
+
+/// What the store's clock showed.
+#[derive(Debug, Clone, Copy)]
+struct Showed {
+    at: (Timestamp, Instant),
+    /// By how much that may be wrong: it was shown somewhere between question and answer.
+    within: Duration,
+}
+
+/// Two clocks part by less than this share of the time that passes.
+const DRIFT: u32 = 1_000;
+
+impl Showed {
+    /// By how much it may be wrong at this moment.
+    fn within_at(&self, moment: Instant) -> Duration {
+        self.within + moment.saturating_duration_since(self.at.1) / DRIFT
+    }
 }
 
 impl Clocks {
@@ -76,7 +94,7 @@ impl Clocks {
         if since > LONGEST_STANDING {
             return Some(Disagreement::Stands { since });
         }
-        let by = ahead(wall, monotonic, self.store?);
+        let by = self.ahead_of_store(wall, monotonic)?;
         (by.abs() > tolerance).then_some(Disagreement::OffStore { by })
     }
 
@@ -86,15 +104,26 @@ impl Clocks {
         self.store = None;
     }
 
-    /// The store's clock showed this between these two moments.
+    /// The store's clock showed this between these two moments. An answer that took long says less than an older one that did not, unless both
+    /// cannot be true: then the store's clock was set.
     pub(super) fn store_showed(&mut self, theirs: Timestamp, asked: Instant, answered: Instant) {
         let way = answered.saturating_duration_since(asked) / 2;
-        self.store = Some((theirs, asked + way));
+        let shown = Showed {
+            at: (theirs, asked + way),
+            within: way,
+        };
+        let says_less = |before: Showed| {
+            let (within, apart) = (before.within_at(answered), ahead(theirs, asked + way, before.at));
+            way > within && apart.unsigned_abs() <= way + within
+        };
+        if !self.store.is_some_and(says_less) {
+            self.store = Some(shown);
+        }
     }
 
     /// How far the wall clock is ahead of the store's.
     pub(super) fn ahead_of_store(&self, wall: Timestamp, monotonic: Instant) -> Option<SignedDuration> {
-        Some(ahead(wall, monotonic, self.store?))
+        Some(ahead(wall, monotonic, self.store?.at))
     }
 }
 
@@ -200,6 +229,33 @@ mod tests {
         clocks.believe(ahead, later);
         assert_eq!(clocks.look(ahead, later, TOLERANCE), None);
         assert_eq!(clocks.look(wall, later, TOLERANCE), jumped(-(HOUR + HOUR)));
+    }
+
+    #[test]
+    fn the_stores_clock_is_known_by_the_answer_that_says_most() {
+        let (theirs, began) = (Timestamp::UNIX_EPOCH, Instant::now());
+        let millis = SignedDuration::from_millis;
+        let mut clocks = Clocks::default();
+        let mut ask = |at: u64, took: u64, showed: SignedDuration| {
+            let asked = began + Duration::from_millis(at);
+            clocks.store_showed(theirs + showed, asked, asked + Duration::from_millis(took));
+            let answered = asked + Duration::from_millis(took);
+            let passed = SignedDuration::try_from(answered - began).unwrap();
+            clocks.ahead_of_store(theirs + passed, answered)
+        };
+        assert_eq!(
+            ask(0, 400, millis(400)),
+            Some(millis(-200)),
+            "shown at the end of the way"
+        );
+        assert_eq!(ask(1_000, 2, millis(1_001)), Some(millis(0)));
+        assert_eq!(ask(2_000, 8_000, millis(9_999)), Some(millis(0)), "the way says less");
+        assert_eq!(
+            ask(60_000, 40, millis(60_030)),
+            Some(millis(-10)),
+            "what was known is old"
+        );
+        assert_eq!(ask(61_000, 400, millis(63_200)), Some(millis(-2_000)), "it was set");
     }
 
     /// Row 1.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::driver::{Driver, Left};
 use super::facts::facts_of;
@@ -74,14 +74,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// How often a result is offered to a store that fails, about a minute. Whoever takes the run afterwards looks before repeating.
 const OFFERS: u32 = 16;
 impl Driver {
-    /// Kept to the microsecond, as it is stored. The log of a run never goes back in time, whichever node wrote before: what was seen before a
-    /// revocation is told as seen before it.
+    /// Kept to the microsecond, as it is stored.
     pub(super) fn now(&self) -> Timestamp {
-        let (now, last) = (to_micros(self.shared.env.now()), self.run.last_event_at());
-        if now >= last {
-            return now;
-        }
-        last.checked_add(SignedDuration::from_micros(1)).unwrap_or(last)
+        self.run.instant(to_micros(self.shared.env.now()))
     }
 
     pub(super) fn push(&mut self, body: EventBody, facts: Vec<Fact>) -> Result<(), Stop> {
@@ -163,7 +158,7 @@ impl Driver {
     /// The store wakes by its own clock. Where that is ahead of ours, a run would be given back at once, again and again, until ours has caught
     /// up: so its wake is not before as much time has passed, since the last one, as is left by our clock.
     fn by_the_store(&self, until: Timestamp) -> Timestamp {
-        let wake_at = self.shared.watch.by_the_store(until);
+        let wake_at = self.shared.watch.by_the_store(&self.shared, until);
         let left = until.duration_since(self.now());
         let woken_at = self.woken_at.filter(|_| left.is_positive());
         match woken_at.and_then(|woken_at| woken_at.checked_add(left).ok()) {

@@ -149,7 +149,7 @@ fn ask_about(
     let Some(step) = run.step().filter(|_| *run.status() == RunStatus::Open) else {
         return Ok(());
     };
-    let id = run.id();
+    let (id, at) = (run.id(), run.instant(at));
     let manual_step = manual::standstill_step(&run, step);
     let event = Event {
         seq: run.next_seq(),

@@ -56,13 +56,15 @@ impl Driver {
     /// What another node sent is waited out before anything is looked at: an effect that arrives behind a look would be met by nobody. Where no
     /// other node can be, or who sent it has ended, nobody is left to send it.
     pub(super) async fn take_over(&mut self, in_flight: Option<InFlight>) -> Result<Left, Stop> {
-        let now = self.shared.watch.by_the_store(self.now());
+        let now = self.shared.watch.by_the_store(&self.shared, self.now());
         let (shared, run) = (&self.shared, self.lease.run);
         let has_sender =
             |sent: &InFlight| !shared.settings.take_over_at_start && !shared.inherited.is_from(run, sent.epoch);
         let waits = in_flight.filter(|sent| now < sent.until && has_sender(sent));
         if let Some(sent) = waits
-            && let Some(left) = self.leave(Some(self.shared.watch.by_ours(sent.until))).await?
+            && let Some(left) = self
+                .leave(Some(self.shared.watch.by_ours(&self.shared, sent.until)))
+                .await?
         {
             return Ok(left);
         }
@@ -71,7 +73,7 @@ impl Driver {
 
     /// By the store's clock, which whoever takes the run over shares.
     pub(super) fn deadline(&self, now: Timestamp, time_limit: SignedDuration) -> Timestamp {
-        let now = self.shared.watch.by_the_store(now);
+        let now = self.shared.watch.by_the_store(&self.shared, now);
         now.saturating_add(time_limit).unwrap_or(Timestamp::MAX)
     }
 }

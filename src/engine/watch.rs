@@ -14,10 +14,17 @@ use super::pass::KEYFALL;
 use super::{Shared, housekeeping, record};
 use crate::store::{Commit, Committed, StoreError};
 
+/// A difference that says no more than how long answers take.
+const STEADY: SignedDuration = SignedDuration::from_millis(100);
+
+fn micros(length: SignedDuration) -> i64 {
+    i64::try_from(length.as_micros()).unwrap_or(0)
+}
+
 #[derive(Default)]
 pub(super) struct Watch {
     watched: Mutex<Watched>,
-    /// By how many microseconds our wall clock is ahead of the store's, as last measured.
+    /// By how many microseconds this machine's clock is ahead of the store's, as last measured.
     ahead: AtomicI64,
 }
 
@@ -29,7 +36,7 @@ struct Watched {
 }
 
 impl Watch {
-    /// Asks the store for its time, to be compared with ours from here on.
+    /// Asks the store for its time, which everything here goes by from then on.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -39,25 +46,45 @@ impl Watch {
         let answered = Instant::now();
         let mut watched = self.watched.lock().await;
         watched.clocks.store_showed(theirs, asked, answered);
-        let ahead = watched.clocks.ahead_of_store(shared.env.now(), Instant::now());
-        let micros = ahead.and_then(|by| i64::try_from(by.as_micros()).ok()).unwrap_or(0);
-        self.ahead.store(micros, Ordering::Relaxed);
+        self.put_right(shared, &watched.clocks);
         Ok(())
     }
 
-    /// How far our wall clock is ahead of the store's, as last measured.
+    /// What one node wrote another one judges: both must go by one clock. A clock that is further off than is allowed is left as it is, since
+    /// nobody knows which of the two is wrong, and [`Watch::look`] freezes for it.
+    fn put_right(&self, shared: &Shared, clocks: &Clocks) {
+        let Some(ahead) = clocks.ahead_of_store(shared.env.clock.now(), Instant::now()) else {
+            return;
+        };
+        self.ahead.store(micros(ahead), Ordering::Relaxed);
+        let by = ahead.saturating_sub(shared.env.ahead());
+        if by.abs() > STEADY && ahead.abs() <= shared.settings.clock_tolerance {
+            tracing::info!(
+                ahead_ms = ahead.as_millis(),
+                "this machine's clock is not the store's; the store's is gone by"
+            );
+            shared.env.put_right(ahead);
+        }
+    }
+
+    /// How far this machine's clock is ahead of the store's, as last measured.
     pub(super) fn ahead(&self) -> SignedDuration {
         SignedDuration::from_micros(self.ahead.load(Ordering::Relaxed))
     }
 
-    /// What the store's clock shows when ours shows this: what other nodes go by too.
-    pub(super) fn by_the_store(&self, ours: Timestamp) -> Timestamp {
-        ours.saturating_sub(self.ahead()).unwrap_or(ours)
+    /// What the store's clock shows when it is this by ours, to the last bit that is known: what other nodes go by too.
+    pub(super) fn by_the_store(&self, shared: &Shared, ours: Timestamp) -> Timestamp {
+        ours.saturating_sub(self.left_ahead(shared)).unwrap_or(ours)
     }
 
-    /// What our clock shows when the store's shows this.
-    pub(super) fn by_ours(&self, theirs: Timestamp) -> Timestamp {
-        theirs.saturating_add(self.ahead()).unwrap_or(theirs)
+    /// What it is by ours when the store's clock shows this.
+    pub(super) fn by_ours(&self, shared: &Shared, theirs: Timestamp) -> Timestamp {
+        theirs.saturating_add(self.left_ahead(shared)).unwrap_or(theirs)
+    }
+
+    /// How far what everything here goes by is ahead of the store's clock all the same.
+    fn left_ahead(&self, shared: &Shared) -> SignedDuration {
+        self.ahead().saturating_sub(shared.env.ahead())
     }
 
     /// Answers when the clocks agree, or when everything destructive is frozen because they do not. Who asks at the same time waits for both.
@@ -66,19 +93,19 @@ impl Watch {
     /// When the store does not answer; nobody may go on then.
     pub(super) async fn look(&self, shared: &Shared) -> Result<(), StoreError> {
         let mut watched = self.watched.lock().await;
-        let (at, moment) = (shared.env.now(), Instant::now());
-        let Some(wrong) = watched.clocks.look(at, moment, shared.settings.clock_tolerance) else {
+        let (shown, moment) = (shared.env.clock.now(), Instant::now());
+        let Some(wrong) = watched.clocks.look(shown, moment, shared.settings.clock_tolerance) else {
             watched.told = None;
             return Ok(());
         };
         let is_told = watched.told == Some(wrong.name());
         if !is_told || shared.store.setting(FREEZE).await?.is_none() {
-            freeze_for_clock(shared, wrong.to_string(), at).await?;
+            freeze_for_clock(shared, wrong.to_string(), shared.env.now()).await?;
         }
         watched.told = Some(wrong.name());
         if let Disagreement::Jumped { .. } = wrong {
             // It is where it is. The next jump counts from here.
-            watched.clocks.believe(at, moment);
+            watched.clocks.believe(shown, moment);
             watched.told = None;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{Issued, PrincipalReading, SessionsEnded};
 
 use super::super::ids::{CredentialId, RunId, SecretId};
@@ -64,6 +64,14 @@ impl Run {
     #[must_use]
     pub fn last_event_at(&self) -> Timestamp {
         self.last_event_at
+    }
+
+    /// The instant of the next event, when it is this by the clock of who writes it. The log of a run only goes forward in time, whoever wrote
+    /// before and whatever clocks do: what was seen before a revocation is told as seen before it.
+    #[must_use]
+    pub fn instant(&self, now: Timestamp) -> Timestamp {
+        let next = self.last_event_at.checked_add(SignedDuration::from_micros(1));
+        now.max(next.unwrap_or(self.last_event_at))
     }
 
     /// Attempts of the step under the cursor that have failed.

@@ -169,7 +169,7 @@ impl Run {
             });
         }
         self.next_seq = self.next_seq.saturating_add(1);
-        self.last_event_at = event.at;
+        self.last_event_at = self.last_event_at.max(event.at);
         self.issuing.take(&event.body, event.at);
         self.delivering.take(&event.body, event.at);
         self.take(event);

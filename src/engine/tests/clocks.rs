@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use ring::rand::SystemRandom;
 
 use super::looks::until;
 use super::world::{World, settings};
+use crate::clock::{Environment, ShiftedClock};
 use crate::domain::workflow::Step;
 use crate::engine::breaker::BREAKER;
 use crate::engine::freeze::{Freeze, lifted};
@@ -145,5 +147,32 @@ async fn a_run_that_stands_before_its_revocation_when_the_clock_jumps_takes_noth
         engine.shutdown().await;
         assert!(!world.steps.has_called(Step::RevokeOld), "{by:#}");
         assert!(world.steps.is_live(live.credential), "{by:#}");
+    }
+}
+
+/// What one node writes another one judges, so minutes between their clocks are no minutes between a revocation and its proof.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_writes_is_told_by_the_stores_clock() {
+    for by in [MINUTE * 4, -MINUTE * 4] {
+        let mut world = World::new().await;
+        let live = world.due("app", HOUR).await;
+        let own = Arc::new(ShiftedClock::default());
+        own.shift(by);
+        let of_the_store = std::mem::replace(
+            &mut world.env,
+            Environment::new(own as _, Arc::new(SystemRandom::new())),
+        );
+        let from = of_the_store.now();
+        let engine = world.start().await;
+        let run = world.until_status(&live, "completed").await;
+        engine.shutdown().await;
+        let to = of_the_store.now();
+        let within = MINUTE / 2;
+        let is_told_right = |at| from - within < at && at < to + within;
+        assert!(
+            run.events.iter().all(|event| is_told_right(event.at)),
+            "{by:#}: {:?}",
+            run.events
+        );
     }
 }

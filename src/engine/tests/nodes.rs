@@ -110,6 +110,7 @@ async fn what_another_node_sent_is_waited_out_before_anything_is_looked_at() {
     assert_eq!(calls(&world, Step::IssueNew), 1, "nobody looked before the deadline");
     first.shutdown_of_a_loser(&world).await;
     world.clock.shift(BEHIND_THE_DEADLINE);
+    world.clock.go_on();
     second.ring();
     world.until_status(&live, "completed").await;
     second.shutdown().await;
@@ -130,6 +131,7 @@ async fn what_a_process_sent_that_has_ended_is_looked_at_at_once() {
     .await;
     assert_eq!(world.run_of(&live).await.unwrap().row.epoch, 2);
     first.shutdown_of_a_loser(&world).await;
+    world.clock.go_on();
     world.until_status(&live, "completed").await;
     second.shutdown().await;
     is_looked_for(&world);

@@ -197,7 +197,7 @@ impl Node {
     }
 
     pub(super) fn pause(&self, time: Duration) {
-        self.witness.node_was_stopped(Instant::now() + time);
+        self.witness.node_is_stopped_for(time);
         self.life.pause(time);
     }
 

@@ -355,8 +355,7 @@ impl Log {
             }
         }
         let most = usize::try_from(world.budget.destructive).unwrap();
-        // Nodes whose clocks differ count from different instants.
-        let per = SignedDuration::from_secs(i64::try_from(world.budget.per).unwrap()) - world.skew * 2;
+        let per = SignedDuration::from_secs(i64::try_from(world.budget.per).unwrap());
         for (scope, mut times) in spent.into_iter().filter(|(scope, _)| scope.1.is_some()) {
             times.sort();
             for window in times.windows(most + 1) {

@@ -1,15 +1,16 @@
 //! Looks at the log at the instant at which an effect is sent: its intent must stand there, and the run must be the sender's. It sees the
 //! database directly, without any node's line.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::CallContext;
-use tokio::time::Instant;
 
 use super::truth::Truth;
+use crate::clock::Environment;
 use crate::domain::ids::RunId;
-use crate::domain::workflow::EventBody;
+use crate::domain::workflow::{Event, EventBody};
 use crate::store::{Store, StoredRun};
 
 pub(super) struct Witness {
@@ -17,18 +18,16 @@ pub(super) struct Witness {
     pub(super) node: String,
     store: Arc<dyn Store>,
     truth: Arc<Truth>,
-    /// When the node was last stopped in the middle: what it does right behind that, it decided before.
-    stopped: std::sync::Mutex<Option<Instant>>,
-    clock: OnceLock<crate::clock::Environment>,
+    /// Until when the node was last stopped in the middle.
+    stopped: std::sync::Mutex<Option<Timestamp>>,
+    clock: Environment,
 }
 
-/// What a node decided before it was stopped is done by then.
-const MEMORY: Duration = Duration::from_secs(20);
+/// What a node was about to send when it was stopped is sent by then.
+const MEMORY: SignedDuration = SignedDuration::from_secs(3);
 
 impl Witness {
-    pub(super) fn new(node: &str, store: Arc<dyn Store>, truth: Arc<Truth>, env: crate::clock::Environment) -> Self {
-        let clock = OnceLock::new();
-        let _ = clock.set(env);
+    pub(super) fn new(node: &str, store: Arc<dyn Store>, truth: Arc<Truth>, clock: Environment) -> Self {
         Self {
             node: node.to_owned(),
             store,
@@ -38,7 +37,8 @@ impl Witness {
         }
     }
 
-    pub(super) fn node_was_stopped(&self, until: Instant) {
+    pub(super) fn node_is_stopped_for(&self, time: Duration) {
+        let until = self.clock.now() + SignedDuration::try_from(time).unwrap();
         *self.stopped.lock().unwrap() = Some(until);
     }
 
@@ -62,11 +62,12 @@ impl Witness {
     }
 
     fn look_at_lease(&self, operation: &str, stored: &StoredRun, step: &str) {
-        let stopped = *self.stopped.lock().unwrap();
-        if stopped.is_some_and(|until| Instant::now() < until + MEMORY) {
+        let (until, now) = (*self.stopped.lock().unwrap(), self.clock.now());
+        let intended_at = intent(stored).map(|event| event.at);
+        // Who is stopped between its last look at the lease and the call cannot know. What it intends behind that is no such call.
+        if until.is_some_and(|until| now < until + MEMORY && intended_at.is_some_and(|at| at < until)) {
             return;
         }
-        let now = self.clock.get().unwrap().now();
         let is_held = stored.row.node.as_deref() == Some(self.node.as_str())
             && stored.row.lease_until.is_some_and(|until| until > now);
         if !is_held {
@@ -78,14 +79,20 @@ impl Witness {
     }
 }
 
+/// The event that an effect may be sent behind: the newest one, but for what a person may write while the call is under way.
+fn intent(stored: &StoredRun) -> Option<&Event> {
+    let by_hand = |event: &&Event| {
+        matches!(
+            event.body,
+            EventBody::CancelRequested { .. } | EventBody::Hastened { .. }
+        )
+    };
+    stored.events.iter().rev().find(|event| !by_hand(event))
+}
+
 fn has_open_intent(stored: &StoredRun, wanted: &str) -> bool {
-    for event in stored.events.iter().rev() {
-        match &event.body {
-            EventBody::Started { step, .. } => return step.name() == wanted,
-            // A person may write while the call is under way.
-            EventBody::CancelRequested { .. } | EventBody::Hastened { .. } => {}
-            _ => return false,
-        }
-    }
-    false
+    intent(stored).is_some_and(|event| match &event.body {
+        EventBody::Started { step, .. } => step.name() == wanted,
+        _ => false,
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use keyfall_sdk::Strategy;
 
 use super::{Told, at, plan, uuid};
@@ -237,4 +238,18 @@ fn an_account_that_was_taken_back_is_known_to_be_gone() {
             if *id == CredentialId::from_uuid(uuid(20)) && was.principal.name == "app_b")
     };
     assert!(told.changes.iter().any(gone), "{:?}", told.changes);
+}
+
+/// Several servers write to a run, and so do people through any of them.
+#[test]
+fn the_log_of_a_run_only_goes_forward() {
+    let run = Told::open(plan(RunKind::Rotate, Strategy::DualSlot)).run;
+    let last = run.last_event_at();
+    let micro = SignedDuration::from_micros(1);
+    assert_eq!(run.instant(last - SignedDuration::from_mins(2)), last + micro);
+    assert_eq!(run.instant(last), last + micro);
+    assert_eq!(
+        run.instant(last + SignedDuration::from_secs(1)),
+        last + SignedDuration::from_secs(1)
+    );
 }
