@@ -61,6 +61,31 @@ async fn a_freeze_holds_before_the_revocation_and_lets_the_run_be_cancelled() {
     assert!(!world.steps.is_live(live.credential));
 }
 
+/// The seconds to come are given out to others that are held.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_held_with_many_others_asks_again_behind_them() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.close_gate(Step::Promote);
+    let engine = world.start().await;
+    until("it promotes", || async {
+        world.steps.has_called(Step::Promote).then_some(())
+    })
+    .await;
+    freeze(&world).await;
+    let now = world.env.now();
+    let minute = now + SignedDuration::from_mins(1);
+    while engine.shared.asking.at(now, now) < minute {}
+    world.steps.open_gate(Step::Promote);
+    let held = until("the run rests before the revocation", || async {
+        let run = world.run_of(&live).await?;
+        (run.row.step.as_deref() == Some("revoke_old") && run.row.node.is_none()).then_some(run)
+    })
+    .await;
+    assert!(held.row.wake_at.unwrap() > minute - SignedDuration::from_secs(1));
+    engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_scheduled_opens_under_a_freeze() {
     let world = World::new().await;

@@ -16,6 +16,7 @@ mod runs;
 mod schedule;
 pub(crate) mod script;
 mod seen;
+mod sharing;
 mod sweeps;
 mod told;
 pub(crate) mod world;

@@ -15,7 +15,7 @@ use crate::domain::workflow::Step;
 use crate::engine::nodes::Processes;
 use crate::engine::{Engine, EngineHandle, EngineSettings, StartError};
 use crate::faults::between::{Between, Rule};
-use crate::store::{Commit, Committed, Fact, NodeSays, Store, StoreError};
+use crate::store::{Commit, Committed, Fact, Heard, NodeSays, Store, StoreError};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Longer than a scripted step may take.
@@ -157,15 +157,10 @@ async fn a_name_that_a_living_process_has_is_not_taken() {
         .await;
 }
 
-/// Row 23. Who is stopped or cut off says nothing, and may go on at any time: its name is free behind some silence, its leases are not.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_process_loses_its_name_and_keeps_its_leases() {
-    let world = World::new().await;
-    let live = world.due("app", HOUR).await;
-    let opener = in_the_middle_of_an_issue(&world, node("node-x", "x", "")).await;
-    lose_lease(&world, &live).await;
-    let silent = NodeSays {
-        name: "node-a".to_owned(),
+/// The first word of a process of that name.
+fn says(name: &str) -> NodeSays {
+    NodeSays {
+        name: name.to_owned(),
         instance: "0001 one".to_owned(),
         version: String::new(),
         workflow: 1,
@@ -176,7 +171,17 @@ async fn a_silent_process_loses_its_name_and_keeps_its_leases() {
         gone: false,
         believed_for: HOUR,
         ended: None,
-    };
+    }
+}
+
+/// Row 23. Who is stopped or cut off says nothing, and may go on at any time: its name is free behind some silence, its leases are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_process_loses_its_name_and_keeps_its_leases() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let opener = in_the_middle_of_an_issue(&world, node("node-x", "x", "")).await;
+    lose_lease(&world, &live).await;
+    let silent = says("node-a");
     world.store.say(&silent).await.unwrap();
     let claimed = world.store.claim_runs("node-a 0001", HOUR, 1).await.unwrap();
     assert_eq!(claimed.len(), 1);
@@ -256,4 +261,30 @@ async fn a_rotation_is_not_opened_from_what_another_node_has_changed_meanwhile()
     })
     .await;
     engine.shutdown().await;
+}
+
+/// Row 2. It may go on with nothing that it has in its hands: whoever has its name now may have given its leases up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_name_was_taken_sends_nothing_more() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    let silent = in_the_middle_of_an_issue(&world, node("node-a", "one", "")).await;
+    let heir = NodeSays {
+        instance: "0002 two".to_owned(),
+        // By what it knows, the one before it is dead.
+        believed_for: SignedDuration::MIN,
+        ..says("node-a")
+    };
+    assert!(matches!(world.store.say(&heir).await.unwrap(), Heard::Ours));
+    silent.name_lost().await;
+    world.steps.open_gate(Step::IssueNew);
+    silent.shutdown().await;
+    let alive = Vec::from_iter(world.steps.live());
+    assert_eq!(alive, [live.credential], "what was held back is not sent any more");
+    assert_eq!(calls(&world, Step::IssueNew), 1);
+    let known = world.store.nodes().await.unwrap();
+    assert!(
+        known.iter().all(|row| row.gone_at.is_none()),
+        "it does not say goodbye for its heir: {known:?}"
+    );
 }

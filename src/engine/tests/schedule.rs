@@ -9,10 +9,12 @@ use serde_json::json;
 
 use super::looks::until;
 use super::rows::secret_row;
+use super::runs::append;
 use super::script::Ask;
 use super::world::{World, settings};
+use crate::domain::actor::Actor;
 use crate::domain::ids::SecretId;
-use crate::domain::workflow::Step;
+use crate::domain::workflow::{EventBody, Step};
 use crate::engine::EngineSettings;
 use crate::engine::breaker::{Allowance, BREAKER, BreakerSettings, rearmed};
 use crate::evidence::record::AuditRecord;
@@ -131,6 +133,48 @@ async fn the_breaker_opens_on_runs_that_fail_and_forgets_nothing_over_a_restart(
 
     arm_again(&world, 1).await;
     live_until(&world, "completed", 6).await;
+    assert!(world.store.setting(BREAKER).await.unwrap().is_none());
+}
+
+/// What a person took back, and what waits for what only people do, says nothing of the next run.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_people_take_back_and_what_waits_for_them_opens_no_breaker() {
+    let world = World::new().await;
+    for number in 0..4 {
+        world.steps.ask(Step::Deliver, Ask::Person);
+        world.due(&format!("awaited-{number}"), HOUR).await;
+    }
+    live_until(&world, "needs_operator", 4).await;
+
+    let mut taken_back = Vec::new();
+    world.steps.close_gate(Step::Deliver);
+    for number in 0..8 {
+        taken_back.push(world.due(&format!("unwanted-{number}"), HOUR).await);
+    }
+    let engine = world.start_with(Arc::clone(&world.store), failing()).await;
+    until("all of them deliver", || async {
+        let called = world.steps.called();
+        let deliveries = called.iter().filter(|one| one.step == Step::Deliver);
+        (deliveries.count() == 12).then_some(())
+    })
+    .await;
+    for live in &taken_back {
+        let run = world.run_of(live).await.unwrap();
+        let cancelled = EventBody::CancelRequested {
+            by: Actor::Engine,
+            reason: "not today".to_owned(),
+        };
+        append(&world, &run.events, cancelled).await;
+    }
+    world.steps.open_gate(Step::Deliver);
+    until("all are taken back", || async {
+        (count(&world, "unwound").await == taken_back.len()).then_some(())
+    })
+    .await;
+    engine.shutdown().await;
+
+    world.due("good", HOUR).await;
+    live_until(&world, "completed", 1).await;
     assert!(world.store.setting(BREAKER).await.unwrap().is_none());
 }
 

@@ -95,13 +95,19 @@ async fn what_two_nodes_find_is_told_once_and_ends_once() {
         engine.shutdown().await;
     }
 
-    // Two that begin anew know nothing of what was said, and say it not again.
+    // Two that begin anew know nothing of what was said, and say it not again; what is new beside it is told.
+    lives.push(world.due("one-more", SignedDuration::from_hours(72)).await);
     let engines = both(&world, &other).await;
     for engine in &engines {
-        let passed = || async { engine.status().last_pass.held.ge(&(MANY as u32)).then_some(()) };
+        let passed = || async { engine.status().last_pass.held.gt(&(MANY as u32)).then_some(()) };
         until("a pass is over", passed).await;
     }
-    assert_eq!(told(&world, "findings_raised").await, count);
+    let is_told = || async { (open_ones(&world).await == wanted + 2).then_some(()) };
+    until("both kinds are told of the new one", is_told).await;
+    let before = count;
+    let count = told(&world, "findings_raised").await;
+    assert!(count.values().all(|times| *times == 1), "told twice: {count:?}");
+    assert_eq!((before.len(), count.len()), (wanted, wanted + 2));
     let later = world.env.now() + SignedDuration::from_hours(24);
     let due = Some((later, DueReason::MaxAge));
     let facts = lives.iter().map(|live| Fact::IdentityDue { id: live.id, due });

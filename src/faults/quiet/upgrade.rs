@@ -13,7 +13,7 @@ use crate::engine::tests::looks::until;
 use crate::engine::tests::world::World;
 use crate::evidence::audit::decode_event;
 use crate::store::tests::golden;
-use crate::store::{Page, RunFilter, StoreOptions};
+use crate::store::{Fact, Page, RunFilter, RunRow, StoreOptions};
 
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 /// Two identities that are not due, and a third one in the overlap of a rotation.
@@ -49,6 +49,27 @@ async fn an_upgrade_sets_nothing_off_and_goes_on_with_what_was_begun() {
         let engine = world.start().await;
         passes(&engine, 3).await;
         assert_eq!(effects(&world), 0, "{version}");
+        // Woken before its hour it waits on for what it has stored, and asks nobody anew.
+        let waits = || async {
+            let row = world.store.run(runs[0].id).await.unwrap().unwrap().row;
+            (row.node.is_none() && row.wake_at > Some(world.env.now())).then_some(row)
+        };
+        let before = until("it waits", waits).await;
+        assert_eq!(
+            before.epoch, runs[0].epoch,
+            "{version}: it was taken up before its hour"
+        );
+        world.put(vec![woken(&before, world.env.now())]).await;
+        engine.ring();
+        let after = until("it was claimed and waits on", || async {
+            waits().await.filter(|row| row.epoch > before.epoch)
+        })
+        .await;
+        assert!(
+            after.wake_at > Some(world.env.now() + HOUR * 11),
+            "{version}: {after:?}"
+        );
+        assert_eq!(world.steps.called().len(), 0, "{version}");
 
         world.clock.shift(HOUR * 13);
         // The clock of a test jumps; a person has looked at it.
@@ -69,6 +90,17 @@ async fn an_upgrade_sets_nothing_off_and_goes_on_with_what_was_begun() {
         assert_eq!(world.store.check().await.unwrap(), Vec::<String>::new(), "{version}");
     }
     println!("COVERED: golden stores {}", golden::versions().count());
+}
+
+fn woken(run: &RunRow, at: Timestamp) -> Fact {
+    Fact::RunProgress {
+        run: run.id,
+        status: run.status.clone(),
+        step: Some(Step::AwaitOverlap.name()),
+        next_seq: run.next_seq,
+        wake_at: Some(at),
+        release: false,
+    }
 }
 
 /// Writes the store that becomes the golden one of this schema.
