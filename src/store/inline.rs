@@ -2,6 +2,7 @@
 //! time. Several nodes are several handles to one database, each behind a line of its own: the line decides when a question arrives, and
 //! whether anybody learns what came of it. What is committed is committed, whatever the line does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -42,6 +43,20 @@ impl Database {
     pub(crate) fn new(decode: DecodeEvent, environment: &Environment) -> Result<Self> {
         let held = Arc::new(Mutex::new(InMemory::new(environment)?));
         Ok(Self { held, decode })
+    }
+
+    /// From here on each record of a run remembers the claim under which the run stood when it was written.
+    pub(crate) fn remember_claims(&self) -> Result<()> {
+        self.lock().remember_claims()
+    }
+
+    /// The epochs of those claims, by position in the log.
+    pub(crate) fn claims(&self) -> Result<BTreeMap<u64, u64>> {
+        self.lock().claims()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InMemory> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A node's store, at the end of its line.

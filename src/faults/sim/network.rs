@@ -8,7 +8,7 @@ use keyfall_sdk::{BoxFuture, CallContext, ConnectorError, Result};
 
 use super::dice::Dice;
 use super::life::Life;
-use super::truth::Truth;
+use super::truth::{OnItsWay, Truth};
 use super::witness::Witness;
 
 /// How bad the network is, in thousandths of all calls.
@@ -35,6 +35,15 @@ enum Mishap {
     Twice,
     /// The connector itself fails.
     Panic,
+}
+
+/// What a call may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nature {
+    Read,
+    Effect,
+    /// An effect that is another one each time: nobody may send it while one of the same run may still arrive.
+    EffectOnce,
 }
 
 /// No call is under way for longer: what the engine is told to reckon with.
@@ -96,19 +105,21 @@ impl Network {
         operation: &'static str,
         ctx: &CallContext,
         about: &str,
-        is_effect: bool,
+        nature: Nature,
         ask: impl Fn() -> BoxFuture<'static, Result<T>> + Send + Sync + 'static,
     ) -> Result<T> {
         self.life.gate().await;
+        let is_effect = nature != Nature::Read;
         if is_effect {
             self.witness.effect_is_sent(operation, ctx).await;
         }
+        let on_its_way = (nature == Nature::EffectOnce).then(|| self.truth.is_on_its_way(operation, &ctx.run));
         let mishap = self.mishap(is_effect);
         let what = format!("{operation} {about} ({} of {})", ctx.step, ctx.run);
         self.truth
             .note(|| format!("{} {what}: sent, {mishap:?}", self.witness.node));
         let network = Arc::clone(self);
-        let way = tokio::spawn(async move { network.carry(what, mishap, is_effect, ask).await });
+        let way = tokio::spawn(async move { network.carry(what, mishap, is_effect, on_its_way, ask).await });
         let answer = way.await.unwrap();
         self.life.gate().await;
         if mishap == Some(Mishap::Panic) {
@@ -123,6 +134,7 @@ impl Network {
         what: String,
         mishap: Option<Mishap>,
         is_effect: bool,
+        on_its_way: Option<OnItsWay>,
         ask: impl Fn() -> BoxFuture<'static, Result<T>> + Send + Sync + 'static,
     ) -> Result<T> {
         tokio::time::sleep(self.dice.millis(1, 20)).await;
@@ -145,6 +157,7 @@ impl Network {
             answer = answer.and(ask().await);
             self.landed(&what, is_effect);
         }
+        drop(on_its_way);
         match mishap {
             Some(Mishap::LostReply) => return Err(ConnectorError::ambiguous("the answer was lost")),
             Some(Mishap::Garbage) => return Err(ConnectorError::protocol("the answer cannot be read")),

@@ -8,6 +8,7 @@ use keyfall_sdk::{KeyId, PrincipalStatus, Strategy};
 use super::nodes::keyring;
 use super::people::verifier_keys;
 use super::truth::works;
+use super::witness::is_by_people;
 use super::world::World;
 use crate::domain::identity::{Credential, CredentialState, Identity, IdentityState};
 use crate::domain::ids::{IdentityId, RunId};
@@ -106,7 +107,7 @@ pub(super) async fn judge(world: &World) {
     }
     let log = Log::read(world).await;
     log.has_one_run_at_a_time(world);
-    log.has_rising_epochs(world);
+    log.is_written_by_who_holds_the_run(world);
     log.keeps_to_budgets(world);
     log.stands_still_while_frozen(world);
     let exempt = exempt(world, &log);
@@ -311,14 +312,14 @@ impl Log {
         }
     }
 
-    /// P10.
-    fn has_rising_epochs(&self, world: &World) {
-        let mut last: BTreeMap<RunId, u64> = BTreeMap::new();
-        for (position, run, event) in &self.events {
-            let before = last.insert(*run, event.epoch).unwrap_or(0);
-            if event.epoch < before {
+    /// P10: by the claim that stood when each record was written. People write whoever holds the run.
+    fn is_written_by_who_holds_the_run(&self, world: &World) {
+        let claims = world.site.database.claims().unwrap();
+        for (position, run, event) in self.events.iter().filter(|(_, _, event)| !is_by_people(&event.body)) {
+            let claimed = claims[position];
+            if event.epoch != claimed {
                 world.site.truth.violated(format!(
-                    "record {position} of {run} was written under epoch {} behind {before}",
+                    "record {position} of {run} was written under epoch {} when it was claimed under {claimed}",
                     event.epoch
                 ));
             }

@@ -6,12 +6,12 @@ use keyfall_connectors::demo;
 use keyfall_sdk::{
     Acknowledgement, AdminCredential, BoxFuture, CallContext, ConfigProblem, Confirmation, Connector, ConnectorKind,
     Deliver, DeliverCall, Delivered, Descriptor, EndSessionsCall, Entitle, InconclusiveWhy, Inventory, Issue,
-    IssueCall, IssueObservation, Issued, PrincipalReading, PrincipalRef, PrincipalState, Probe, ProbeCall,
+    IssueCall, IssueClass, IssueObservation, Issued, PrincipalReading, PrincipalRef, PrincipalState, Probe, ProbeCall,
     ProbeReading, Result, Revoke, RevokeCall, Revoked, ServerGrants, Sessions, SessionsEnded, Suspend, SystemSpec,
     Verdict,
 };
 
-use super::network::Network;
+use super::network::{Nature, Network};
 use super::truth::Truth;
 
 /// A kind as one node reaches it.
@@ -86,7 +86,10 @@ impl Remote {
         call: &C,
         ask: Ask<C, T>,
     ) -> BoxFuture<'a, Result<T>> {
-        Box::pin(self.network.call(operation, ctx, "", false, self.bound(ctx, call, ask)))
+        Box::pin(
+            self.network
+                .call(operation, ctx, "", Nature::Read, self.bound(ctx, call, ask)),
+        )
     }
 
     fn change<'a, C: Clone + Send + Sync + 'static, T: Send + 'static>(
@@ -97,9 +100,15 @@ impl Remote {
         call: &C,
         ask: Ask<C, T>,
     ) -> BoxFuture<'a, Result<T>> {
+        let is_another_each_time = operation == "issue" && self.descriptor().issue_class != IssueClass::Repeatable;
+        let nature = if is_another_each_time {
+            Nature::EffectOnce
+        } else {
+            Nature::Effect
+        };
         Box::pin(
             self.network
-                .call(operation, ctx, about, true, self.bound(ctx, call, ask)),
+                .call(operation, ctx, about, nature, self.bound(ctx, call, ask)),
         )
     }
 
@@ -240,7 +249,7 @@ impl Probe for Remote {
             let ask = self.bound(ctx, call, |inner, ctx, call| {
                 Box::pin(async { Ok(inner.probe().unwrap().probe(ctx, call).await) })
             });
-            let answer = self.network.call("probe", ctx, &call.vantage, false, ask).await;
+            let answer = self.network.call("probe", ctx, &call.vantage, Nature::Read, ask).await;
             answer.unwrap_or_else(|error| ProbeReading {
                 verdict: Verdict::Inconclusive {
                     why: InconclusiveWhy::Timeout,
@@ -277,23 +286,31 @@ impl Deliver for Shelf {
 
     fn deliver<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Delivered>> {
         let call = call.clone();
-        self.at(ctx, "deliver", &call.target.clone(), true, move |truth, slot| {
-            Delivered {
+        self.at(
+            ctx,
+            "deliver",
+            &call.target.clone(),
+            Nature::Effect,
+            move |truth, slot| Delivered {
                 changed: truth.put(slot, &call),
                 place: format!("sim://{slot}"),
-            }
-        })
+            },
+        )
     }
 
     fn confirm<'a>(&'a self, ctx: &'a CallContext, call: &'a DeliverCall) -> BoxFuture<'a, Result<Confirmation>> {
         let secret = call.secret.clone();
-        self.at(ctx, "confirm", &call.target, false, move |truth, slot| {
-            match truth.lies_in(slot) {
+        self.at(
+            ctx,
+            "confirm",
+            &call.target,
+            Nature::Read,
+            move |truth, slot| match truth.lies_in(slot) {
                 None => Confirmation::Absent,
                 Some(there) if there.secret.matches(&secret) => Confirmation::Matches,
                 Some(_) => Confirmation::Differs,
-            }
-        })
+            },
+        )
     }
 
     fn acknowledged<'a>(
@@ -303,16 +320,20 @@ impl Deliver for Shelf {
         consumer: &'a str,
     ) -> BoxFuture<'a, Result<Acknowledgement>> {
         let consumer = consumer.to_owned();
-        self.at(ctx, "acknowledged", target, false, move |truth, slot| Acknowledgement {
-            consumer: consumer.clone(),
-            version: truth.used_in(slot).map(|used| used.version),
+        self.at(ctx, "acknowledged", target, Nature::Read, move |truth, slot| {
+            Acknowledgement {
+                consumer: consumer.clone(),
+                version: truth.used_in(slot).map(|used| used.version),
+            }
         })
     }
 
     fn withdraw<'a>(&'a self, ctx: &'a CallContext, target: &'a serde_json::Value) -> BoxFuture<'a, Result<Revoked>> {
-        self.at(ctx, "withdraw", target, true, |truth, slot| match truth.empty(slot) {
-            true => Revoked::Revoked,
-            false => Revoked::AlreadyGone,
+        self.at(ctx, "withdraw", target, Nature::Effect, |truth, slot| {
+            match truth.empty(slot) {
+                true => Revoked::Revoked,
+                false => Revoked::AlreadyGone,
+            }
         })
     }
 }
@@ -323,7 +344,7 @@ impl Shelf {
         ctx: &'a CallContext,
         operation: &'static str,
         target: &serde_json::Value,
-        is_effect: bool,
+        nature: Nature,
         act: impl Fn(&Truth, &str) -> T + Send + Sync + 'static,
     ) -> BoxFuture<'a, Result<T>> {
         let slot = target["slot"].as_str().unwrap().to_owned();
@@ -334,6 +355,6 @@ impl Shelf {
             let (truth, slot, act) = (Arc::clone(&truth), slot.clone(), Arc::clone(&act));
             Box::pin(async move { Ok(act(&truth, &slot)) })
         };
-        Box::pin(async move { self.network.call(operation, ctx, &about, is_effect, ask).await })
+        Box::pin(async move { self.network.call(operation, ctx, &about, nature, ask).await })
     }
 }

@@ -107,7 +107,7 @@ fn complaint(seed: u64) -> Result<usize, String> {
     ))
 }
 
-/// Rows 7, 11.
+/// Row 11.
 #[test]
 fn seeds_live_through_their_faults() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -38,6 +38,8 @@ struct Held {
     excused: BTreeMap<String, String>,
     /// With the system.
     planted: BTreeSet<(String, KeyId)>,
+    /// Calls that nobody may send twice at once, by what they do and for which run.
+    on_their_way: BTreeMap<(String, String), u32>,
     violations: Vec<String>,
     trace: Vec<String>,
 }
@@ -48,6 +50,20 @@ pub(super) struct Truth {
     pub(super) providers: BTreeMap<String, Arc<demo::Provider>>,
     began: Instant,
     is_traced: bool,
+}
+
+/// A call between its sending and the last moment at which it may have an effect.
+pub(super) struct OnItsWay {
+    truth: Arc<Truth>,
+    key: (String, String),
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        if let Some(count) = self.truth.held().on_their_way.get_mut(&self.key) {
+            *count -= 1;
+        }
+    }
 }
 
 /// What a slot's consumer stands on.
@@ -172,6 +188,28 @@ impl Truth {
 
     pub(super) fn excuse_no_more(&self, slot: &str) {
         self.held().excused.remove(slot);
+    }
+
+    // Calls on their way.
+
+    /// Such a call is sent for this run: none of its kind may be on its way.
+    pub(super) fn is_on_its_way(self: &Arc<Self>, operation: &str, run: &str) -> OnItsWay {
+        let key = (operation.to_owned(), run.to_owned());
+        let others = {
+            let mut held = self.held();
+            let count = held.on_their_way.entry(key.clone()).or_default();
+            *count += 1;
+            *count - 1
+        };
+        if others > 0 {
+            self.violated(format!(
+                "{operation} was sent for {run} while another one of it was still on its way"
+            ));
+        }
+        OnItsWay {
+            truth: Arc::clone(self),
+            key,
+        }
     }
 
     // Keys that somebody else made.

@@ -96,3 +96,14 @@ fn has_open_intent(stored: &StoredRun, wanted: &str) -> bool {
         _ => false,
     })
 }
+
+/// Whoever holds the run.
+pub(super) fn is_by_people(body: &EventBody) -> bool {
+    matches!(
+        body,
+        EventBody::CancelRequested { .. }
+            | EventBody::Hastened { .. }
+            | EventBody::Retried { .. }
+            | EventBody::Resumed { .. }
+    )
+}

@@ -73,6 +73,7 @@ impl World {
         let clock = Arc::new(SimClock::new(began, SignedDuration::ZERO));
         let env = Environment::new(clock, Arc::new(SeededChance::new(seed ^ 0x5eed)));
         let database = Database::new(decode_event, &env).unwrap();
+        database.remember_claims().unwrap();
         let line = Arc::new(Life::new(Dice::new(seed, 2)));
         let direct = database.at_the_end_of(line, env.clone());
         let (systems, manifests, providers) = draw_systems(seed, &dice);

@@ -1,6 +1,7 @@
 //! One connection to a database in memory, for tests that decide when everything happens: what is asked is done at once, on the caller's
 //! thread. It knows nothing of who asks, and of no failure.
 
+use std::collections::BTreeMap;
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -73,6 +74,35 @@ impl InMemory {
     pub(in crate::store) fn now(&mut self) -> Result<Timestamp> {
         self.0.look_at_clock();
         at_once(self.0.now())
+    }
+
+    /// From here on each record of a run remembers the claim under which the run stood when it was written, beside the store's own tables.
+    pub(in crate::store) fn remember_claims(&self) -> Result<()> {
+        let text = "create table claims (position integer primary key, epoch integer not null) strict; \
+            create trigger claims_are_remembered after insert on log when new.run is not null begin \
+                insert into claims select new.position, epoch from runs where id = new.run; \
+            end;";
+        let failed = |source| classify("remembering claims", &source);
+        self.0.connection().execute_batch(text).map_err(failed)
+    }
+
+    /// By position in the log.
+    pub(in crate::store) fn claims(&self) -> Result<BTreeMap<u64, u64>> {
+        let failed = |source| classify("reading claims", &source);
+        let mut read = self
+            .0
+            .connection()
+            .prepare("select position, epoch from claims")
+            .map_err(failed)?;
+        let rows = read
+            .query_map([], |row| {
+                Ok((
+                    row.get::<_, i64>(0)?.unsigned_abs(),
+                    row.get::<_, i64>(1)?.unsigned_abs(),
+                ))
+            })
+            .map_err(failed)?;
+        rows.collect::<std::result::Result<_, _>>().map_err(failed)
     }
 
     /// What SQLite itself says of the file's structure.
