@@ -93,6 +93,8 @@ pub struct AppSettings {
     pub grants: ServerGrants,
     /// How far a server's clock may be from the store's.
     pub clock_tolerance: SignedDuration,
+    /// How long the engine believes that a server lives after its last word.
+    pub believed_for: SignedDuration,
 }
 
 /// Everything that a use case works with.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use super::doctor::line;
-use super::{App, AppError, Caller, DoctorLine, HeldRunView, NodeView, Verb, allow};
+use super::{App, AppError, AppSettings, Caller, DoctorLine, HeldRunView, NodeView, Verb, allow};
 use crate::domain::workflow::WORKFLOW_VERSION;
 use crate::engine::node_of;
 use crate::store::{NodeRow, RunRow, StoreError};
@@ -15,8 +15,6 @@ const MOST_UNKNOWN: u32 = 1000;
 const NAMED: usize = 5;
 /// Held runs that are shown; what is more is counted with its node only as far as it is shown.
 const MOST_RUNS: u32 = 10_000;
-/// One that has not said so much as a word for longer is silent: a beat of a server alone, and some more.
-const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(90);
 
 impl App {
     /// All that ever had a name here, by name.
@@ -37,7 +35,7 @@ impl App {
         let nodes = self.store.nodes().await?;
         let view = |row: NodeRow| {
             let runs = held.remove(&row.name).unwrap_or_default();
-            node_view(row, runs, now, self.settings.clock_tolerance)
+            node_view(row, runs, now, &self.settings)
         };
         Ok(nodes.into_iter().map(view).collect())
     }
@@ -71,17 +69,19 @@ impl App {
         }
         let now = self.store.now().await?;
         let nodes = self.store.nodes().await?;
-        let alive = nodes.iter().filter(|node| node.is_alive(now, SILENT_AFTER));
+        let alive = nodes
+            .iter()
+            .filter(|node| node.is_alive(now, self.settings.believed_for));
         let newest = alive.map(|node| node.workflow).fold(WORKFLOW_VERSION, u32::max);
         runs.retain(|run| run.workflow > newest);
         Ok(runs)
     }
 }
 
-fn node_view(row: NodeRow, runs: Vec<HeldRunView>, now: Timestamp, tolerance: SignedDuration) -> NodeView {
+fn node_view(row: NodeRow, runs: Vec<HeldRunView>, now: Timestamp, settings: &AppSettings) -> NodeView {
     let state = match row.gone_at {
         Some(_) => "stopped",
-        None if !row.is_alive(now, SILENT_AFTER) => "silent",
+        None if !row.is_alive(now, settings.believed_for) => "silent",
         None if row.draining => "stopping",
         None => "alive",
     };
@@ -96,7 +96,7 @@ fn node_view(row: NodeRow, runs: Vec<HeldRunView>, now: Timestamp, tolerance: Si
         seen_at: row.seen_at,
         clock_ahead_ms: i64::try_from(ahead.as_millis()).unwrap_or(i64::MAX),
         clock: match ahead.abs() {
-            by if by > tolerance => format!("wrong by {ahead:#}"),
+            by if by > settings.clock_tolerance => format!("wrong by {ahead:#}"),
             by if by > SignedDuration::from_secs(1) => format!("off by {ahead:#}"),
             _ => "agrees".to_owned(),
         },

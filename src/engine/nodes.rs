@@ -207,8 +207,16 @@ pub(super) async fn give_name_back(shared: &Shared) {
 
 /// How long a node is believed to live after its last word.
 fn believed_for(shared: &Shared) -> SignedDuration {
-    let silent = shared.settings.heartbeat.saturating_mul(BEATS);
-    SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX)
+    shared.settings.believed_for()
+}
+
+impl EngineSettings {
+    /// How long a node that beats like this one is believed to live after its last word. All that share a store beat alike.
+    #[must_use]
+    pub fn believed_for(&self) -> SignedDuration {
+        let silent = self.heartbeat.saturating_mul(BEATS);
+        SignedDuration::try_from(silent).unwrap_or(SignedDuration::MAX)
+    }
 }
 
 /// The newest list of steps that a living node knows.

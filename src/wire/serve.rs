@@ -220,6 +220,7 @@ fn app_settings(config: &Config) -> AppSettings {
         backup_directory: config.backup_directory.clone(),
         grants: config.grants(),
         clock_tolerance: config.engine.clock_tolerance,
+        believed_for: engine_settings(config, "").believed_for(),
     }
 }
 

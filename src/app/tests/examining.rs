@@ -6,6 +6,7 @@ use super::world::World;
 use crate::app::{AppError, Caller, DoctorLine, Role};
 use crate::domain::ids::{IdentityId, RunId};
 use crate::domain::workflow::{RunKind, WORKFLOW_VERSION};
+use crate::engine::EngineSettings;
 use crate::store::{Fact, NodeSays, RunRow};
 
 #[tokio::test]
@@ -73,6 +74,18 @@ async fn the_doctor_names_runs_whose_steps_no_living_server_knows() {
     };
     world.store.say(&knows).await.unwrap();
     assert!(steps_line(&world).await.ok);
-    world.clock.shift(SignedDuration::from_mins(5));
+    // As long as the engine believes it, and no longer.
+    let believed = EngineSettings::new("any").believed_for();
+    assert_eq!(believed, SignedDuration::from_secs(20));
+    world.clock.shift(believed - SignedDuration::from_secs(1));
+    assert!(steps_line(&world).await.ok);
+    assert_eq!(state_of(&world, "newer").await, "alive");
+    world.clock.shift(SignedDuration::from_secs(2));
     assert!(!steps_line(&world).await.ok, "it was silent for too long");
+    assert_eq!(state_of(&world, "newer").await, "silent");
+}
+
+async fn state_of(world: &World, server: &str) -> String {
+    let servers = world.app.servers(&world.caller("ada").await).await.unwrap();
+    servers.into_iter().find(|one| one.name == server).unwrap().state
 }

@@ -13,6 +13,7 @@ use crate::app::{App, AppError, AppParts, AppSettings, Bell, Caller, EnrolAsk, P
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::ids::{PlanId, RunId};
 use crate::domain::workflow::{Event, EventBody, Run};
+use crate::engine::EngineSettings;
 use crate::engine::clocks::TOLERANCE;
 use crate::engine::prepare::{KnownSignatures, Preparation};
 use crate::engine::secrets::StoredSecrets;
@@ -225,6 +226,7 @@ fn app(folder: &TempDir, store: &Arc<dyn Store>, env: &Environment) -> App {
             backup_directory: folder.path().join("backups"),
             grants,
             clock_tolerance: TOLERANCE,
+            believed_for: EngineSettings::new("node-a").believed_for(),
         },
     })
 }

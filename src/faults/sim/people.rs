@@ -305,6 +305,7 @@ fn desk(site: &Site, env: &Environment) -> App {
             backup_directory: std::path::PathBuf::new(),
             grants,
             clock_tolerance: TOLERANCE,
+            believed_for: SignedDuration::from_secs(20),
         },
     })
 }
