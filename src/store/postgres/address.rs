@@ -19,6 +19,8 @@ pub(super) struct Address {
     pub(super) tls: Tls,
     /// The address for people, without a password.
     pub(super) shown: String,
+    /// What no other process calls its sessions.
+    pub(super) tag: String,
 }
 
 #[derive(Clone)]
@@ -44,8 +46,9 @@ fn wrong(why: impl std::fmt::Display) -> StoreError {
 
 impl Address {
     /// `postgres://USER[:PASSWORD]@HOST[:PORT][,HOST…]/DATABASE[?OPTION=VALUE&…]`, with the options of libpq that tokio-postgres knows, and
-    /// `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`. `node` is this server's name.
-    pub(super) fn parse(url: &str, node: &str) -> Result<Self> {
+    /// `sslmode` (`disable`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert`, `sslkey`. `name` is what the sessions are called.
+    /// `tag` is a word that nobody else has.
+    pub(super) fn parse(url: &str, name: &str, tag: String) -> Result<Self> {
         if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
             return Err(wrong("it must begin with postgres:// or postgresql://"));
         }
@@ -72,8 +75,13 @@ impl Address {
         let mut config: Config = text.parse().map_err(|error| unreadable(url, &error))?;
         let shown = shown(&config);
         let tls = set_up(&mut config, asked)?;
-        complete(&mut config, node)?;
-        Ok(Self { config, tls, shown })
+        complete(&mut config, name)?;
+        Ok(Self {
+            config,
+            tls,
+            shown,
+            tag,
+        })
     }
 }
 
@@ -98,14 +106,14 @@ fn unreadable(url: &str, error: &tokio_postgres::Error) -> StoreError {
     }
 }
 
-fn complete(config: &mut Config, node: &str) -> Result<()> {
+fn complete(config: &mut Config, name: &str) -> Result<()> {
     if config.get_hosts().is_empty() {
         return Err(wrong("name the server: postgres://USER@HOST/DATABASE"));
     }
     if config.get_dbname().is_none() || config.get_user().is_none() {
         return Err(wrong("name the user and the database: postgres://USER@HOST/DATABASE"));
     }
-    config.application_name(format!("keyfall/{node}"));
+    config.application_name(name);
     config.target_session_attrs(TargetSessionAttrs::ReadWrite);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(CONNECT);
@@ -223,10 +231,15 @@ pub(super) fn unusable(why: impl std::fmt::Display) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::Result;
     use super::{Address, Tls};
 
+    fn parsed(url: &str) -> Result<Address> {
+        Address::parse(url, "keyfall/main", "tag".to_owned())
+    }
+
     fn refused(url: &str) -> String {
-        match Address::parse(url, "main") {
+        match parsed(url) {
             Ok(_) => panic!("{url} was taken"),
             Err(error) => error.to_string(),
         }
@@ -269,13 +282,13 @@ mod tests {
             "postgresql://u:secret@localhost/d?connect_timeout=3",
             "postgres://u:a/b?c&&secret#d@localhost/d",
         ] {
-            let address = Address::parse(near, "main").unwrap();
+            let address = parsed(near).unwrap();
             assert!(
                 matches!(address.tls, Tls::Off) && !address.shown.contains("secret"),
                 "{near}"
             );
         }
-        let far = Address::parse("postgres://u:secret@a.example.com,b.example.com:5433/d", "main").unwrap();
+        let far = parsed("postgres://u:secret@a.example.com,b.example.com:5433/d").unwrap();
         assert!(matches!(far.tls, Tls::On(_)));
         assert_eq!(far.shown, "postgres://u@a.example.com:5432,b.example.com:5433/d");
     }

@@ -1,7 +1,7 @@
 //! One connection: how it is set up, and the statements that are prepared on it.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::super::copy::Purpose;
 use super::super::{Result, StoreError};
 use super::address::{Address, Tls};
 use super::cluster;
-use super::fault::{chain, classify, told};
+use super::fault::{self, chain, classify, is_missing, told};
 use super::near;
 use super::text::{locking, translated};
 
@@ -58,7 +58,49 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Which row of each counter is this connection's.
     pub(super) shard: u32,
+    mark: Mark,
     statements: Mutex<Statements>,
+}
+
+/// What one session alone has: a statement under a name of its own. Whoever finds it speaks to that very session, with all that was set in it.
+/// A pooler that gives each transaction another session loses the settings without a word; this it loses with an error.
+struct Mark(String);
+
+/// Names that this process has given.
+static MARKS: AtomicU64 = AtomicU64::new(0);
+
+impl Mark {
+    fn new(address: &Address) -> Self {
+        let number = MARKS.fetch_add(1, Ordering::Relaxed);
+        Self(format!("keyfall_{}_{number}", address.tag))
+    }
+
+    fn set(&self) -> String {
+        format!("prepare {} as select 1", self.0)
+    }
+
+    fn find(&self) -> String {
+        format!("execute {}", self.0)
+    }
+}
+
+/// Refuses a pooler that hands sessions around, before anything is locked or written through it: what one connection leaves behind in its session
+/// is found by another one, or is gone when that one has a session.
+pub(super) async fn same_session(address: &Address, client: &Client) -> Result<()> {
+    let failed = |error: Error| classify("looking for a pooler", &error);
+    let mark = Mark::new(address);
+    client.batch_execute(&mark.set()).await.map_err(failed)?;
+    let other = connect(address).await?;
+    other.batch_execute("begin").await.map_err(failed)?;
+    let found = match other.batch_execute(&mark.find()).await {
+        Ok(()) => true,
+        Err(error) if is_missing(&error) => false,
+        Err(error) => return Err(failed(error)),
+    };
+    match client.batch_execute(&mark.find()).await {
+        Ok(()) if found => Err(fault::hands_sessions_around()),
+        done => done.map_err(failed),
+    }
 }
 
 impl Connection {
@@ -72,7 +114,8 @@ impl Connection {
     ) -> Result<Self> {
         let client = connect(address).await?;
         let failed = |error: Error| classify("setting up a connection", &error);
-        let answers = client.simple_query(&setup(patience)).await.map_err(failed)?;
+        let mark = Mark::new(address);
+        let answers = client.simple_query(&setup(patience, &mark)).await.map_err(failed)?;
         let pid = answers.iter().rev().find_map(|answer| match answer {
             SimpleQueryMessage::Row(row) => row.get(0)?.parse::<u32>().ok(),
             _ => None,
@@ -81,8 +124,14 @@ impl Connection {
         Ok(Self {
             client,
             shard: pid.unwrap_or(0) % SHARDS,
+            mark,
             statements: Mutex::default(),
         })
+    }
+
+    /// Begins a transaction, in the session that was set up or not at all.
+    pub(super) fn begin(&self, how: &str) -> String {
+        format!("{how}; {}", self.mark.find())
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -109,15 +158,17 @@ impl Connection {
 pub(super) const DURABLE: &str = "select set_config('synchronous_commit', 'on', false) \
     where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')";
 
-/// A plan holds for all values of its parameters: it is made once for a connection.
-fn setup(patience: Patience) -> String {
+/// A plan holds for all values of its parameters: it is made once for a connection. In one batch, which is one transaction: whatever finds the mark
+/// finds the settings.
+fn setup(patience: Patience, mark: &Mark) -> String {
     format!(
         "set idle_in_transaction_session_timeout = {}; set lock_timeout = {}; set statement_timeout = {}; \
          set plan_cache_mode = force_generic_plan; set jit = off; set client_min_messages = warning; \
-         {DURABLE}; select pg_backend_pid()",
+         {DURABLE}; {}; select pg_backend_pid()",
         patience.idle_in_transaction.as_millis(),
         patience.lock.as_millis(),
         patience.statement.as_millis(),
+        mark.set(),
     )
 }
 

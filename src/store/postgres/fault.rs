@@ -68,6 +68,20 @@ pub(super) fn stored_nothing(error: &Error) -> bool {
     ["40", "23", "25"].contains(&class)
 }
 
+/// What this session was told to remember is not there: it is another session.
+pub(super) fn is_missing(error: &Error) -> bool {
+    error.code() == Some(&SqlState::INVALID_SQL_STATEMENT_NAME)
+}
+
+pub(super) fn hands_sessions_around() -> StoreError {
+    StoreError::Open {
+        why: "a pooler stands before the database that gives each transaction another session, and what Keyfall sets in its own (commits that are \
+              durable, limits, locks) is lost without a word: let it pool sessions (PgBouncer: pool_mode = session), or name the database server \
+              itself in the store's address"
+            .to_owned(),
+    }
+}
+
 /// The error as the store's caller sees it.
 pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
     let Some(cause) = error.as_db_error() else {
@@ -94,6 +108,7 @@ pub(super) fn classify(doing: &'static str, error: &Error) -> StoreError {
         &SqlState::OUT_OF_MEMORY | &SqlState::INSUFFICIENT_PRIVILEGE | &SqlState::IO_ERROR => {
             StoreError::Unwritable { why: said(cause) }
         }
+        _ if is_missing(error) => hands_sessions_around(),
         &SqlState::DATA_CORRUPTED | &SqlState::INDEX_CORRUPTED => StoreError::Damaged {
             what: said(cause),
             advice: DAMAGED_DATABASE,

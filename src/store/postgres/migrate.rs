@@ -8,7 +8,7 @@ use super::super::{Creation, Result, STORE_ID, StoreError};
 use super::PostgresOptions;
 use super::address::Address;
 use super::cluster;
-use super::connection::{DURABLE, connect};
+use super::connection::{DURABLE, connect, same_session};
 use super::fault::classify;
 use crate::clock::Environment;
 
@@ -48,6 +48,7 @@ pub(super) async fn prepare(address: &Address, options: &PostgresOptions, enviro
         LONGEST.as_millis()
     );
     client.batch_execute(&limit).await.map_err(|error| failed(&error))?;
+    same_session(address, &client).await?;
     client.batch_execute(LOCK).await.map_err(|error| failed(&error))?;
     look(&client, address, options.creation).await?;
     let migrated = embedded::migrations::runner()

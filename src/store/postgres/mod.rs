@@ -27,6 +27,8 @@ mod pool;
 mod sequencer;
 mod session;
 #[cfg(test)]
+mod sessions_tests;
+#[cfg(test)]
 mod tests;
 mod text;
 mod tls;
@@ -162,7 +164,9 @@ impl PostgresDriver {
             .url
             .expose_secret_str()
             .ok_or_else(|| address::unusable("it is no text"))?;
-        let address = Address::parse(url.trim(), &options.node)?;
+        let tag = environment.draw_uuid().simple().to_string();
+        let name = format!("keyfall/{}", options.node);
+        let address = Address::parse(url.trim(), &name, tag)?;
         migrate::prepare(&address, options, environment).await?;
         let inner = Arc::new(Inner {
             pool: Pool::new(address, options.patience, options.purpose, options.connections),

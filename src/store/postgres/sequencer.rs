@@ -161,7 +161,7 @@ impl Batch<'_> {
         };
         let edge = prepared(self.connection, edge).await?;
         let arrived = prepared(self.connection, ARRIVED).await?;
-        client.batch_execute(BEGIN).await?;
+        client.batch_execute(&self.connection.begin(BEGIN)).await?;
         // What arrived is read behind the lock: everything that the holder before has placed is seen as placed.
         let Some(edge) = client.query_opt(&edge, &[]).await? else {
             client.batch_execute("rollback").await?;

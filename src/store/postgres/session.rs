@@ -91,7 +91,8 @@ impl Session {
     pub(super) fn begun(connection: &Arc<Connection>, clock: Clock, begin: &'static str) -> Self {
         let mut session = Self::bare(connection, clock);
         let client = Arc::clone(connection);
-        let answer = started(async move { client.client.batch_execute(begin).await });
+        let begin = connection.begin(begin);
+        let answer = started(async move { client.client.batch_execute(&begin).await });
         session.sent.push_back(Sent::Done(answer));
         session
     }

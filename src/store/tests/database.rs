@@ -20,11 +20,33 @@ fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| match std::env::var_os("KEYFALL_TEST_SERVERS") {
         Some(directory) => read(&PathBuf::from(directory), None),
-        None => start(),
+        None => {
+            let (directory, keeper) = start(&["postgres"], "session");
+            read(&directory, Some(keeper))
+        }
     })
 }
 
-fn start() -> Server {
+/// A server of this process's own, and a pooler before it that pools in this mode. Answers the address of a database there by way of the pooler.
+pub(crate) fn behind_a_pooler(mode: &str) -> (Pooled, String) {
+    let (directory, keeper) = start(&["postgres", "pgbouncer"], mode);
+    let server = read(&directory, None);
+    let (before, _) = server.login.rsplit_once(':').unwrap();
+    let url = format!("{before}:{}/postgres", value_in(&directory, "KEYFALL_PGBOUNCER_PORT"));
+    (Pooled(keeper), url)
+}
+
+/// Gone with the test.
+pub(crate) struct Pooled(Child);
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+fn start(servers: &[&str], pool_mode: &str) -> (PathBuf, Child) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/servers");
     let directory = tempfile::Builder::new()
         .prefix("keyfall-store-")
@@ -34,7 +56,8 @@ fn start() -> Server {
     let up = Command::new(&script)
         .arg("up")
         .arg(&directory)
-        .arg("postgres")
+        .args(servers)
+        .env("KEYFALL_PGBOUNCER_POOL_MODE", pool_mode)
         .stdout(Stdio::null())
         .status()
         .unwrap();
@@ -52,18 +75,21 @@ fn start() -> Server {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    read(&directory, Some(keeper))
+    (directory, keeper)
+}
+
+fn value_in(directory: &Path, name: &str) -> String {
+    let text = std::fs::read_to_string(directory.join("servers.env")).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.split_once('='));
+    let found = lines.find(|(key, _)| *key == name);
+    found
+        .unwrap_or_else(|| panic!("{name} is not there: {text}"))
+        .1
+        .to_owned()
 }
 
 fn read(directory: &Path, keeper: Option<Child>) -> Server {
-    let text = std::fs::read_to_string(directory.join("servers.env")).unwrap();
-    let value = |name: &str| {
-        let mut lines = text.lines().filter_map(|line| line.split_once('='));
-        lines
-            .find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
-            .unwrap()
-    };
+    let value = |name: &str| value_in(directory, name);
     let password = std::fs::read_to_string(value("KEYFALL_PG_ADMIN_PASSWORD_FILE")).unwrap();
     let (user, password) = (value("KEYFALL_PG_ADMIN_USER"), password.trim());
     let (host, port) = (value("KEYFALL_PG_HOST"), value("KEYFALL_PG_PRIMARY_PORT"));
