@@ -14,6 +14,7 @@ use super::cluster;
 use super::fault::{self, chain, classify, is_missing, told};
 use super::near;
 use super::text::{locking, translated};
+use super::upkeep::HAS_IT_OPEN;
 
 /// As long as a server may take to answer.
 pub(super) const CONNECT: Duration = Duration::from_secs(10);
@@ -164,7 +165,7 @@ fn setup(patience: Patience, mark: &Mark) -> String {
     format!(
         "set idle_in_transaction_session_timeout = {}; set lock_timeout = {}; set statement_timeout = {}; \
          set plan_cache_mode = force_generic_plan; set jit = off; set client_min_messages = warning; \
-         {DURABLE}; {}; select pg_backend_pid()",
+         {DURABLE}; {HAS_IT_OPEN}; {}; select pg_backend_pid()",
         patience.idle_in_transaction.as_millis(),
         patience.lock.as_millis(),
         patience.statement.as_millis(),

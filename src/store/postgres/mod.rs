@@ -154,6 +154,9 @@ struct Inner {
     clock: Clock,
 }
 
+/// What the sessions of a move are called.
+const MOVER: &str = "keyfall-move";
+
 const WRITE: &str = "begin isolation level read committed";
 /// All questions of a verb see one state.
 const READ: &str = "begin isolation level repeatable read read only";
@@ -165,7 +168,11 @@ impl PostgresDriver {
             .expose_secret_str()
             .ok_or_else(|| address::unusable("it is no text"))?;
         let tag = environment.draw_uuid().simple().to_string();
-        let name = format!("keyfall/{}", options.node);
+        let name = match options.purpose {
+            // No server's name begins so, whatever it is called.
+            Purpose::MoveFrom | Purpose::MoveTo => MOVER.to_owned(),
+            _ => format!("keyfall/{}", options.node),
+        };
         let address = Address::parse(url.trim(), &name, tag)?;
         migrate::prepare(&address, options, environment).await?;
         let inner = Arc::new(Inner {

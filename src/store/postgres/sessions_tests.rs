@@ -1,11 +1,12 @@
-//! Who has a session in the database: of poolers that hand them around.
+//! Who has a session in the database: of poolers that hand them around, of servers that have the store open.
 
-use super::{PostgresDriver, PostgresOptions};
+use super::{PostgresDriver, PostgresOptions, upkeep};
 use crate::clock::Environment;
+use crate::store::copy::Purpose;
 use crate::store::driver::{Driver as _, Execute, Reach, Select, only_text};
 use crate::store::sql::ledger;
 use crate::store::tests::database::{Database, behind_a_pooler};
-use crate::store::Result;
+use crate::store::{Creation, Result};
 
 async fn opened(url: &str, node: &str, change: impl FnOnce(&mut PostgresOptions)) -> Result<PostgresDriver> {
     let environment = Environment::of_this_machine();
@@ -13,6 +14,14 @@ async fn opened(url: &str, node: &str, change: impl FnOnce(&mut PostgresOptions)
     options.node = node.to_owned();
     change(&mut options);
     PostgresDriver::open(&options, &environment).await
+}
+
+/// One that has a session and does nothing by itself.
+async fn at_rest(url: &str, node: &str) -> PostgresDriver {
+    let driver = opened(url, node, |_| {}).await.unwrap();
+    driver.closing.cancel();
+    is_set(&driver, "anything").await.unwrap();
+    driver
 }
 
 fn set(key: &str) -> Execute {
@@ -27,6 +36,11 @@ async fn is_set(driver: &PostgresDriver, key: &str) -> Result<bool> {
         map: only_text,
     };
     Ok(!driver.read(select, Reach::Point).await?.is_empty())
+}
+
+async fn sessions(database: &Database, name: &str) -> i64 {
+    let text = "select count(*) from pg_stat_activity where datname = current_database() and application_name = $1";
+    database.client().await.query_one(text, &[&name]).await.unwrap().get(0)
 }
 
 #[tokio::test]
@@ -66,4 +80,50 @@ async fn a_pooler_that_pools_transactions_is_refused_and_one_that_pools_sessions
     let driver = opened(&url, "a", |_| {}).await.unwrap();
     driver.write(set("first")).await.unwrap();
     assert!(is_set(&driver, "first").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_move_ends_who_has_this_store_open_whatever_it_is_called_and_nobody_else() {
+    let database = Database::create().await;
+    let make = "create schema one; create schema two";
+    database.client().await.batch_execute(make).await.unwrap();
+    let one = format!("{}?options=-c%20search_path%3Done", database.url());
+    let two = format!("{}?options=-c%20search_path%3Dtwo", database.url());
+    let _called_so = at_rest(&one, "move").await;
+    let _beside = at_rest(&two, "beside").await;
+    let mover = opened(&one, "any", |options| {
+        options.purpose = Purpose::MoveFrom;
+        options.creation = Creation::Never;
+    });
+    let mover = mover.await.unwrap();
+    assert_eq!(sessions(&database, "keyfall/move").await, 1);
+    upkeep::end_others(&mover.inner).await.unwrap();
+    assert_eq!(sessions(&database, "keyfall/move").await, 0);
+    assert_eq!(sessions(&database, "keyfall/beside").await, 1);
+    // It goes on in its own.
+    assert!(!is_set(&mover, "anything").await.unwrap());
+}
+
+#[tokio::test]
+async fn a_move_waits_for_nobody_whom_it_may_not_end_and_names_them() {
+    let database = Database::create().await;
+    let (owner, other) = (
+        database.url_of("store_owner").await,
+        database.url_of("store_other").await,
+    );
+    let make = "create schema store_owner authorization store_owner; grant store_owner to store_other";
+    database.client().await.batch_execute(make).await.unwrap();
+    opened(&owner, "first", |_| {}).await.unwrap().close().await.unwrap();
+    let server = at_rest(&format!("{other}?options=-c%20search_path%3Dstore_owner"), "server").await;
+    let mover = opened(&owner, "any", |options| options.purpose = Purpose::MoveFrom)
+        .await
+        .unwrap();
+    let refused = upkeep::end_others(&mover.inner).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("role `store_other` (keyfall/server)") && refused.contains("Stop these servers"),
+        "{refused}"
+    );
+    assert_eq!(sessions(&database, "keyfall/server").await, 1);
+    server.close().await.unwrap();
+    upkeep::end_others(&mover.inner).await.unwrap();
 }

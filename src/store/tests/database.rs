@@ -137,6 +137,17 @@ impl Database {
         format!("{before}:{port}/{}", self.name)
     }
 
+    /// The same, as another role than the administrator. There is one of this name behind this call.
+    pub(crate) async fn url_of(&self, role: &str) -> String {
+        let make = format!(
+            "do $$ begin create role {role} login password 'not-secret'; \
+             exception when duplicate_object or unique_violation then null; end $$"
+        );
+        self.client().await.batch_execute(&make).await.unwrap();
+        let (_, place) = server().login.rsplit_once('@').unwrap();
+        format!("postgres://{role}:not-secret@{place}/{}", self.name)
+    }
+
     /// Where the server itself listens.
     pub(crate) fn port(&self) -> u16 {
         server().login.rsplit_once(':').unwrap().1.parse().unwrap()
