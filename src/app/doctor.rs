@@ -10,10 +10,14 @@ use crate::domain::resource::{Kind, Spec};
 use crate::engine::breaker::{BREAKER, Tripped};
 use crate::engine::clocks::{AgainstLog, SYSTEM_TOLERANCE, against_log, against_system, newest_record};
 use crate::engine::freeze::{FREEZE, Freeze};
-use crate::store::DATABASE;
+use crate::store::{DATABASE, UNKNOWN_DATABASE};
 
 /// How long a system may take to answer a question that a person waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+const NOBODY_TELLS: &str = "this server has no functions that say which database it is (pg_control_system, pg_current_wal_lsn, pg_walfile_name), so a \
+    promoted standby or a backup that was put back passes for the store: behind each failover and each restore run `keyfall freeze --reason …` and \
+    look at the runs before you lift it";
 
 /// The context of a call that belongs to no run.
 pub(super) fn context(step: &str) -> CallContext {
@@ -67,6 +71,7 @@ impl App {
     async fn check_database(&self) -> Option<DoctorLine> {
         match self.store.setting(DATABASE).await {
             Ok(None) => None,
+            Ok(Some(which)) if which == UNKNOWN_DATABASE => Some(line("database", false, NOBODY_TELLS)),
             Ok(Some(which)) => {
                 let mut parts = which.split('/').map(str::to_owned);
                 let mut part = || parts.next().unwrap_or_else(|| "unknown".to_owned());

@@ -66,6 +66,8 @@ pub const STORE_ID: &str = "store_id";
 /// The setting that names the database that the store was last run on, where that can be another one without anybody's doing here: server,
 /// timeline and number of a database on PostgreSQL. It is a copy's own.
 pub const DATABASE: &str = "database";
+/// What [`DATABASE`] says where the server has no functions to tell.
+pub const UNKNOWN_DATABASE: &str = "unknown";
 
 /// The setting that stands while nothing is done with the store but looking: it may know less than it did, and two people lift it.
 pub const STANDSTILL: &str = "standstill";

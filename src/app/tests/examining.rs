@@ -7,7 +7,7 @@ use crate::app::{AppError, Caller, DoctorLine, Role};
 use crate::domain::ids::{IdentityId, RunId};
 use crate::domain::workflow::{RunKind, WORKFLOW_VERSION};
 use crate::engine::EngineSettings;
-use crate::store::{Fact, NodeSays, RunRow};
+use crate::store::{DATABASE, Fact, NodeSays, RunRow};
 
 #[tokio::test]
 async fn the_server_is_examined_by_one_at_a_time_and_not_by_who_only_signs() {
@@ -88,4 +88,19 @@ async fn the_doctor_names_runs_whose_steps_no_living_server_knows() {
 async fn state_of(world: &World, server: &str) -> String {
     let servers = world.app.servers(&world.caller("ada").await).await.unwrap();
     servers.into_iter().find(|one| one.name == server).unwrap().state
+}
+
+#[tokio::test]
+async fn a_database_that_cannot_be_told_from_a_copy_is_not_in_order() {
+    let world = World::new().await;
+    let line = async |is: &str| {
+        let value = Some(is.to_owned());
+        world.put(vec![Fact::Setting { key: DATABASE, value }]).await;
+        let lines = world.app.doctor(&world.caller("ada").await).await.unwrap();
+        lines.into_iter().find(|line| line.check == "database").unwrap()
+    };
+    let told = line("77/00000001/5").await;
+    assert!(told.ok && told.text.contains("timeline 00000001"), "{told:?}");
+    let unknown = line("unknown").await;
+    assert!(!unknown.ok && unknown.text.contains("pg_control_system"), "{unknown:?}");
 }

@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, SimpleQueryMessage, SimpleQueryRow};
 
 use super::super::copy::{ARRIVING, MOVED, Purpose, admitted};
-use super::super::{DATABASE, Result, STANDSTILL, StoreError};
+use super::super::{DATABASE, Result, STANDSTILL, StoreError, UNKNOWN_DATABASE};
 use super::fault::classify;
 
 /// What an ordinary user may ask. The first eight digits of the name of a file of the write-ahead log are the server's timeline: it changes with
@@ -32,9 +32,23 @@ pub(super) async fn which(client: &Client) -> Result<String> {
             let column = |place| row.and_then(|row| row.get(place)).unwrap_or("unknown");
             Ok(format!("{}/{}/{}", column(0), column(1), column(2)))
         }
+        Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => Err(may_not_ask(client).await),
         // Servers of PostgreSQL's kin that have no such functions cannot be told apart.
-        Err(error) if is_kin(&error) => Ok("unknown".to_owned()),
+        Err(error) if is_kin(&error) => Ok(UNKNOWN_DATABASE.to_owned()),
         Err(error) => Err(failed(&error)),
+    }
+}
+
+/// Without an answer a copy passes for the store, so nothing is opened.
+async fn may_not_ask(client: &Client) -> StoreError {
+    let asked = client.simple_query("select quote_ident(current_user)").await;
+    let user = asked.as_deref().ok().and_then(|answers| rows(answers).next()?.get(0));
+    StoreError::Open {
+        why: format!(
+            "its user may not ask which database this is, and a promoted standby or a backup that was put back would pass for it. As a superuser, in \
+             this database: grant execute on function pg_control_system(), pg_current_wal_lsn(), pg_walfile_name(pg_lsn) to {}",
+            user.unwrap_or("the store's user")
+        ),
     }
 }
 
@@ -43,7 +57,6 @@ fn is_kin(error: &Error) -> bool {
         &SqlState::UNDEFINED_FUNCTION,
         &SqlState::UNDEFINED_TABLE,
         &SqlState::UNDEFINED_COLUMN,
-        &SqlState::INSUFFICIENT_PRIVILEGE,
         &SqlState::FEATURE_NOT_SUPPORTED,
     ];
     error.code().is_some_and(|code| unknown.contains(&code))

@@ -1,4 +1,4 @@
-//! Who has a session in the database: of poolers that hand them around, of servers that have the store open.
+//! Who has a session in the database: of poolers that hand them around, of servers that have the store open, and of users who may not ask where they are.
 
 use super::{PostgresDriver, PostgresOptions, upkeep};
 use crate::clock::Environment;
@@ -126,4 +126,26 @@ async fn a_move_waits_for_nobody_whom_it_may_not_end_and_names_them() {
     assert_eq!(sessions(&database, "keyfall/server").await, 1);
     server.close().await.unwrap();
     upkeep::end_others(&mover.inner).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_which_database_it_is_opens_none_and_is_told_the_grant() {
+    let database = Database::create().await;
+    let url = database.url_of("store_owner").await;
+    let admin = database.client().await;
+    let make = "create schema store_owner authorization store_owner; revoke execute on function pg_control_system() from public";
+    admin.batch_execute(make).await.unwrap();
+    let refused = opened(&url, "a", |_| {})
+        .await
+        .err()
+        .expect("it was opened")
+        .to_string();
+    let (_, grant) = refused.split_once("in this database: ").expect(&refused);
+    assert!(
+        grant.contains("pg_control_system()") && grant.ends_with("to store_owner"),
+        "{grant}"
+    );
+    admin.batch_execute(grant).await.unwrap();
+    let driver = opened(&url, "a", |_| {}).await.unwrap();
+    driver.write(set("first")).await.unwrap();
 }
