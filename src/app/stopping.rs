@@ -7,6 +7,7 @@ use super::{App, AppError, Caller, Deed, PlanView, StatusView, Verb, allow};
 use crate::domain::plan::Action;
 use crate::engine::breaker::{Allowance, BREAKER, Tripped, rearmed};
 use crate::engine::freeze::{FREEZE, Freeze, lifted, still};
+use crate::engine::reconcile::{self, RECONCILED, Reconciled};
 use crate::engine::standstill::{STANDSTILL, ended};
 use crate::store::{Commit, Committed, Guard};
 
@@ -58,7 +59,9 @@ impl App {
         };
         let frozen_because = Freeze::of_setting(&value).reason;
         let mut consequences = vec!["runs that waited go on with revoking, disabling and deleting".to_owned()];
-        if self.store.setting(STANDSTILL).await?.is_some() {
+        if let Some(because) = self.store.setting(STANDSTILL).await? {
+            let stored = self.store.setting(RECONCILED).await?;
+            consequences.push(looked_around(Reconciled::of_setting(stored.as_deref(), &because)));
             let text = "the store is taken for the newest one again: issuing and delivering go on as well; runs that were under way wait for a `keyfall retry RUN --reason …` each";
             consequences.push(text.to_owned());
             let text = "if a backup was restored: people who were retired and tokens that were revoked after it was made count again, for this signature too; end them again first (`keyfall retire NAME --reason …`, `keyfall token revoke NAME TOKEN`)";
@@ -98,13 +101,36 @@ impl App {
     }
 }
 
+/// What is known of the systems that the store may be older than.
+fn looked_around(so_far: Option<Reconciled>) -> String {
+    let Some(seen) = so_far else {
+        return "no account has been held against this store yet: look again when a server has run for a while"
+            .to_owned();
+    };
+    let Reconciled {
+        looked_at,
+        differ,
+        unread,
+        is_done,
+        ..
+    } = seen;
+    let so_far = if is_done {
+        ""
+    } else {
+        " so far: look again when all are"
+    };
+    format!(
+        "the accounts of {looked_at} identities were held against this store{so_far}; {differ} are not as it says, {unread} could not be read (`keyfall get findings --kind not_as_recorded`)"
+    )
+}
+
 /// Another freeze than the one that was signed over stays.
 pub(super) fn lift(commit: &mut Commit, setting: &str) {
     commit.guards.push(Guard::SettingIs {
         key: FREEZE,
         value: Some(setting.to_owned()),
     });
-    commit.facts.extend([lifted(), ended()]);
+    commit.facts.extend([lifted(), ended(), reconcile::forgotten()]);
 }
 
 /// Room for what was looked at and a tenth more, since time goes on while people sign.

@@ -24,6 +24,8 @@ pub const UNOWNED: &str = "unowned";
 pub const CONSUMER_NOT_SEEN: &str = "consumer_not_seen";
 pub const SETTLING_OUTSIDE_WINDOW: &str = "settling_outside_window";
 pub const FOREIGN: &str = "foreign";
+/// During a standstill a system shows something else than this store says.
+pub const NOT_AS_RECORDED: &str = "not_as_recorded";
 pub const POLICY_CONFLICT: &str = "policy_conflict";
 /// A death was proven later than its policy's objective, or not at all.
 pub const OBJECTIVE_MISSED: &str = "objective_missed";
@@ -37,10 +39,11 @@ pub const UNKNOWN_STEPS: &str = "unknown_steps";
 pub const UNREADABLE_RUN: &str = "unreadable_run";
 
 /// Every kind there is, the gravest first: lists that may not lose a grave one among many light ones ask kind by kind.
-pub const KINDS: [&str; 21] = [
+pub const KINDS: [&str; 22] = [
     ALIVE_AFTER_REVOKE,
     UNPROVABLE,
     FOREIGN,
+    NOT_AS_RECORDED,
     NEEDS_OPERATOR,
     UNKNOWN_STEPS,
     UNREADABLE_RUN,
@@ -195,6 +198,10 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
         for kind in [RUN_UNWOUND, OVERDUE, APPROVAL_WANTED, CANNOT_PLAN, CONSUMER_NOT_SEEN] {
             facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
+    }
+    let has_read_all = matches!(plan.kind, RunKind::Rotate | RunKind::TakeOver | RunKind::Decommission);
+    if has_read_all && *outcome == Outcome::Completed {
+        facts.push(resolved(NOT_AS_RECORDED, plan.identity_name.clone(), at));
     }
     if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {
         for kind in [EXPIRED, EXPIRING, UNOWNED, FOREIGN, POLICY_CONFLICT] {

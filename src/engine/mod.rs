@@ -42,6 +42,7 @@ pub mod pace;
 mod pass;
 pub mod prepare;
 pub mod receipts;
+pub mod reconcile;
 mod record;
 mod register;
 pub mod report;

@@ -3,9 +3,10 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::SignedDuration;
-use keyfall_sdk::BoxFuture;
+use keyfall_sdk::{BoxFuture, CallContext, PrincipalReading, PrincipalRef};
 
 use super::enrolment;
 use super::report::PrepareRuns;
@@ -24,6 +25,9 @@ use crate::store::{PersonRow, SecretRow, Store};
 
 /// How many of the last measured settling times may widen a window.
 const SAMPLES: u32 = 200;
+
+/// A read that takes longer is given up.
+const READING_TIME: Duration = Duration::from_secs(10);
 
 pub struct Preparation {
     pub store: Arc<dyn Store>,
@@ -115,6 +119,26 @@ impl PrepareRuns for Preparation {
             at: plan.timing.opened_at,
         };
         seal(&self.keys, seal_as, &secret, &*self.env.random).map_err(|error| error.to_string())
+    }
+
+    fn reading<'a>(
+        &'a self,
+        system: &'a str,
+        principal: &'a PrincipalRef,
+    ) -> BoxFuture<'a, Result<PrincipalReading, String>> {
+        Box::pin(async move {
+            let connected = self.systems.connected(system).await;
+            let (connector, _) = connected.map_err(|error| error.to_string())?;
+            let ctx = CallContext {
+                run: "none".to_owned(),
+                step: "reconcile".to_owned(),
+                attempt: 1,
+                idempotency_key: String::new(),
+                time_left: READING_TIME,
+            };
+            let reading = connector.read(ctx, principal.clone()).await;
+            reading.map_err(|error| error.to_string())
+        })
     }
 
     fn check_approval<'a>(&'a self, approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {

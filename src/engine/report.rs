@@ -1,7 +1,7 @@
 //! What carrying out one step came to. The driver turns it into events; a step writes nothing itself.
 
 use jiff::{SignedDuration, Timestamp};
-use keyfall_sdk::BoxFuture;
+use keyfall_sdk::{BoxFuture, PrincipalReading, PrincipalRef};
 
 pub use super::lease::Hold;
 use crate::domain::actor::Approval;
@@ -101,6 +101,13 @@ pub trait PrepareRuns: Send + Sync {
 
     /// Draws the secret of the plan's new credential and seals it.
     fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String>;
+
+    /// What the system shows of an account. Changes nothing there. The text of a failure is for people.
+    fn reading<'a>(
+        &'a self,
+        system: &'a str,
+        principal: &'a PrincipalRef,
+    ) -> BoxFuture<'a, Result<PrincipalReading, String>>;
 
     /// Checks the signatures of an approval against the keys of the people who are enrolled (P6).
     fn check_approval<'a>(&'a self, approval: &'a Approval) -> BoxFuture<'a, Result<(), String>>;

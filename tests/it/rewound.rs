@@ -97,6 +97,14 @@ fn files_that_were_put_back_are_known_by_the_anchor_whether_a_server_runs_or_sta
 /// person is told which, and what to do.
 fn lifted_by_two(kf: &Keyfall) {
     let before = truth(kf);
+    let text = kf.wait("what was lost is named before anybody signs", || {
+        let found = kf.alice().json(&["get", "findings", "--kind", "not_as_recorded"]);
+        found[0]["text"].as_str().map(str::to_owned)
+    });
+    assert!(
+        text.contains("which is not recorded as alive") && text.contains("does not show"),
+        "{text}"
+    );
     two_lift_it(kf, &before);
     assert_eq!(kf.alice().json(&["status"])["frozen"], Value::Null);
     let asked = kf.alice().json(&["rotate", "app", "--reason", "in a test"]);

@@ -11,6 +11,8 @@ pub(crate) mod dying;
 mod late;
 pub(crate) mod looks;
 mod nodes;
+mod preparing;
+mod reconcile;
 mod rows;
 mod runs;
 mod schedule;

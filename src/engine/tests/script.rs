@@ -11,16 +11,12 @@ use keyfall_sdk::{
 
 use super::answers::{failed, issued, overlap, round, tried};
 use crate::clock::Environment;
-use crate::domain::actor::Approval;
-use crate::domain::digest::Digest;
 use crate::domain::ids::CredentialId;
-use crate::domain::planner::ConnectorFacts;
 use crate::domain::proof::{Standing, judge};
-use crate::domain::resource::Resource;
 use crate::domain::workflow::{Death, EventBody, Observation, Outcome, Run, RunPlan, Step, StepOutput, StuckBecause};
 use crate::engine::lease::Hold;
-use crate::engine::report::{Closing, PerformSteps, PrepareRuns, StepEnd, StepReport};
-use crate::store::{SecretRow, Store};
+use crate::engine::report::{Closing, PerformSteps, StepEnd, StepReport};
+use crate::store::Store;
 
 /// What the test asks of one attempt at a step.
 #[derive(Debug, Clone)]
@@ -62,9 +58,9 @@ struct Downstream {
 type Gates = tokio::sync::watch::Sender<BTreeSet<&'static str>>;
 
 pub(crate) struct Script {
-    env: Environment,
+    pub(super) env: Environment,
     /// Where the intent is looked for when an effect arrives.
-    store: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Store>,
     downstream: Mutex<Downstream>,
     closed_gates: Gates,
 }
@@ -115,6 +111,11 @@ impl Script {
         self.downstream.lock().unwrap().live.insert(id);
     }
 
+    /// By somebody else's hand.
+    pub(crate) fn take_away(&self, id: CredentialId) {
+        self.downstream.lock().unwrap().live.remove(&id);
+    }
+
     pub(crate) fn called(&self) -> Vec<Called> {
         self.downstream.lock().unwrap().called.clone()
     }
@@ -129,8 +130,8 @@ impl Script {
         self.downstream.lock().unwrap().foreign = keys.collect();
     }
 
-    fn reading(&self, plan: &RunPlan) -> PrincipalReading {
-        let mut key_ids = vec![issued(plan).key_id];
+    /// The account with these credentials and what somebody else put on it.
+    pub(super) fn shown(&self, mut key_ids: Vec<KeyId>) -> PrincipalReading {
         key_ids.extend(self.downstream.lock().unwrap().foreign.iter().cloned());
         let state = PrincipalState {
             name: "app".to_owned(),
@@ -158,6 +159,11 @@ impl Script {
     /// From here on approvals do not hold, for this reason.
     pub(crate) fn refuse_approvals(&self, why: &str) {
         self.downstream.lock().unwrap().approval = Some(why.to_owned());
+    }
+
+    /// Why approvals do not hold.
+    pub(super) fn refused_approvals(&self) -> Option<String> {
+        self.downstream.lock().unwrap().approval.clone()
     }
 
     /// From here on this stands before the point of no return.
@@ -246,7 +252,7 @@ impl Script {
             Step::ProveDead => self.deaths(run, plan.old.iter().map(|old| old.id).collect(), now),
             Step::ProveNewDead => self.deaths(run, plan.new.iter().map(|new| new.id).collect(), now),
             Step::ReadBack => StepReport::done(StepOutput::Read {
-                reading: self.reading(plan),
+                reading: self.shown(vec![issued(plan).key_id]),
             }),
             _ => StepReport::done(StepOutput::Nothing),
         }
@@ -354,44 +360,5 @@ impl PerformSteps for Script {
 
     fn closing(&self, _run: &Run, _outcome: &Outcome, _at: Timestamp) -> Closing {
         Closing::default()
-    }
-}
-
-impl PrepareRuns for Script {
-    fn connector_facts<'a>(&'a self, system: &'a Resource) -> BoxFuture<'a, Result<ConnectorFacts, String>> {
-        Box::pin(async {
-            let samples = self.store.settling(&system.name, 9).await.unwrap();
-            Ok(ConnectorFacts {
-                strategies: vec![keyfall_sdk::Strategy::DualSlot],
-                settling: SignedDuration::ZERO,
-                settling_source: "documented".to_owned(),
-                measured: samples
-                    .iter()
-                    .map(|sample| SignedDuration::from_micros(sample.micros))
-                    .max(),
-            })
-        })
-    }
-
-    fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String> {
-        let new = plan.new.as_ref().ok_or("nothing to seal")?;
-        Ok(super::rows::secret_row(new.secret, self.env.now()))
-    }
-
-    fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {
-        let answer = self.downstream.lock().unwrap().approval.clone();
-        Box::pin(async move { answer.map_or(Ok(()), Err) })
-    }
-}
-
-/// An approval that nobody checks here.
-pub(crate) fn approval(env: &Environment) -> Approval {
-    Approval {
-        plan: crate::domain::ids::PlanId::from_uuid(env.draw_uuid()),
-        plan_digest: Digest::of(b"approved"),
-        requester: crate::domain::ids::PersonId::from_uuid(uuid::Uuid::from_u128(77)),
-        approvers: Vec::new(),
-        standing: false,
-        solo: true,
     }
 }

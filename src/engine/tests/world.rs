@@ -10,8 +10,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::looks::until;
+use super::preparing::approval;
 use super::rows::{credential, policy_spec, secret_row};
-use super::script::{Script, approval};
+use super::script::Script;
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::actor::Actor;
 use crate::domain::due::DueReason;

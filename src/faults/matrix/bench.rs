@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keyfall_sdk::{BoxFuture, Connector, SecretShape, SecretValue};
+use keyfall_sdk::{BoxFuture, Connector, PrincipalReading, PrincipalRef, SecretShape, SecretValue};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -283,6 +283,14 @@ impl PrepareRuns for Approved {
 
     fn seal_new(&self, plan: &RunPlan) -> Result<SecretRow, String> {
         self.0.seal_new(plan)
+    }
+
+    fn reading<'a>(
+        &'a self,
+        system: &'a str,
+        principal: &'a PrincipalRef,
+    ) -> BoxFuture<'a, Result<PrincipalReading, String>> {
+        self.0.reading(system, principal)
     }
 
     fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use keyfall_sdk::{BoxFuture, PrincipalRef, Strategy};
+use keyfall_sdk::{BoxFuture, PrincipalReading, PrincipalRef, Strategy};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -39,6 +39,9 @@ impl PrepareRuns for NothingToPrepare {
     }
     fn seal_new(&self, _plan: &RunPlan) -> Result<SecretRow, String> {
         Err("nothing is planned here".to_owned())
+    }
+    fn reading<'a>(&'a self, _: &'a str, _: &'a PrincipalRef) -> BoxFuture<'a, Result<PrincipalReading, String>> {
+        Box::pin(async { Err("nothing is read here".to_owned()) })
     }
     fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {
         Box::pin(async { Ok(()) })
