@@ -80,6 +80,13 @@ impl Database {
         usize::try_from(self.ask(text, &[])[0].get::<_, i64>(0)).unwrap()
     }
 
+    /// No run is open, and none will be within an hour.
+    pub(super) fn is_at_rest(&self) -> bool {
+        let text = "select count(*) from identities where open_run is not null \
+                    or due_at < (extract(epoch from now()) * 1000000)::bigint + 3600000000";
+        self.ask(text, &[])[0].get::<_, i64>(0) == 0
+    }
+
     pub(super) fn runs(&self) -> Vec<String> {
         let rows = self.ask("select id from runs order by id", &[]);
         rows.iter().map(|row| row.get(0)).collect()

@@ -75,7 +75,7 @@ fn three_nodes_share_the_work_and_no_fault_shows() {
         }
     }
     println!("{} rotations in {:?}", database.rotations(), began.elapsed());
-    register::come_to_rest(&cluster, size);
+    register::come_to_rest(&cluster, &database, size);
     let seen = consumers.map(|(name, consumer)| (name, consumer.stop()));
     logins_are_sound(&seen);
     all_is_sound(&cluster, &database, &names, size);
