@@ -38,7 +38,7 @@ async fn an_account_is_not_described_while_a_change_of_it_is_under_way() {
         "BEGIN; SELECT pg_advisory_xact_lock(1262836038, hashtext('{account}')); ALTER ROLE {account} PASSWORD NULL"
     );
     at_work.batch(&change).await.unwrap();
-    for look in looks(&connector, &account, 2).await {
+    for look in looks(&connector, &account, 8).await {
         let error = look.expect_err("it was described");
         assert_eq!(error.kind(), ErrorKind::Transient, "{error}");
         assert!(error.to_string().contains("still under way"), "{error}");
@@ -87,14 +87,14 @@ async fn a_commit_that_waits_for_its_standby_is_never_read_as_never_issued() {
 
     let account = name("unheard");
     let call = issue_call(new_account(&account), &secret("unheard"), json!({}));
-    let patience = within(3);
+    let patience = within(15);
     let looked = async {
         poll::eventually("the commit waits", async || {
             let waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
             (!admin.batch(waits).await.unwrap()[0].is_empty()).then_some(())
         })
         .await;
-        looks(&connector, &account, 2).await
+        looks(&connector, &account, 8).await
     };
     let (sent, looked) = tokio::join!(connector.issue().unwrap().issue(&patience, &call), looked);
     if let Err(error) = sent {

@@ -45,7 +45,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
     }
 }
 
-/// The server stops, has put the session out, or is no writer any more: a standby, or a primary that was replaced.
+/// The server stops, has put the session out, or is no writer any more: a standby, or a primary that was replaced. Or it is another session, which
+/// does not know what ours was told.
 fn ends_connection(code: &SqlState) -> bool {
     let class = code.code().get(..2).unwrap_or_default();
     let idle = ["25P03", "25P04", "57P05"].contains(&code.code());
@@ -55,6 +56,7 @@ fn ends_connection(code: &SqlState) -> bool {
             &SqlState::ADMIN_SHUTDOWN,
             &SqlState::CRASH_SHUTDOWN,
             &SqlState::CANNOT_CONNECT_NOW,
+            &SqlState::INVALID_SQL_STATEMENT_NAME,
         ]
         .contains(&code)
         || *code == SqlState::READ_ONLY_SQL_TRANSACTION
