@@ -111,16 +111,16 @@ fn looked_around(so_far: Option<Reconciled>) -> String {
         looked_at,
         differ,
         unread,
-        is_done,
+        done_at,
         ..
     } = seen;
-    let so_far = if is_done {
+    let so_far = if done_at.is_some() {
         ""
     } else {
         " so far: look again when all are"
     };
     format!(
-        "the accounts of {looked_at} identities were held against this store{so_far}; {differ} are not as it says, {unread} could not be read (`keyfall get findings --kind not_as_recorded`)"
+        "the accounts of {looked_at} identities were held against this store{so_far}; {differ} are not as it says, {unread} could not be read (`keyfall get findings --kind not_as_recorded`); accounts that no record names are not looked for"
     )
 }
 

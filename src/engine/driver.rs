@@ -239,7 +239,8 @@ impl Driver {
                 return Ok(Intended::Again);
             }
         }
-        if budget::takes_away(&self.run, step) || self.run.takes_back(step) {
+        // Before something is taken away, and before time is said to have passed.
+        if budget::takes_away(&self.run, step) || self.run.takes_back(step) || step == Step::ProveDead {
             self.shared.watch.look(&self.shared).await?;
         }
         let now = self.now();

@@ -199,8 +199,8 @@ pub(super) fn at_close(env: &Environment, run: &Run, outcome: &Outcome, at: Time
             facts.push(resolved(kind, plan.identity_name.clone(), at));
         }
     }
-    let has_read_all = matches!(plan.kind, RunKind::Rotate | RunKind::TakeOver | RunKind::Decommission);
-    if has_read_all && *outcome == Outcome::Completed {
+    // Its last look saw what was approved. What is adopted is left as it is.
+    if *outcome == Outcome::Completed && plan.kind != RunKind::Adopt {
         facts.push(resolved(NOT_AS_RECORDED, plan.identity_name.clone(), at));
     }
     if plan.kind == RunKind::Decommission && *outcome == Outcome::Completed {

@@ -245,6 +245,7 @@ impl Engine {
         let tasks = TaskTracker::new();
         tasks.spawn(claim::run(Arc::clone(&shared)));
         tasks.spawn(pass::run(Arc::clone(&shared), silence));
+        tasks.spawn(reconcile::run(Arc::clone(&shared)));
         let renewing = tokio::spawn(lease::keep_renewing(Arc::clone(&shared)));
         let saying = TaskTracker::new();
         saying.spawn(nodes::keep_saying(Arc::clone(&shared)));

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use super::breaker::{BREAKER, Tripped};
 use super::clocks::{AgainstLog, against_log, newest_record};
 use super::freeze::{FREEZE, Freeze};
-use super::reconcile;
 use super::schedule::{self, Memory};
 use super::sweep::Sweep;
 use super::watch::freeze_for_clock;
@@ -149,9 +148,6 @@ impl Passes {
         }
         if is_time(&mut self.rounds.sweep, shared.settings.sweep_every) {
             self.sweep.over(&shared, standstill.as_deref()).await?;
-        }
-        if report.frozen.is_some() {
-            reconcile::go_on(&shared).await?;
         }
         if is_time(&mut self.rounds.secrets, SECRETS_EVERY) {
             report.secrets_destroyed = housekeeping::destroy_secrets(&shared).await?;

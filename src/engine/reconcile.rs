@@ -2,29 +2,32 @@
 //! who say that it is the newest one know what it does not know. It only reads. What differs is a finding; how far the look came is a stored
 //! setting, so that servers share it and none begins anew.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use keyfall_sdk::{KeyId, PrincipalReading, PrincipalRef};
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
 
 use super::findings::{self, NOT_AS_RECORDED, Severity, about_identity};
 use super::standstill::STANDSTILL;
 use super::telling::commit_news;
 use super::{Shared, record};
 use crate::domain::identity::{Credential, CredentialState, Identity};
-use crate::store::{Commit, Fact, Guard, IdentityFilter, Page, StoreError};
+use crate::store::{Commit, Committed, Fact, Guard, IdentityFilter, Page, StoreError};
 
 /// The setting that says how far the look came: a [`Reconciled`] as JSON.
 pub const RECONCILED: &str = "reconciled";
 
+/// Identities that are looked at between two notes of how far it came.
 const BATCH: u32 = 100;
-/// Accounts that are read side by side; what a system allows bounds it further.
-const AT_ONCE: usize = 8;
-/// So long a pass looks around before it does anything else.
-const TURN: Duration = Duration::from_secs(4);
+/// Between two questions whether there is a standstill.
+const EVERY: Duration = Duration::from_secs(5);
+/// So long a server has a batch to itself; then another one takes it.
+const TURN: SignedDuration = SignedDuration::from_mins(5);
+/// What could not be read is tried again after so long, with everything else.
+const AGAIN: SignedDuration = SignedDuration::from_mins(2);
 
 /// How far the look came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +41,10 @@ pub struct Reconciled {
     pub differ: u64,
     /// So many identities have an account that could not be read.
     pub unread: u64,
-    pub is_done: bool,
+    /// When everything had been looked at.
+    pub done_at: Option<Timestamp>,
+    /// The server that looks on from there, and until when it is believed to.
+    by: Option<(String, Timestamp)>,
 }
 
 impl Reconciled {
@@ -56,8 +62,19 @@ impl Reconciled {
             looked_at: 0,
             differ: 0,
             unread: 0,
-            is_done: false,
+            done_at: None,
+            by: None,
         }
+    }
+
+    fn is_anothers(&self, shared: &Shared, now: Timestamp) -> bool {
+        let other = |(by, until): &(String, Timestamp)| *by != shared.holder && *until > now;
+        self.by.as_ref().is_some_and(other)
+    }
+
+    /// Some could not be read, and that is a while ago.
+    fn is_owed_again(&self, now: Timestamp) -> bool {
+        self.unread > 0 && self.done_at.is_some_and(|at| now.duration_since(at) > AGAIN)
     }
 }
 
@@ -70,47 +87,68 @@ pub fn forgotten() -> Fact {
     }
 }
 
-/// Goes on with the look for a while, where everything stands still and it is not done.
-///
-/// # Errors
-/// When the store does not answer.
-pub(super) async fn go_on(shared: &Shared) -> Result<(), StoreError> {
-    let until = Instant::now() + TURN;
-    while Instant::now() < until && !shared.is_stopping() {
-        let Some(because) = shared.store.setting(STANDSTILL).await? else {
-            return Ok(());
-        };
+/// Looks around where everything stands still, until the engine stops.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let looking = async {
+        loop {
+            if let Err(error) = go_on(&shared).await {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the systems could not be held against this store; it is tried again"
+                );
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+    };
+    // It only reads: nobody waits for an answer that nobody needs.
+    shared.stopping.run_until_cancelled(looking).await;
+}
+
+/// Goes on with the look until it is done, or another server has it in hand.
+async fn go_on(shared: &Shared) -> Result<(), StoreError> {
+    while let Some(because) = shared.store.setting(STANDSTILL).await? {
         let stored = shared.store.setting(RECONCILED).await?;
-        let so_far = Reconciled::of_setting(stored.as_deref(), &because).unwrap_or_else(|| Reconciled::begun(&because));
-        if so_far.is_done {
+        let now = shared.env.now();
+        let known = Reconciled::of_setting(stored.as_deref(), &because);
+        let mut so_far = known
+            .filter(|so_far| !so_far.is_owed_again(now))
+            .unwrap_or_else(|| Reconciled::begun(&because));
+        if so_far.done_at.is_some() || so_far.is_anothers(shared, now) {
             return Ok(());
         }
-        let next = batch(shared, so_far).await?;
-        let value = serde_json::to_string(&next).map_err(|source| StoreError::Failed {
-            doing: "looking around",
-            source: Box::new(source),
-        })?;
-        // Refused: another server was quicker, or it is over. What was found stands either way.
-        let commit = Commit {
-            guards: vec![
-                Guard::SettingIs {
-                    key: STANDSTILL,
-                    value: Some(because),
-                },
-                Guard::SettingIs {
-                    key: RECONCILED,
-                    value: stored,
-                },
-            ],
-            facts: vec![Fact::Setting {
-                key: RECONCILED,
-                value: Some(value),
-            }],
-            log: Vec::new(),
+        let until = now.saturating_add(TURN).unwrap_or(Timestamp::MAX);
+        so_far.by = Some((shared.holder.clone(), until));
+        let Some(taken) = keep(shared, &because, stored, &so_far).await? else {
+            continue;
         };
-        shared.store.commit(commit).await?;
+        let next = batch(shared, so_far).await?;
+        keep(shared, &because, Some(taken), &next).await?;
     }
     Ok(())
+}
+
+/// What is stored then. None: another server was quicker, or it is over; what was found stands either way.
+async fn keep(
+    shared: &Shared,
+    because: &str,
+    before: Option<String>,
+    next: &Reconciled,
+) -> Result<Option<String>, StoreError> {
+    let value = serde_json::to_string(next).map_err(|source| StoreError::Failed {
+        doing: "looking around",
+        source: Box::new(source),
+    })?;
+    let is = |key, value| Guard::SettingIs { key, value };
+    let commit = Commit {
+        guards: vec![is(STANDSTILL, Some(because.to_owned())), is(RECONCILED, before)],
+        facts: vec![Fact::Setting {
+            key: RECONCILED,
+            value: Some(value.clone()),
+        }],
+        log: Vec::new(),
+    };
+    let committed = shared.store.commit(commit).await?;
+    Ok((committed == Committed::Stored).then_some(value))
 }
 
 async fn batch(shared: &Shared, so_far: Reconciled) -> Result<Reconciled, StoreError> {
@@ -125,23 +163,26 @@ async fn batch(shared: &Shared, so_far: Reconciled) -> Result<Reconciled, StoreE
     let identities = shared.store.identities(&filter, page).await?;
     let ids: Vec<_> = identities.iter().map(|identity| identity.id).collect();
     let credentials = shared.store.credentials_in_play_of_many(&ids).await?;
-    let recorded = |identity: &Identity| -> Vec<Credential> {
-        let of_it = credentials.iter().filter(|one| one.identity == identity.id);
-        of_it.cloned().collect()
-    };
-    let mut seen: Vec<Seen> = Vec::with_capacity(identities.len());
-    for some in identities.chunks(AT_ONCE) {
-        let looks: Vec<_> = some
-            .iter()
-            .map(|identity| look(shared, identity, recorded(identity)))
-            .collect();
-        seen.extend(futures_util::future::join_all(looks).await);
+    // One account after the other of each system, and none behind one that failed: who may not log in any more must not be locked out by trying.
+    let mut systems: BTreeMap<&str, Vec<(usize, &Identity)>> = BTreeMap::new();
+    for one in identities.iter().enumerate() {
+        systems.entry(&one.1.spec.system).or_default().push(one);
     }
+    let looks: Vec<_> = systems
+        .into_values()
+        .map(|all| look_at_system(shared, all, &credentials))
+        .collect();
+    let looked = futures_util::future::join_all(looks).await;
+    let mut seen: Vec<_> = looked.into_iter().flatten().collect();
+    seen.sort_by_key(|(place, _)| *place);
+    let seen: Vec<_> = seen.into_iter().map(|(_, seen)| seen).collect();
     let at = record::to_micros(shared.env.now());
-    let facts = identities.iter().zip(&seen).filter_map(|(identity, seen)| {
-        let text = seen.text(identity)?;
+    let facts = identities.iter().zip(&seen).map(|(identity, seen)| {
+        let Some(text) = seen.text(identity) else {
+            return findings::resolved(NOT_AS_RECORDED, identity.name.clone(), at);
+        };
         let wrong = about_identity(identity, NOT_AS_RECORDED, Severity::High, text);
-        Some(findings::raised(&shared.env, at, wrong))
+        findings::raised(&shared.env, at, wrong)
     });
     commit_news(shared, facts.collect(), at, None).await?;
     let count = |is: fn(&Seen) -> bool| u64::try_from(seen.iter().filter(|seen| is(seen)).count()).unwrap_or(0);
@@ -149,7 +190,8 @@ async fn batch(shared: &Shared, so_far: Reconciled) -> Result<Reconciled, StoreE
         looked_at: so_far.looked_at + count(|_| true),
         differ: so_far.differ + count(|seen| !seen.differs.is_empty()),
         unread: so_far.unread + count(|seen| !seen.unread.is_empty()),
-        is_done: identities.len() < BATCH as usize,
+        done_at: (identities.len() < BATCH as usize).then_some(at),
+        by: so_far.by,
         after: identities.last().map(|last| last.name.clone()).or(so_far.after),
         because: so_far.because,
     })
@@ -170,7 +212,7 @@ impl Seen {
             self.differs.join("; ")
         );
         let unread = format!(
-            "what lives on `{system}` could not be held against this store: {}",
+            "what lives on `{system}` could not be held against this store, because it could not be read: {}. `keyfall doctor` says what is wrong with the system; it is tried again every few minutes",
             self.unread.join("; ")
         );
         match (self.differs.is_empty(), self.unread.is_empty()) {
@@ -181,20 +223,51 @@ impl Seen {
     }
 }
 
-async fn look(shared: &Shared, identity: &Identity, recorded: Vec<Credential>) -> Seen {
+async fn look_at_system(
+    shared: &Shared,
+    identities: Vec<(usize, &Identity)>,
+    credentials: &[Credential],
+) -> Vec<(usize, Seen)> {
+    let (mut all, mut is_shut) = (Vec::with_capacity(identities.len()), false);
+    for (place, identity) in identities {
+        let recorded = credentials.iter().filter(|one| one.identity == identity.id);
+        let seen = look(shared, identity, recorded.collect(), is_shut).await;
+        is_shut |= !seen.unread.is_empty();
+        all.push((place, seen));
+    }
+    all
+}
+
+async fn look(shared: &Shared, identity: &Identity, recorded: Vec<&Credential>, is_shut: bool) -> Seen {
     let mut seen = Seen::default();
     let accounts: BTreeSet<&str> = recorded.iter().map(|one| one.principal.name.as_str()).collect();
     for account in accounts {
-        let of_it: Vec<&Credential> = recorded.iter().filter(|one| one.principal.name == account).collect();
+        let of_it: Vec<&Credential> = recorded
+            .iter()
+            .copied()
+            .filter(|one| one.principal.name == account)
+            .collect();
         let known = of_it.iter().find(|one| one.principal.immutable_id.is_some());
         let Some(principal) = known.or(of_it.first()).map(|one| &one.principal) else {
             continue;
         };
+        if is_shut || !seen.unread.is_empty() {
+            seen.unread.push(account.to_owned());
+            continue;
+        }
         match shared.prepare.reading(&identity.spec.system, principal).await {
             Ok(reading) => seen
                 .differs
                 .extend(differences(principal, &of_it, &reading, shared.env.now())),
-            Err(why) => seen.unread.push(format!("{account}: {why}")),
+            Err(why) => {
+                tracing::warn!(
+                    system = identity.spec.system,
+                    account,
+                    why,
+                    "an account could not be read"
+                );
+                seen.unread.push(account.to_owned());
+            }
         }
     }
     seen

@@ -1,4 +1,4 @@
-//! The standstill of a store that was put back or rewound. What this ledger knows of the systems may be old, so nothing at all is sent: not
+//! The standstill of a store that was put back or rewound. What this ledger knows of the systems may be old, so nothing at all is changed: not
 //! a revocation, which a freeze holds back, and not an issue or a delivery either, which would go over a newer credential (P9).
 //!
 //! It is a stored setting beside the freeze, lifted with it. Each run that was under way asks for a person as well: its precheck was made

@@ -51,20 +51,30 @@ impl Watch {
     }
 
     /// What one node wrote another one judges: both must go by one clock. A clock that is further off than is allowed is left as it is, since
-    /// nobody knows which of the two is wrong, and [`Watch::look`] freezes for it.
+    /// nobody knows which of the two is wrong, and [`Watch::look`] freezes for it. The store of one process has no clock of its own.
     fn put_right(&self, shared: &Shared, clocks: &Clocks) {
-        let Some(ahead) = clocks.ahead_of_store(shared.env.clock.now(), Instant::now()) else {
+        let (before, shown, moment) = (Instant::now(), shared.env.clock.now(), Instant::now());
+        let Some(ahead) = clocks.ahead_of_store(shown, moment) else {
             return;
         };
         self.ahead.store(micros(ahead), Ordering::Relaxed);
-        let by = ahead.saturating_sub(shared.env.ahead());
-        if by.abs() > STEADY && ahead.abs() <= shared.settings.clock_tolerance {
+        // Between the two looks at its own clocks the process may have been put aside.
+        let within = SignedDuration::try_from(moment - before).unwrap_or(SignedDuration::MAX);
+        let by = ahead.saturating_sub(shared.env.ahead()).abs();
+        let is_off = by > STEADY.saturating_add(within) && ahead.abs() <= shared.settings.clock_tolerance;
+        if is_off && shared.common().is_some() {
             tracing::info!(
                 ahead_ms = ahead.as_millis(),
                 "this machine's clock is not the store's; the store's is gone by"
             );
             shared.env.put_right(ahead);
         }
+    }
+
+    /// Somebody has set this machine's clock since it was measured.
+    fn was_set(&self, shared: &Shared, clocks: &Clocks) -> bool {
+        let ahead = clocks.ahead_of_store(shared.env.clock.now(), Instant::now());
+        ahead.is_some_and(|ahead| ahead.saturating_sub(self.ahead()).abs() > STEADY)
     }
 
     /// How far this machine's clock is ahead of the store's, as last measured.
@@ -92,6 +102,10 @@ impl Watch {
     /// # Errors
     /// When the store does not answer; nobody may go on then.
     pub(super) async fn look(&self, shared: &Shared) -> Result<(), StoreError> {
+        let was_set = self.was_set(shared, &self.watched.lock().await.clocks);
+        if was_set {
+            self.measure(shared).await?;
+        }
         let mut watched = self.watched.lock().await;
         let (shown, moment) = (shared.env.clock.now(), Instant::now());
         let Some(wrong) = watched.clocks.look(shown, moment, shared.settings.clock_tolerance) else {

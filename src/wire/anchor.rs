@@ -56,7 +56,7 @@ impl Anchor {
         };
         tracing::error!(
             reason = why,
-            "the store does not go on from its anchor; nothing is sent to any system until a person lifts the standstill"
+            "the store does not go on from its anchor; nothing is changed in any system until a person lifts the standstill"
         );
         if self.file.exists() {
             let mut kept = self.file.clone().into_os_string();

@@ -83,7 +83,7 @@ impl Elsewhere {
     async fn settle(&self, found: &Found, trigger: &'static str) -> anyhow::Result<()> {
         tracing::error!(
             reason = found.why,
-            "the store's database is another one; nothing is sent to any system until two people lift the standstill"
+            "the store's database is another one; nothing is changed in any system until two people lift the standstill"
         );
         let store = self.opened(Purpose::Accept).await?;
         let settled = self.settle_in(&*store, found, trigger).await;

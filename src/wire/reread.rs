@@ -40,7 +40,7 @@ async fn judge(store: &dyn Store, env: &Environment, state: &LogState) -> anyhow
     );
     tracing::error!(
         reason,
-        "the log was changed; nothing is sent to any system until a person lifts the standstill"
+        "the log was changed; nothing is changed in any system until a person lifts the standstill"
     );
     for _ in 0..TRIES {
         if store.setting(STANDSTILL).await?.is_some() {

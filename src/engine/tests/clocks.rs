@@ -9,6 +9,7 @@ use super::looks::until;
 use super::world::{World, settings};
 use crate::clock::{Environment, ShiftedClock};
 use crate::domain::workflow::Step;
+use crate::engine::EngineSettings;
 use crate::engine::breaker::BREAKER;
 use crate::engine::freeze::{Freeze, lifted};
 use crate::store::{Page, RunFilter};
@@ -163,7 +164,11 @@ async fn what_a_node_writes_is_told_by_the_stores_clock() {
             Environment::new(own as _, Arc::new(SystemRandom::new())),
         );
         let from = of_the_store.now();
-        let engine = world.start().await;
+        let settings = EngineSettings {
+            take_over_at_start: false,
+            ..settings()
+        };
+        let engine = world.start_with(Arc::clone(&world.store), settings).await;
         let run = world.until_status(&live, "completed").await;
         engine.shutdown().await;
         let to = of_the_store.now();

@@ -37,7 +37,13 @@ impl PrepareRuns for Script {
     fn reading<'a>(&'a self, _: &'a str, _: &'a PrincipalRef) -> BoxFuture<'a, Result<PrincipalReading, String>> {
         let keys = self.live().into_iter().map(|id| KeyId(id.to_string()));
         let shown = self.shown(keys.collect());
-        Box::pin(async move { Ok(shown) })
+        let is_silent = self.is_silent();
+        Box::pin(async move {
+            match is_silent {
+                true => Err("nobody answers".to_owned()),
+                false => Ok(shown),
+            }
+        })
     }
 
     fn check_approval<'a>(&'a self, _approval: &'a Approval) -> BoxFuture<'a, Result<(), String>> {

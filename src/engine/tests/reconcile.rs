@@ -27,7 +27,7 @@ async fn stands_still(world: &World) {
 async fn looked_around(world: &World) -> Reconciled {
     until("everything was looked at", || async {
         let stored = world.store.setting(RECONCILED).await.unwrap();
-        Reconciled::of_setting(stored.as_deref(), WHY).filter(|seen| seen.is_done)
+        Reconciled::of_setting(stored.as_deref(), WHY).filter(|seen| seen.done_at.is_some())
     })
     .await
 }
@@ -85,6 +85,29 @@ async fn a_standstill_names_what_the_store_has_and_the_systems_have_not() {
         texts.len() == 1 && texts[0].contains(&format!("does not show {}", live.credential)),
         "{texts:?}"
     );
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_system_that_did_not_answer_is_asked_again() {
+    let world = World::new().await;
+    let live = world.due("app", HOUR).await;
+    world.steps.be_silent(true);
+    stands_still(&world).await;
+    let engine = world.start().await;
+    let seen = looked_around(&world).await;
+    assert_eq!((seen.looked_at, seen.differ, seen.unread), (1, 0, 1));
+    let told = texts(&world).await;
+    assert!(
+        told.len() == 1 && told[0].contains("could not be read: app"),
+        "{told:?}"
+    );
+
+    world.steps.be_silent(false);
+    world.clock.shift(SignedDuration::from_mins(3));
+    world.until_open(KIND, &live.name, false).await;
+    let seen = looked_around(&world).await;
+    assert_eq!((seen.looked_at, seen.differ, seen.unread), (1, 0, 0));
     engine.shutdown().await;
 }
 

@@ -52,6 +52,8 @@ struct Downstream {
     foreign: Vec<KeyId>,
     /// When the account ends by itself.
     ends_at: Option<Timestamp>,
+    /// Nobody answers who asks for the account while nothing runs.
+    is_silent: bool,
 }
 
 /// Steps that come to rest inside of their call until their gate is opened.
@@ -109,6 +111,14 @@ impl Script {
 
     pub(crate) fn make_live(&self, id: CredentialId) {
         self.downstream.lock().unwrap().live.insert(id);
+    }
+
+    pub(crate) fn be_silent(&self, is_silent: bool) {
+        self.downstream.lock().unwrap().is_silent = is_silent;
+    }
+
+    pub(super) fn is_silent(&self) -> bool {
+        self.downstream.lock().unwrap().is_silent
     }
 
     /// By somebody else's hand.
